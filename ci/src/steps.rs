@@ -1,0 +1,182 @@
+//! What the suites consist of: the table of contents of `cargo ci`.
+//!
+//! `check` uses nothing but the toolchain and what is already installed; `nightly` installs
+//! what it lacks. Cheap steps stand first.
+
+use std::{fs, path::Path, process::Command};
+
+use anyhow::{Context as _, bail};
+
+use crate::{
+    imports, readme,
+    step::{Outcome, Step, clean, command, start},
+};
+
+/// Everything a change must pass.
+pub(crate) fn check() -> Vec<Step> {
+    vec![
+        Step { name: "fmt", about: "cargo fmt --all --check", run: fmt },
+        Step { name: "imports", about: "the tree keeps the rules of ARCHITECTURE.md", run: rules },
+        Step {
+            name: "clippy",
+            about: "cargo clippy --workspace --all-targets --locked -- -D warnings",
+            run: clippy,
+        },
+        Step { name: "tests", about: "the README's test command", run: tests },
+        Step { name: "deny", about: DENY_ABOUT, run: deny_if_installed },
+    ]
+}
+
+/// What takes too long for every change.
+pub(crate) fn nightly() -> Vec<Step> {
+    vec![
+        Step { name: "deny", about: DENY_ABOUT, run: deny_installed },
+        Step { name: "swarm", about: "ten million random steps of the core", run: swarm },
+        Step { name: "failover", about: "leader-failover, 100 trials, release", run: failover },
+        Step { name: "run", about: "the README's first command", run: first_command },
+        Step {
+            name: "embed",
+            about: "`runtime` in a crate outside this workspace, without flags",
+            run: embed,
+        },
+    ]
+}
+
+fn fmt(root: &Path) -> anyhow::Result<Outcome> {
+    program(root, &["cargo", "fmt", "--all", "--check"])
+}
+
+fn rules(root: &Path) -> anyhow::Result<Outcome> {
+    let report = imports::check(root)?;
+    for violation in &report.violations {
+        println!("{violation}");
+    }
+    println!("{}", report.summary);
+    if !report.violations.is_empty() {
+        bail!("{} violations", report.violations.len());
+    }
+    Ok(Outcome::Passed)
+}
+
+fn clippy(root: &Path) -> anyhow::Result<Outcome> {
+    let words = "cargo clippy --workspace --all-targets --locked -- -D warnings";
+    program(root, &words.split(' ').collect::<Vec<_>>())
+}
+
+fn tests(root: &Path) -> anyhow::Result<Outcome> {
+    shell(root, &readme::command(root, readme::TEST)?)
+}
+
+fn first_command(root: &Path) -> anyhow::Result<Outcome> {
+    shell(root, &readme::command(root, readme::RUN)?)
+}
+
+fn deny_if_installed(root: &Path) -> anyhow::Result<Outcome> {
+    if deny_version(root).is_none() {
+        let why = format!("cargo-deny is not installed (cargo install {DENY} --locked)");
+        return Ok(Outcome::Skipped(why));
+    }
+    deny(root)
+}
+
+fn deny_installed(root: &Path) -> anyhow::Result<Outcome> {
+    if deny_version(root).as_deref() != Some(DENY_VERSION) {
+        let install = ["cargo", "install", "cargo-deny", "--locked", "--version", DENY_VERSION];
+        start(&mut command(root, &install))?;
+    }
+    deny(root)
+}
+
+fn deny(root: &Path) -> anyhow::Result<Outcome> {
+    program(root, &["cargo", "deny", "--locked", "check", "bans", "licenses", "sources"])
+}
+
+/// The version of the installed cargo-deny, if one answers at all.
+fn deny_version(root: &Path) -> Option<String> {
+    let mut ask = command(root, &["cargo", "deny", "--version"]);
+    let output = clean(&mut ask).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.split_whitespace().last().map(str::to_owned))?
+}
+
+fn swarm(root: &Path) -> anyhow::Result<Outcome> {
+    let words = "cargo test --release --locked -p chaos --test swarm -- --steps 10000000";
+    program(root, &words.split(' ').collect::<Vec<_>>())
+}
+
+fn failover(root: &Path) -> anyhow::Result<Outcome> {
+    let words = "cargo run --release --locked -p scenarios -- leader-failover --trials 100";
+    program(root, &words.split(' ').collect::<Vec<_>>())
+}
+
+/// Builds `runtime` as a stranger would: no lock file, no configuration and no flags of ours.
+fn embed(root: &Path) -> anyhow::Result<Outcome> {
+    let outside = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let runtime = root.join("runtime");
+    let runtime = runtime.to_str().context("the workspace's path is not UTF-8")?;
+    // Debug formatting of a str is a valid TOML basic string for every path without controls.
+    let manifest = format!(
+        "[package]\nname = \"embedder\"\nedition = \"2024\"\n\n\
+         [dependencies]\nruntime = {{ path = {runtime:?} }}\n\n[workspace]\n"
+    );
+    fs::write(outside.path().join("Cargo.toml"), manifest)?;
+    fs::create_dir(outside.path().join("src"))?;
+    fs::write(outside.path().join("src/main.rs"), EMBEDDER)?;
+
+    let mut build = Command::new("cargo");
+    build.arg("build").current_dir(outside.path());
+    for flags in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS"] {
+        build.env_remove(flags);
+    }
+    build.env("CARGO_TARGET_DIR", outside.path().join("target"));
+    start(&mut build)?;
+    Ok(Outcome::Passed)
+}
+
+fn program(root: &Path, words: &[&str]) -> anyhow::Result<Outcome> {
+    start(&mut command(root, words))?;
+    Ok(Outcome::Passed)
+}
+
+fn shell(root: &Path, script: &str) -> anyhow::Result<Outcome> {
+    print!("{script}");
+    program(root, &["sh", "-e", "-c", script])
+}
+
+const DENY: &str = "cargo-deny";
+const DENY_VERSION: &str = "0.20.2";
+const DENY_ABOUT: &str = "cargo deny check bans licenses sources";
+const EMBEDDER: &str = "//! Embeds the runtime.\n\nfn main() {\n    \
+    let _builder = runtime::Network::builder(\"embedder\");\n}\n";
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn step_names_are_unique_within_a_suite() {
+        for suite in [check(), nightly()] {
+            let names: BTreeSet<_> = suite.iter().map(|step| step.name).collect();
+            assert_eq!(names.len(), suite.len());
+        }
+    }
+
+    #[test]
+    fn a_multi_line_command_stops_at_its_first_failure() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let outcome = shell(root.path(), "touch one\nfalse\ntouch two\n");
+        assert!(outcome.is_err(), "the second line fails");
+        assert!(root.path().join("one").exists());
+        assert!(!root.path().join("two").exists());
+    }
+
+    #[test]
+    fn a_tree_that_breaks_a_rule_fails_the_step() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        fs::write(root.path().join("Cargo.toml"), "[workspace]\nmembers = []\n").expect("written");
+        let Err(error) = rules(root.path()) else { panic!("an empty workspace breaks rules") };
+        assert!(error.to_string().contains("violations"), "{error}");
+    }
+}
