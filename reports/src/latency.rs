@@ -1,0 +1,359 @@
+//! The recorder: every operation's latency, counted from its intended start.
+//!
+//! An open-loop request that had to wait for a slow predecessor is charged for the wait, else an
+//! outage would hide itself (coordinated omission). Histograms hold what was answered `ok`; `fail`
+//! and `unknown` are counted beside them and drawn in the plot, for a fast refusal is no service.
+//! Invariant: memory is bounded by [`POINTS_MAX`] and [`TIMELINE_S_MAX`]; what exceeds them is
+//! counted, never silently lost.
+
+use crate::series::Buckets;
+use crate::{Result, RunRecord, Summary};
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::V2DeflateSerializer;
+use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// What an operation did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// A strong read.
+    Read,
+    /// A write.
+    Write,
+    /// A compare-and-set.
+    Cas,
+}
+
+impl Kind {
+    /// All kinds, in the order of the files.
+    pub const ALL: [Self; 3] = [Self::Read, Self::Write, Self::Cas];
+
+    /// The word used in files.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Cas => "cas",
+        }
+    }
+}
+
+/// What a client may believe about its operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// It took effect.
+    Ok,
+    /// It did not and will not.
+    Fail,
+    /// It may or may not.
+    Unknown,
+}
+
+/// One operation, in nanoseconds since the start of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sample {
+    /// When it was due.
+    pub intended_ns: u64,
+    /// When it was answered or given up; `None` if it was still open at the end.
+    pub completed_ns: Option<u64>,
+    /// What it did.
+    pub kind: Kind,
+    /// How it ended; an open one is [`Outcome::Unknown`].
+    pub outcome: Outcome,
+}
+
+/// One operation as the recorder keeps it: sixteen bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Point {
+    /// When it was due, since the start of the run.
+    pub intended_ns: u64,
+    /// How long it took, 1 us to 120 s; [`Point::OPEN`] if it never ended.
+    pub latency_us: u32,
+    /// What it did.
+    pub kind: Kind,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+impl Point {
+    /// Latency of an operation that was still open at the end.
+    pub const OPEN: u32 = u32::MAX;
+}
+
+/// Takes samples in any order and answers with histograms, series and files.
+#[derive(Debug, Clone)]
+pub struct Recorder {
+    points: Vec<Point>,
+    buckets: Buckets,
+    histograms: [Histogram<u64>; 3],
+    counts: Counts,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Counts {
+    offered: u64,
+    ok: u64,
+    fail: u64,
+    unknown: u64,
+    /// Beyond [`TIMELINE_S_MAX`]: in the histograms and counts, in no series.
+    off_timeline: u64,
+    /// Beyond [`POINTS_MAX`]: in the histograms, counts and throughput, not in the plot.
+    points_dropped: u64,
+    intended_ns_first: Option<u64>,
+    intended_ns_last: u64,
+}
+
+impl Default for Recorder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Recorder {
+    /// An empty recorder.
+    pub fn new() -> Self {
+        let histogram = || {
+            Histogram::new_with_bounds(1, LATENCY_US_MAX.into(), DIGITS)
+                .expect("constant bounds are valid")
+        };
+        Self {
+            points: Vec::new(),
+            buckets: Buckets::default(),
+            histograms: [histogram(), histogram(), histogram()],
+            counts: Counts::default(),
+        }
+    }
+
+    /// Takes one operation.
+    pub fn record(&mut self, sample: &Sample) {
+        let latency_us = sample.completed_ns.map_or(Point::OPEN, |completed_ns| {
+            let us = completed_ns.saturating_sub(sample.intended_ns).saturating_add(500) / 1_000;
+            u32::try_from(us).unwrap_or(LATENCY_US_MAX).clamp(1, LATENCY_US_MAX)
+        });
+        self.count(sample);
+        if sample.outcome == Outcome::Ok && latency_us != Point::OPEN {
+            self.histograms[sample.kind as usize].saturating_record(latency_us.into());
+        }
+        let ended_ns = sample.completed_ns.unwrap_or(sample.intended_ns);
+        if sample.intended_ns.max(ended_ns) >= TIMELINE_S_MAX * NS_PER_S {
+            self.counts.off_timeline += 1;
+            return;
+        }
+        self.buckets.add(sample.intended_ns, ended_ns, sample.outcome);
+        if self.points.len() >= POINTS_MAX {
+            self.counts.points_dropped += 1;
+            return;
+        }
+        let Sample { intended_ns, kind, outcome, .. } = *sample;
+        self.points.push(Point { intended_ns, latency_us, kind, outcome });
+    }
+
+    fn count(&mut self, sample: &Sample) {
+        let counts = &mut self.counts;
+        counts.offered += 1;
+        match sample.outcome {
+            Outcome::Ok => counts.ok += 1,
+            Outcome::Fail => counts.fail += 1,
+            Outcome::Unknown => counts.unknown += 1,
+        }
+        let first = counts.intended_ns_first.unwrap_or(sample.intended_ns);
+        counts.intended_ns_first = Some(first.min(sample.intended_ns));
+        counts.intended_ns_last = counts.intended_ns_last.max(sample.intended_ns);
+    }
+
+    /// The operations that the plots and series are made of, in order of arrival.
+    pub fn points(&self) -> &[Point] {
+        &self.points
+    }
+
+    /// Successes and offers per 100 ms.
+    pub(crate) fn buckets(&self) -> &Buckets {
+        &self.buckets
+    }
+
+    /// Latency of all successful operations of one kind, or of all, in microseconds.
+    pub fn histogram(&self, kind: Option<Kind>) -> Histogram<u64> {
+        if let Some(kind) = kind {
+            return self.histograms[kind as usize].clone();
+        }
+        let mut all = self.histograms[0].clone();
+        for histogram in &self.histograms[1..] {
+            all.add(histogram).expect("histograms of equal bounds add up");
+        }
+        all
+    }
+
+    /// Enters into the record what was recorded: `counts.operations_{offered, ok, fail, unknown}`,
+    /// `ratios.{offered_per_s, achieved_per_s, achieved_over_offered}` and `metrics.latency_ms`
+    /// with one more metric per kind, `latency_{read, write, cas}_ms`.
+    pub fn fill(&self, record: &mut RunRecord) {
+        let counts = &self.counts;
+        for (name, count) in [
+            ("operations_offered", counts.offered),
+            ("operations_ok", counts.ok),
+            ("operations_fail", counts.fail),
+            ("operations_unknown", counts.unknown),
+        ] {
+            record.counts.insert(name.to_owned(), count);
+        }
+        for (name, count) in [
+            ("operations_off_timeline", counts.off_timeline),
+            ("operations_not_drawn", counts.points_dropped),
+        ] {
+            if count > 0 {
+                record.counts.insert(name.to_owned(), count);
+            }
+        }
+        let first_ns = counts.intended_ns_first.unwrap_or(0);
+        let span_s = counts.intended_ns_last.saturating_sub(first_ns) as f64 / NS_PER_S as f64;
+        if span_s > 0.0 {
+            let rate = |count: u64| count as f64 / span_s;
+            record.ratios.insert("offered_per_s".to_owned(), rate(counts.offered));
+            record.ratios.insert("achieved_per_s".to_owned(), rate(counts.ok));
+            let achieved = counts.ok as f64 / counts.offered as f64;
+            record.ratios.insert("achieved_over_offered".to_owned(), achieved);
+        }
+        let kinds = Kind::ALL.map(|kind| (format!("latency_{}_ms", kind.as_str()), Some(kind)));
+        for (name, kind) in kinds.into_iter().chain([("latency_ms".to_owned(), None)]) {
+            if let Some(summary) = Summary::from_histogram(&self.histogram(kind), US_PER_MS) {
+                record.metrics.insert(name, summary);
+            }
+        }
+    }
+
+    /// The HdrHistogram interval log, one interval per second of intended start.
+    ///
+    /// Untagged intervals hold every kind; beside them stand intervals tagged `read`, `write` and
+    /// `cas`. Values are nanoseconds and `Interval_Max` milliseconds, as the common tools assume.
+    /// `path` is only named in errors.
+    pub(crate) fn interval_log(&self, started: SystemTime, path: &Path) -> Result<Vec<u8>> {
+        let failed = |reason: &dyn std::fmt::Display| crate::Error::encode(path, &reason);
+        let mut log = Vec::new();
+        let mut serializer = V2DeflateSerializer::new();
+        let mut writer = IntervalLogWriterBuilder::new()
+            .add_comment("[Histogram log format version 1.3]")
+            .add_comment(
+                "[Latency from intended start; values in nanoseconds, max in milliseconds]",
+            )
+            .with_start_time(started)
+            .with_max_value_divisor(1e6)
+            .begin_log_with(&mut log, &mut serializer)
+            .map_err(|error| failed(&error))?;
+        let answered = self.answered();
+        let mut histogram = Histogram::<u64>::new_with_bounds(1, LATENCY_NS_MAX, DIGITS)
+            .expect("constant bounds are valid");
+        for (second, points) in windows(&answered, 1) {
+            for kind in [None].into_iter().chain(Kind::ALL.map(Some)) {
+                histogram.reset();
+                let of_kind = points.iter().filter(|p| kind.is_none_or(|kind| p.kind == kind));
+                for point in of_kind {
+                    histogram.saturating_record(u64::from(point.latency_us) * 1_000);
+                }
+                if histogram.is_empty() {
+                    continue;
+                }
+                let tag = kind.and_then(|kind| Tag::new(kind.as_str()));
+                let start = Duration::from_secs(second);
+                writer
+                    .write_histogram(&histogram, start, Duration::from_secs(1), tag)
+                    .map_err(|error| failed(&error))?;
+            }
+        }
+        // The writer knows no legend; readers expect it between the comments and the intervals.
+        let lines = log.split_inclusive(|&byte| byte == b'\n');
+        let comments: usize =
+            lines.take_while(|line| line.starts_with(b"#")).map(<[u8]>::len).sum();
+        log.splice(comments..comments, LEGEND.iter().copied());
+        Ok(log)
+    }
+
+    /// Operations that were answered `ok`, in the order in which they were due.
+    pub(crate) fn answered(&self) -> Vec<Point> {
+        let ended = |p: &&Point| p.outcome == Outcome::Ok && p.latency_us != Point::OPEN;
+        let mut points: Vec<Point> = self.points.iter().filter(ended).copied().collect();
+        points.sort_unstable_by_key(|point| point.intended_ns);
+        points
+    }
+}
+
+/// Cuts points that stand in order into windows of `width_s` seconds, each with the second at
+/// which it begins; windows without a point are left out.
+pub(crate) fn windows(points: &[Point], width_s: u64) -> impl Iterator<Item = (u64, &[Point])> {
+    let window = move |point: &Point| point.intended_ns / (width_s * NS_PER_S);
+    points
+        .chunk_by(move |a, b| window(a) == window(b))
+        .map(move |chunk| (window(&chunk[0]) * width_s, chunk))
+}
+
+/// Operations kept one by one, 128 MiB of them; further ones only enter the aggregates.
+const POINTS_MAX: usize = 8 << 20;
+/// A day: series never grow past it, whatever a clock claims.
+const TIMELINE_S_MAX: u64 = 86_400;
+const LATENCY_US_MAX: u32 = 120_000_000;
+const LATENCY_NS_MAX: u64 = LATENCY_US_MAX as u64 * 1_000;
+const DIGITS: u8 = 3;
+const US_PER_MS: f64 = 1_000.0;
+const NS_PER_S: u64 = 1_000_000_000;
+const LEGEND: &[u8] =
+    b"\"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\"Interval_Compressed_Histogram\"\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(intended_ns: u64, completed_ns: Option<u64>, outcome: Outcome) -> Sample {
+        Sample { intended_ns, completed_ns, kind: Kind::Write, outcome }
+    }
+
+    #[test]
+    fn latency_counts_from_the_intended_start_in_rounded_microseconds() {
+        let mut recorder = Recorder::new();
+        for (intended_ns, completed_ns) in [
+            (1_000_000, 3_500_499),
+            (1_000_000, 3_500_500),
+            (1_000_000, 1_000_000),
+            (1_000_000, 0),
+            (0, 500 * NS_PER_S),
+            (0, u64::MAX),
+        ] {
+            recorder.record(&sample(intended_ns, Some(completed_ns), Outcome::Ok));
+        }
+        let us: Vec<u32> = recorder.points().iter().map(|point| point.latency_us).collect();
+        assert_eq!(us, [2_500, 2_501, 1, 1, LATENCY_US_MAX], "the last lies off the timeline");
+        let all = recorder.histogram(None);
+        assert_eq!((all.len(), all.min()), (6, 1));
+        assert_eq!(recorder.histogram(Some(Kind::Read)).len(), 0);
+    }
+
+    #[test]
+    fn what_was_not_ok_is_counted_but_is_no_latency() {
+        let mut recorder = Recorder::new();
+        recorder.record(&sample(0, Some(9_000_000), Outcome::Ok));
+        recorder.record(&sample(0, Some(1_000), Outcome::Fail));
+        recorder.record(&sample(NS_PER_S, None, Outcome::Unknown));
+        let mut record = crate::record::tests::record();
+        recorder.fill(&mut record);
+        let counts = ["offered", "ok", "fail", "unknown"]
+            .map(|name| record.counts[&format!("operations_{name}")]);
+        assert_eq!(counts, [3, 1, 1, 1]);
+        assert_eq!(record.metrics["latency_ms"].count, 1);
+        assert!((record.metrics["latency_write_ms"].p50 - 9.0).abs() < 0.01);
+        assert!(!record.metrics.contains_key("latency_read_ms"));
+        assert_eq!(record.ratios["offered_per_s"], 3.0);
+        assert_eq!(record.ratios["achieved_per_s"], 1.0);
+    }
+
+    #[test]
+    fn a_clock_gone_wild_does_not_grow_the_series() {
+        let mut recorder = Recorder::new();
+        recorder.record(&sample(0, Some(1), Outcome::Ok));
+        recorder.record(&sample(u64::MAX, Some(u64::MAX), Outcome::Ok));
+        recorder.record(&sample(5, Some(u64::MAX), Outcome::Unknown));
+        assert_eq!(recorder.throughput().len(), 1);
+        let mut record = crate::record::tests::record();
+        recorder.fill(&mut record);
+        assert_eq!(record.counts["operations_offered"], 3);
+        assert_eq!(record.counts["operations_off_timeline"], 2);
+    }
+}

@@ -1,0 +1,23 @@
+//! What a run leaves behind: one folder of plain files that anybody can read.
+//!
+//! A leaf: it knows no Raft, no network and no plan. Whoever runs something converts what was
+//! seen into a [`RunRecord`] and [`Sample`]s; this crate turns them into files, plots and a table.
+//! All times are counted from one zero, the start of the run; names end with their unit.
+
+mod environment;
+mod error;
+mod folder;
+mod latency;
+mod plot;
+mod record;
+mod series;
+mod summary;
+mod table;
+
+pub use error::{Error, Result};
+pub use folder::{HistoryWriter, RunFolder};
+pub use latency::{Kind, Outcome, Point, Recorder, Sample};
+pub use record::{Check, Environment, Mark, RunRecord, SCHEMA_VERSION, Trial, Verdict};
+pub use series::{LatencyRow, ThroughputRow};
+pub use summary::{P99_SAMPLES_MIN, Summary};
+pub use table::render;

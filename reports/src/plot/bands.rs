@@ -1,0 +1,103 @@
+//! Faults as bands over time: from the marks, and from trials that no mark tells of.
+
+use crate::{Mark, RunRecord, Trial};
+use std::collections::BTreeSet;
+
+/// A stretch of time in which something was wrong.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Band {
+    pub(crate) kind: String,
+    pub(crate) node: Option<u64>,
+    pub(crate) from_s: f64,
+    pub(crate) until_s: f64,
+}
+
+/// All faults of a run, in order, at most [`BANDS_MAX`].
+pub(crate) fn faults(record: &RunRecord) -> Vec<Band> {
+    let mut bands: Vec<Band> = record.marks.iter().filter_map(of_mark).collect();
+    let untold: Vec<Band> =
+        record.trials.iter().filter(|trial| !is_told(trial, &bands)).filter_map(of_trial).collect();
+    bands.extend(untold);
+    bands.sort_by(|a, b| a.from_s.total_cmp(&b.from_s));
+    bands.truncate(BANDS_MAX);
+    bands
+}
+
+/// All outages that trials measured, from fault to recovery, in seconds.
+pub(crate) fn outages(record: &RunRecord) -> Vec<(f64, f64)> {
+    let spans = record.trials.iter().filter_map(|trial| {
+        let until_ms = trial.fault_at_ms + trial.outage_ms?;
+        until_ms.is_finite().then_some((trial.fault_at_ms / 1e3, until_ms / 1e3))
+    });
+    spans.take(BANDS_MAX).collect()
+}
+
+/// The kinds that occur, for the legend.
+pub(crate) fn kinds(bands: &[Band]) -> Vec<&str> {
+    bands.iter().map(|band| band.kind.as_str()).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+fn of_mark(mark: &Mark) -> Option<Band> {
+    let until_ms = mark.until_ms.filter(|until_ms| *until_ms >= mark.at_ms)?;
+    let (from_s, until_s) = (mark.at_ms / 1e3, until_ms / 1e3);
+    let band = Band { kind: mark.kind.clone(), node: mark.node, from_s, until_s };
+    (from_s.is_finite() && until_s.is_finite()).then_some(band)
+}
+
+fn of_trial(trial: &Trial) -> Option<Band> {
+    let from_s = trial.fault_at_ms / 1e3;
+    let until_s = from_s + trial.outage_ms.unwrap_or(0.0).max(0.0) / 1e3;
+    let band = Band { kind: trial.fault.clone(), node: Some(trial.node), from_s, until_s };
+    (from_s.is_finite() && until_s.is_finite()).then_some(band)
+}
+
+fn is_told(trial: &Trial, bands: &[Band]) -> bool {
+    bands.iter().any(|band| {
+        band.kind == trial.fault
+            && band.node.is_none_or(|node| node == trial.node)
+            && (band.from_s - trial.fault_at_ms / 1e3).abs() < SAME_FAULT_S
+    })
+}
+
+/// A mark and a trial this close in time speak of the same fault.
+const SAME_FAULT_S: f64 = 0.1;
+/// More than anybody can tell apart on a screen.
+const BANDS_MAX: usize = 2_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::tests::record;
+
+    #[test]
+    fn a_trial_that_a_mark_tells_of_is_drawn_once() {
+        let mut record = record();
+        let trial = |fault_at_ms: f64| Trial {
+            fault: "kill".to_owned(),
+            node: 2,
+            fault_at_ms,
+            outage_ms: Some(300.0),
+            ..Trial::default()
+        };
+        record.trials = vec![trial(1_000.0), trial(9_000.0)];
+        record.marks = vec![Mark {
+            at_ms: 1_000.4,
+            kind: "kill".to_owned(),
+            node: Some(2),
+            detail: String::new(),
+            until_ms: Some(3_000.0),
+        }];
+        let spans: Vec<_> = faults(&record).iter().map(|b| (b.from_s, b.until_s)).collect();
+        assert_eq!(spans, [(1.0004, 3.0), (9.0, 9.3)]);
+        assert_eq!(outages(&record), [(1.0, 1.3), (9.0, 9.3)]);
+    }
+
+    #[test]
+    fn times_that_are_no_numbers_are_left_out() {
+        let mut record = record();
+        record.trials =
+            vec![Trial { fault_at_ms: f64::NAN, outage_ms: Some(1.0), ..Trial::default() }];
+        assert!(faults(&record).is_empty());
+        assert!(outages(&record).is_empty());
+    }
+}

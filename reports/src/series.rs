@@ -1,0 +1,134 @@
+//! Series over time and the two CSV files.
+//!
+//! `latency.csv`: `second, kind, count, p50_ms, p90_ms, p99_ms, max_ms`, one row per second of
+//! intended start and kind (`all`, `read`, `write`, `cas`), successful operations only; `p99_ms`
+//! is empty below 300 samples, seconds without a success have no row.
+//! `throughput.csv`: `at_ms, offered, ok, fail, unknown`, one row per 100 ms without gaps;
+//! `offered` counts by intended start, the others by completion.
+
+use crate::latency::{Kind, Outcome, Point, Recorder, windows};
+use crate::summary::{P99_SAMPLES_MIN, nearest_rank};
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// One row of `latency.csv`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LatencyRow {
+    /// Second of the run in which the operations were due.
+    pub second: u64,
+    /// `all`, `read`, `write` or `cas`.
+    pub kind: String,
+    /// Successful operations.
+    pub count: u64,
+    /// Median.
+    pub p50_ms: f64,
+    /// Nine of ten are at most this.
+    pub p90_ms: f64,
+    /// 99 of 100 are at most this; absent below 300 samples.
+    pub p99_ms: Option<f64>,
+    /// The slowest.
+    pub max_ms: f64,
+}
+
+/// One row of `throughput.csv`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThroughputRow {
+    /// Start of the 100 ms, since the start of the run.
+    pub at_ms: u64,
+    /// Operations that were due.
+    pub offered: u64,
+    /// Operations that succeeded.
+    pub ok: u64,
+    /// Operations that failed for certain.
+    pub fail: u64,
+    /// Operations given up with their effect unknown.
+    pub unknown: u64,
+}
+
+/// Counts per 100 ms, sparse.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Buckets(BTreeMap<u64, ThroughputRow>);
+
+impl Buckets {
+    pub(crate) fn add(&mut self, intended_ns: u64, ended_ns: u64, outcome: Outcome) {
+        self.at(intended_ns).offered += 1;
+        let row = self.at(ended_ns);
+        match outcome {
+            Outcome::Ok => row.ok += 1,
+            Outcome::Fail => row.fail += 1,
+            Outcome::Unknown => row.unknown += 1,
+        }
+    }
+
+    fn at(&mut self, ns: u64) -> &mut ThroughputRow {
+        self.0.entry(ns / BUCKET_NS).or_default()
+    }
+}
+
+impl Recorder {
+    /// Rows of `throughput.csv`, from the first bucket with an operation to the last.
+    pub fn throughput(&self) -> Vec<ThroughputRow> {
+        let rows = &self.buckets().0;
+        let (Some((&first, _)), Some((&last, _))) = (rows.first_key_value(), rows.last_key_value())
+        else {
+            return Vec::new();
+        };
+        (first..=last)
+            .map(|bucket| ThroughputRow {
+                at_ms: bucket * BUCKET_MS,
+                ..rows.get(&bucket).copied().unwrap_or_default()
+            })
+            .collect()
+    }
+
+    /// Rows of `latency.csv`.
+    pub fn latency_by_second(&self) -> Vec<LatencyRow> {
+        let mut rows = Vec::new();
+        for (second, points) in windows(&self.answered(), 1) {
+            rows.extend(latency_row(second, "all", points));
+            for kind in Kind::ALL {
+                let of_kind: Vec<Point> =
+                    points.iter().copied().filter(|point| point.kind == kind).collect();
+                rows.extend(latency_row(second, kind.as_str(), &of_kind));
+            }
+        }
+        rows
+    }
+}
+
+fn latency_row(second: u64, kind: &str, points: &[Point]) -> Option<LatencyRow> {
+    let mut sorted: Vec<u32> = points.iter().map(|point| point.latency_us).collect();
+    sorted.sort_unstable();
+    let max = *sorted.last()?;
+    let ms = |us: u32| f64::from(us) / 1_000.0;
+    let count = sorted.len() as u64;
+    Some(LatencyRow {
+        second,
+        kind: kind.to_owned(),
+        count,
+        p50_ms: ms(nearest_rank(&sorted, 50)),
+        p90_ms: ms(nearest_rank(&sorted, 90)),
+        p99_ms: (count >= P99_SAMPLES_MIN).then(|| ms(nearest_rank(&sorted, 99))),
+        max_ms: ms(max),
+    })
+}
+
+/// Rows as CSV. The header stands there even when no row does.
+pub(crate) fn to_csv<R: Serialize>(header: &[&str], rows: &[R], path: &Path) -> Result<Vec<u8>> {
+    let failed = |error: csv::Error| Error::encode(path, &error);
+    let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
+    writer.write_record(header).map_err(failed)?;
+    for row in rows {
+        writer.serialize(row).map_err(failed)?;
+    }
+    writer.into_inner().map_err(|error| Error::encode(path, &error.error()))
+}
+
+pub(crate) const LATENCY_HEADER: [&str; 7] =
+    ["second", "kind", "count", "p50_ms", "p90_ms", "p99_ms", "max_ms"];
+pub(crate) const THROUGHPUT_HEADER: [&str; 5] = ["at_ms", "offered", "ok", "fail", "unknown"];
+/// Width of a throughput bucket.
+pub(crate) const BUCKET_MS: u64 = 100;
+const BUCKET_NS: u64 = BUCKET_MS * 1_000_000;

@@ -1,0 +1,125 @@
+//! A distribution in seven numbers.
+//!
+//! Quantiles are exact, by nearest rank, where the samples are at hand. A p99 is absent below
+//! [`P99_SAMPLES_MIN`] samples: with fewer it would be one of the three slowest, not a quantile.
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+/// From this many samples on a p99 is quoted.
+pub const P99_SAMPLES_MIN: u64 = 300;
+
+/// Count, extremes, quantiles and mean; all but the count in the unit of the samples.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Number of samples, at least 1.
+    pub count: u64,
+    /// Smallest sample.
+    pub min: f64,
+    /// Median.
+    pub p50: f64,
+    /// Nine of ten are at most this.
+    pub p90: f64,
+    /// 99 of 100 are at most this; absent below [`P99_SAMPLES_MIN`] samples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p99: Option<f64>,
+    /// Largest sample.
+    pub max: f64,
+    /// Arithmetic mean.
+    pub mean: f64,
+}
+
+impl Summary {
+    /// From the samples themselves, exactly. What is not finite is left out; `None` if nothing is
+    /// left.
+    pub fn from_samples(samples: &[f64]) -> Option<Self> {
+        let mut sorted: Vec<f64> = samples.iter().copied().filter(|x| x.is_finite()).collect();
+        sorted.sort_by(f64::total_cmp);
+        let (min, max) = (*sorted.first()?, *sorted.last()?);
+        let count = sorted.len() as u64;
+        Some(Self {
+            count,
+            min,
+            p50: nearest_rank(&sorted, 50),
+            p90: nearest_rank(&sorted, 90),
+            p99: (count >= P99_SAMPLES_MIN).then(|| nearest_rank(&sorted, 99)),
+            max,
+            mean: sorted.iter().map(|x| x / count as f64).sum(),
+        })
+    }
+
+    /// From a histogram whose values are divided by `divisor`; `None` if it is empty. Quantiles
+    /// are as fine as the histogram.
+    pub fn from_histogram(histogram: &Histogram<u64>, divisor: f64) -> Option<Self> {
+        let count = histogram.len();
+        let at = |quantile: f64| histogram.value_at_quantile(quantile) as f64 / divisor;
+        (count > 0).then(|| Self {
+            count,
+            min: histogram.min() as f64 / divisor,
+            p50: at(0.50),
+            p90: at(0.90),
+            p99: (count >= P99_SAMPLES_MIN).then(|| at(0.99)),
+            max: histogram.max() as f64 / divisor,
+            mean: histogram.mean() / divisor,
+        })
+    }
+}
+
+/// The smallest sample such that at least `percent` of all are no larger. Expects a sorted,
+/// non-empty slice.
+pub(crate) fn nearest_rank<T: Copy>(sorted: &[T], percent: usize) -> T {
+    assert!(!sorted.is_empty(), "a quantile of nothing");
+    let rank = (sorted.len() * percent).div_ceil(100).clamp(1, sorted.len());
+    sorted[rank - 1]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_nearest_rank() {
+        let samples: Vec<f64> = (1..=10).rev().map(f64::from).collect();
+        let summary = Summary::from_samples(&samples).unwrap();
+        assert_eq!((summary.min, summary.p50, summary.p90, summary.max), (1.0, 5.0, 9.0, 10.0));
+        assert!((summary.mean - 5.5).abs() < 1e-12);
+        assert_eq!(summary.p99, None);
+    }
+
+    #[test]
+    fn one_sample_is_all_its_quantiles() {
+        let summary = Summary::from_samples(&[7.0]).unwrap();
+        assert_eq!((summary.min, summary.p50, summary.p90, summary.max), (7.0, 7.0, 7.0, 7.0));
+    }
+
+    #[test]
+    fn nothing_finite_is_no_summary() {
+        assert_eq!(Summary::from_samples(&[]), None);
+        assert_eq!(Summary::from_samples(&[f64::NAN, f64::INFINITY]), None);
+    }
+
+    #[test]
+    fn p99_appears_with_the_three_hundredth_sample() {
+        let samples: Vec<f64> = (1..=300).map(f64::from).collect();
+        assert_eq!(Summary::from_samples(&samples[..299]).unwrap().p99, None);
+        assert_eq!(Summary::from_samples(&samples).unwrap().p99, Some(297.0));
+
+        let mut histogram = Histogram::new_with_bounds(1, 1_000, 3).unwrap();
+        for value in 1..=299 {
+            histogram.record(value).unwrap();
+        }
+        assert_eq!(Summary::from_histogram(&histogram, 1.0).unwrap().p99, None);
+        histogram.record(300).unwrap();
+        let summary = Summary::from_histogram(&histogram, 1.0).unwrap();
+        assert_eq!((summary.p50, summary.p90, summary.p99), (150.0, 270.0, Some(297.0)));
+        assert_eq!((summary.min, summary.max), (1.0, 300.0));
+        assert!((summary.mean - 150.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn an_absent_p99_is_absent_in_the_file() {
+        let json = serde_json::to_string(&Summary::from_samples(&[1.0]).unwrap()).unwrap();
+        assert!(!json.contains("p99"), "{json}");
+        assert_eq!(serde_json::from_str::<Summary>(&json).unwrap().p99, None);
+    }
+}

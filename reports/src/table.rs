@@ -1,0 +1,335 @@
+//! The table at the end of a run: what a person understands at a glance, as plain text.
+//!
+//! The outage stands beside its split into detect, elect, commit and client, so that no tuned
+//! timeout can hide in the sum. Below 300 samples no p99 is printed. Names and details come from
+//! plans and nodes: control characters in them never reach the terminal.
+
+use crate::{RunRecord, Summary, Trial, Verdict};
+use std::collections::BTreeSet;
+
+/// The text for a terminal, with ANSI colours only if asked for.
+pub fn render(record: &RunRecord, color: bool) -> String {
+    let mut text = String::new();
+    let line = |text: &mut String, words: String| {
+        text.push_str(words.trim_end());
+        text.push('\n');
+    };
+    line(&mut text, head(record));
+    if !record.environment.is_measurement() {
+        let profile = plain(&record.environment.build_profile);
+        let banner = format!("{profile} build: not a measurement");
+        line(&mut text, paint(&banner, YELLOW, color));
+    }
+    let sections = [
+        ("outage after a fault, ms", outages(record)),
+        ("throughput", throughput(record)),
+        ("distributions", metrics(record)),
+        ("counts", counts(record)),
+    ];
+    for (title, rows) in sections {
+        if !rows.is_empty() {
+            line(&mut text, String::new());
+            line(&mut text, paint(title, BOLD, color));
+            text.push_str(&columns(&rows));
+        }
+    }
+    line(&mut text, String::new());
+    line(&mut text, paint("checks", BOLD, color));
+    text.push_str(&checks(record, color));
+    line(&mut text, String::new());
+    let verdict = paint(record.verdict.as_str(), color_of(record.verdict), color);
+    line(&mut text, format!("verdict: {verdict}"));
+    text
+}
+
+fn head(record: &RunRecord) -> String {
+    let RunRecord { scenario, world, transport, seed, environment, .. } = record;
+    format!(
+        "{}: world {}, {}, seed {seed:#x}, {} build",
+        plain(scenario),
+        plain(world),
+        plain(transport),
+        plain(&environment.build_profile)
+    )
+}
+
+/// One block per kind of fault: a row per quantity, the outage first, its parts indented.
+fn outages(record: &RunRecord) -> Vec<Vec<String>> {
+    type Quantity = (&'static str, fn(&Trial) -> Option<f64>);
+    const QUANTITIES: [Quantity; 7] = [
+        ("outage", |trial| trial.outage_ms),
+        ("  detect", |trial| trial.detect_ms),
+        ("  elect", |trial| trial.elect_ms),
+        ("  commit", |trial| trial.commit_ms),
+        ("  client", |trial| trial.client_ms),
+        ("longest gap", |trial| trial.longest_gap_ms),
+        ("rejoin", |trial| trial.rejoin_ms),
+    ];
+    let faults: BTreeSet<&str> = record.trials.iter().map(|trial| trial.fault.as_str()).collect();
+    let mut rows = Vec::new();
+    for fault in faults {
+        if rows.is_empty() {
+            rows.push(words(&["", "", "trials", "p50", "p90", "p99", "max"]));
+        }
+        let trials = || record.trials.iter().filter(|trial| trial.fault == fault);
+        for (number, (name, measure)) in QUANTITIES.iter().enumerate() {
+            let samples: Vec<f64> = trials().filter_map(measure).collect();
+            let first = if number == 0 { plain(fault) } else { String::new() };
+            let mut row = vec![first, (*name).to_owned()];
+            match Summary::from_samples(&samples) {
+                Some(Summary { count, p50, p90, p99, max, .. }) => {
+                    row.push(count_of(count, trials().count()));
+                    row.extend([Some(p50), Some(p90), p99, Some(max)].map(|ms| optional(ms, 1)));
+                }
+                None => row.extend([count_of(0, trials().count()), "not measured".to_owned()]),
+            }
+            rows.push(row);
+        }
+    }
+    without_empty_column(rows, "p99")
+}
+
+/// `10`, or `9/10` where not every trial could be measured.
+fn count_of(measured: u64, trials: usize) -> String {
+    if measured == trials as u64 { measured.to_string() } else { format!("{measured}/{trials}") }
+}
+
+fn throughput(record: &RunRecord) -> Vec<Vec<String>> {
+    let ratio = |name: &str| record.ratios.get(name).copied().filter(|ratio| ratio.is_finite());
+    let (Some(offered), Some(achieved)) = (ratio("offered_per_s"), ratio("achieved_per_s")) else {
+        return Vec::new();
+    };
+    let share = ratio("achieved_over_offered").unwrap_or(0.0) * 100.0;
+    let count = |name: &str| record.counts.get(name).copied().unwrap_or(0).to_string();
+    vec![
+        words(&["", "offered", "ok", "fail", "unknown"]),
+        vec![
+            "operations".to_owned(),
+            count("operations_offered"),
+            count("operations_ok"),
+            count("operations_fail"),
+            count("operations_unknown"),
+        ],
+        vec![
+            "per second".to_owned(),
+            format!("{offered:.1}"),
+            format!("{achieved:.1} ({share:.1} %)"),
+        ],
+    ]
+}
+
+fn metrics(record: &RunRecord) -> Vec<Vec<String>> {
+    if record.metrics.is_empty() {
+        return Vec::new();
+    }
+    let mut rows = vec![words(&["", "count", "min", "p50", "p90", "p99", "max", "mean"])];
+    for (name, summary) in record.metrics.iter().take(ROWS_MAX) {
+        let Summary { count, min, p50, p90, p99, max, mean } = *summary;
+        let mut row = vec![plain(name), count.to_string()];
+        let p99 = p99.filter(|_| count >= crate::P99_SAMPLES_MIN);
+        let values = [Some(min), Some(p50), Some(p90), p99, Some(max), Some(mean)];
+        row.extend(values.map(|value| optional(value, 2)));
+        rows.push(row);
+    }
+    without_empty_column(rows, "p99")
+}
+
+/// Everything counted or divided that no section above has shown.
+fn counts(record: &RunRecord) -> Vec<Vec<String>> {
+    let counts = record.counts.iter().filter(|(name, _)| {
+        !matches!(
+            name.as_str(),
+            "operations_offered" | "operations_ok" | "operations_fail" | "operations_unknown"
+        )
+    });
+    let ratios = record.ratios.iter().filter(|(name, _)| {
+        !matches!(name.as_str(), "offered_per_s" | "achieved_per_s" | "achieved_over_offered")
+    });
+    let counts = counts.map(|(name, count)| vec![plain(name), count.to_string()]);
+    let ratios = ratios.map(|(name, ratio)| vec![plain(name), optional(Some(*ratio), 3)]);
+    counts.chain(ratios).take(ROWS_MAX).collect()
+}
+
+fn checks(record: &RunRecord, color: bool) -> String {
+    if record.checks.is_empty() {
+        return "  none was carried out\n".to_owned();
+    }
+    let widest = |lengths: &mut dyn Iterator<Item = usize>| lengths.max().unwrap_or(0);
+    let name_width = widest(&mut record.checks.iter().map(|check| width(&plain(&check.name))));
+    let word_width = widest(&mut record.checks.iter().map(|check| check.verdict.as_str().len()));
+    let mut text = String::new();
+    for check in &record.checks {
+        let name = pad_right(&plain(&check.name), name_width);
+        // Padded before it is painted: colours have no width.
+        let word = pad_right(check.verdict.as_str(), word_width);
+        let word = paint(&word, color_of(check.verdict), color);
+        let row = format!("  {name}  {word}  {}", plain(&check.detail));
+        text.push_str(row.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Rows under each other, widths by characters; what begins with a digit, and the heading above
+/// it, stands to the right.
+fn columns(rows: &[Vec<String>]) -> String {
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let cells = |column: usize| rows.iter().filter_map(move |row| row.get(column));
+    let widths: Vec<usize> =
+        (0..count).map(|column| cells(column).map(|cell| width(cell)).max().unwrap_or(0)).collect();
+    let is_number = |cell: &String| cell.starts_with(|c: char| c.is_ascii_digit() || c == '-');
+    let numeric: Vec<bool> = (0..count).map(|column| cells(column).any(is_number)).collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::from("  ");
+        for (column, cell) in row.iter().enumerate() {
+            let padded = if numeric[column] {
+                format!("{}{cell}", " ".repeat(widths[column] - width(cell)))
+            } else {
+                pad_right(cell, widths[column])
+            };
+            line.push_str(&padded);
+            line.push_str("  ");
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Drops a column, named in the first row, in which no other row has anything.
+fn without_empty_column(mut rows: Vec<Vec<String>>, name: &str) -> Vec<Vec<String>> {
+    let Some(column) = rows.first().and_then(|row| row.iter().position(|cell| cell == name)) else {
+        return rows;
+    };
+    let is_empty = |row: &Vec<String>| row.get(column).is_none_or(|cell| cell == ABSENT);
+    if rows[1..].iter().all(is_empty) {
+        for row in rows.iter_mut().filter(|row| row.len() > column) {
+            row.remove(column);
+        }
+    }
+    rows
+}
+
+/// A figure at a fixed number of digits, so that the points of a column stand below each other.
+fn optional(value: Option<f64>, digits: usize) -> String {
+    match value {
+        None => ABSENT.to_owned(),
+        Some(value) if !value.is_finite() => ABSENT.to_owned(),
+        Some(value) => format!("{value:.digits$}"),
+    }
+}
+
+fn words(row: &[&str]) -> Vec<String> {
+    row.iter().map(|&cell| cell.to_owned()).collect()
+}
+
+fn width(text: &str) -> usize {
+    text.chars().count()
+}
+
+fn pad_right(text: &str, to: usize) -> String {
+    format!("{text}{}", " ".repeat(to.saturating_sub(width(text))))
+}
+
+/// Text from elsewhere: one line, no escape sequences, not endless.
+fn plain(text: &str) -> String {
+    text.chars().take(TEXT_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+fn paint(text: &str, code: &str, color: bool) -> String {
+    if color { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+}
+
+fn color_of(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Valid => GREEN,
+        Verdict::Invalid => RED,
+        Verdict::Unknown => YELLOW,
+    }
+}
+
+const BOLD: &str = "1";
+const RED: &str = "1;31";
+const GREEN: &str = "1;32";
+const YELLOW: &str = "1;33";
+const ABSENT: &str = "-";
+const ROWS_MAX: usize = 40;
+const TEXT_CHARS_MAX: usize = 400;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::tests::record;
+
+    fn trial(outage_ms: f64) -> Trial {
+        Trial {
+            fault: "kill".to_owned(),
+            outage_ms: Some(outage_ms),
+            detect_ms: Some(outage_ms / 2.0),
+            longest_gap_ms: Some(outage_ms + 1.0),
+            ..Trial::default()
+        }
+    }
+
+    #[test]
+    fn the_outage_stands_above_its_parts() {
+        let mut record = record();
+        record.trials = (1..=10).map(|n| trial(f64::from(n) * 100.0)).collect();
+        let text = render(&record, false);
+        let rows: Vec<Vec<&str>> = text.lines().map(|l| l.split_whitespace().collect()).collect();
+        assert!(rows.contains(&vec!["kill", "outage", "10", "500.0", "900.0", "1000.0"]), "{text}");
+        assert!(rows.contains(&vec!["detect", "10", "250.0", "450.0", "500.0"]), "{text}");
+        assert!(rows.contains(&vec!["rejoin", "0/10", "not", "measured"]), "{text}");
+        assert!(rows.contains(&vec!["linearizable", "valid", "10", "keys"]), "{text}");
+    }
+
+    #[test]
+    fn p99_is_printed_from_three_hundred_samples_on() {
+        let mut record = record();
+        record.trials = vec![trial(1.0); 299];
+        assert!(!render(&record, false).contains("p99"));
+        record.trials = vec![trial(1.0); 300];
+        assert!(render(&record, false).contains("p99"));
+    }
+
+    #[test]
+    fn a_p99_that_a_file_claims_on_few_samples_is_not_repeated() {
+        let mut record = record();
+        for summary in record.metrics.values_mut() {
+            summary.p99 = Some(77.0);
+        }
+        assert!(!render(&record, false).contains("77"));
+    }
+
+    #[test]
+    fn numbers_end_below_each_other() {
+        let mut record = record();
+        record.trials = vec![trial(1_234.0), trial(5.0)];
+        let text = render(&record, false);
+        let end_of = |word: &str| {
+            let line = text.lines().find(|line| line.contains(word)).unwrap();
+            line.trim_end().chars().count()
+        };
+        assert_eq!(end_of("outage   "), end_of("longest gap"), "{text}");
+        assert_eq!(end_of("trials"), end_of("longest gap"), "{text}");
+    }
+
+    #[test]
+    fn colour_and_control_characters_only_when_asked_for() {
+        let mut record = record();
+        record.checks[0].detail = "\x1b[2Jgone\r\nnext".to_owned();
+        assert!(!render(&record, false).contains('\x1b'));
+        let colored = render(&record, true);
+        assert!(colored.contains("\x1b[1;32mvalid\x1b[0m"), "{colored}");
+        assert!(!colored.contains("\x1b[2J"));
+    }
+
+    #[test]
+    fn a_debug_build_says_so() {
+        let mut record = record();
+        assert!(!render(&record, false).contains("not a measurement"));
+        record.environment.build_profile = "debug".to_owned();
+        assert!(render(&record, false).contains("debug build: not a measurement"));
+    }
+}
