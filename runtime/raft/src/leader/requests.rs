@@ -1,0 +1,155 @@
+//! What clients and operators ask of a leader: proposals, reads, a transfer of leadership.
+//!
+//! Invariant: every request is answered exactly once, here or when leadership ends.
+
+use super::{Leader, Transfer, answer_read};
+use crate::{
+    Admission, Answer, Change, Effect, Index, Message, NodeId, Payload, Position, Proposal, ReadId,
+    Refusal, RequestId, progress::Progress, quorum, server::Server,
+};
+
+impl Leader {
+    /// Appends what is proposed, or says why not.
+    pub(super) fn propose(
+        &mut self,
+        server: &mut Server,
+        proposal: Proposal,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Position, Refusal> {
+        if let Proposal::Command { request, floor, .. } = &proposal
+            && let Some(position) = admit(server, *request, *floor)?
+        {
+            return Ok(position);
+        }
+        // Thesis §3.10: no new entries, or the successor would never catch up.
+        if self.transfer.is_some() {
+            return Err(Refusal::Transferring);
+        }
+        let uncommitted = server.log.last().index.since(server.commit);
+        if uncommitted >= server.config.uncommitted_entries_max {
+            return Err(Refusal::Full);
+        }
+        let payload = match proposal {
+            Proposal::OpenSession { nonce } => Payload::OpenSession { nonce },
+            Proposal::Command { request, floor, command } => {
+                Payload::Command { request, floor, command }
+            }
+            Proposal::Change(change) => change_payload(server, change)?,
+        };
+        Ok(self.append(server, payload, effects))
+    }
+
+    /// Takes a read; it is answered when a later round is (thesis §6.4).
+    pub(super) fn read(&mut self, server: &Server, id: ReadId, effects: &mut Vec<Effect>) {
+        if self.reads.len() >= server.config.reads_max {
+            effects.push(answer_read(id, Err(Refusal::Full)));
+            return;
+        }
+        self.reads.wait(id);
+    }
+
+    /// Answers the reads whose round a majority has answered, ourselves included.
+    pub(super) fn confirm_reads(&mut self, server: &Server, effects: &mut Vec<Effect>) {
+        let own = self.round;
+        let voters = &server.configuration().voters;
+        let round = quorum::reached(voters, |voter| {
+            self.followers.get(&voter).map_or(own, Progress::round)
+        });
+        effects.extend(self.reads.confirm(round).map(|(id, index)| answer_read(id, Ok(index))));
+    }
+
+    /// Begins to hand over (thesis §3.10).
+    pub(super) fn transfer(&mut self, server: &Server, to: NodeId, effects: &mut Vec<Effect>) {
+        let refusal = if to == server.id() || !server.configuration().voters.contains(&to) {
+            Some(Refusal::NotVoter)
+        } else {
+            self.transfer.as_ref().map(|_| Refusal::Transferring)
+        };
+        if let Some(refusal) = refusal {
+            effects.push(Effect::Answer(Answer::Transfer { to, outcome: Err(refusal) }));
+            return;
+        }
+        let deadline = server.now.plus(server.config.election_timeout_max);
+        self.transfer = Some(Transfer { to, deadline, told: false });
+        self.hand_over(server, effects);
+    }
+
+    /// Tells the successor to campaign once it has all that we have.
+    pub(super) fn hand_over(&mut self, server: &Server, effects: &mut Vec<Effect>) {
+        let Some(Transfer { to, told: told @ false, .. }) = &mut self.transfer else { return };
+        let Some(progress) = self.followers.get(to) else { return };
+        if progress.matched() < server.log.last().index {
+            return;
+        }
+        *told = true;
+        let message = Message::TimeoutNow { term: server.term() };
+        effects.push(Effect::Send { to: *to, message });
+        effects.push(Effect::Answer(Answer::Transfer { to: *to, outcome: Ok(()) }));
+    }
+
+    /// Gives a transfer up after an election timeout; until then repeats what may be lost.
+    pub(super) fn watch_transfer(&mut self, server: &Server, effects: &mut Vec<Effect>) {
+        let Some(Transfer { to, deadline, told }) = self.transfer else { return };
+        if server.now >= deadline {
+            self.transfer = None;
+            if !told {
+                let outcome = Err(Refusal::Transferring);
+                effects.push(Effect::Answer(Answer::Transfer { to, outcome }));
+            }
+        } else if told {
+            let message = Message::TimeoutNow { term: server.term() };
+            effects.push(Effect::Send { to, message });
+        }
+    }
+}
+
+/// Whether a command may be appended, or stands in the log already.
+///
+/// A request stands in every log at most once. A leader appends it only if neither its table nor
+/// the unapplied rest of its log has it, which together are its whole log: the table forgets a
+/// request only when its floor or its session's end keeps it out for good. So a leader's log
+/// stays free of repetition if it was when the leader was elected; every other log is a prefix
+/// of some leader's log (log matching, Raft §5.3), and the first log was empty.
+fn admit(server: &Server, request: RequestId, floor: u64) -> Result<Option<Position>, Refusal> {
+    if request.sequence < floor {
+        // When applied, the floor would rise first and keep the command itself out.
+        return Err(Refusal::Expired);
+    }
+    let session = request.session;
+    match server.sessions.admission(request) {
+        Admission::Duplicate(index) => return Err(Refusal::Applied(*index)),
+        // A new leader may hold a session's first entry that it has not applied yet.
+        Admission::Expired if !opens_later(server, session.0) => return Err(Refusal::Expired),
+        Admission::Expired | Admission::Fresh | Admission::Full => {}
+    }
+    if let Some(index) = server.log.request(request) {
+        let term = server.log.term_at(index);
+        return Ok(term.map(|term| Position { term, index }));
+    }
+    // Replies kept and replies to come: once applied, this command finds no more than these,
+    // since floors only rise. So apply never meets a full session.
+    let kept = server.sessions.replies_from(session, floor);
+    let coming = server.log.requests_from(session, floor);
+    if kept + coming >= server.config.sessions.replies_per_session_max {
+        return Err(Refusal::SessionFull);
+    }
+    Ok(None)
+}
+
+fn opens_later(server: &Server, index: Index) -> bool {
+    let entry = server.log.get(index);
+    index > server.applied && entry.is_some_and(|entry| entry.opens().is_some())
+}
+
+/// The configuration after the change, if a change may begin now.
+fn change_payload(server: &Server, change: Change) -> Result<Payload, Refusal> {
+    // Thesis §4.1: one change at a time. And not before an entry of this term is committed:
+    // else changes begun by two leaders may have majorities that do not meet (Ongaro's
+    // correction of 2015, raft-dev list).
+    let is_settled = server.membership.index() <= server.commit;
+    if !is_settled || !server.has_committed_in_term() {
+        return Err(Refusal::ChangePending);
+    }
+    let next = server.configuration().after(change).ok_or(Refusal::ChangeInvalid)?;
+    Ok(Payload::Configuration(next))
+}

@@ -1,0 +1,39 @@
+//! The consensus core: Raft as a pure state machine.
+//!
+//! `step(now, input, effects)` and `deadline()` are the whole of it. It knows no clock, no
+//! entropy, no disk and no network: time and seed are handed in, effects are handed out.
+//! Sections cited as "Raft" are of *In Search of an Understandable Consensus Algorithm*
+//! (extended version, 2014), as "thesis" of Ongaro's *Consensus: Bridging Theory and Practice*.
+
+mod candidate;
+mod config;
+mod effect;
+mod follower;
+mod leader;
+mod log;
+mod membership;
+mod message;
+mod position;
+mod progress;
+mod quorum;
+mod raft;
+mod read;
+mod server;
+mod session;
+mod voter;
+mod writes;
+
+pub use config::{Config, Inconsistent, Restored};
+pub use effect::{
+    Answer, Barrier, Dropped, Effect, Halt, HardState, Input, Note, Proposal, ProposalId, ReadId,
+    Refusal, Write, WriteId,
+};
+pub use log::Log;
+pub use membership::{Change, Configuration};
+pub use message::{Appended, Entry, Message, Payload, Phase, Snapshot};
+pub use position::{Index, NodeId, PeerId, Position, StoreId, Term, Time};
+pub use progress::Standing;
+#[cfg(feature = "planted-faults")]
+pub use raft::Planted;
+pub use raft::{Raft, Role};
+pub use session::{Admission, RequestId, SessionId, SessionLimits, Sessions};

@@ -1,0 +1,280 @@
+//! What servers say to each other, in the words of the paper.
+//!
+//! A message never names its sender: identity comes from the connection. Knows no role.
+//! Invariant: every message carries its sender's term, so that a stale one can be answered.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::{Configuration, Index, Position, RequestId, SessionId, Term};
+
+/// One entry of the log.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Entry {
+    /// The term and index that name it.
+    pub position: Position,
+    /// What it holds.
+    pub payload: Payload,
+}
+
+/// What an entry holds.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Payload {
+    /// Opens a term, so that the leader learns what is committed (Raft §8).
+    Noop,
+    /// Opens a client session (thesis §6.3). The session's id is the index of this entry.
+    OpenSession {
+        /// Tells the opener which of several open sessions is the one it asked for.
+        nonce: u64,
+    },
+    /// A command for the state machine.
+    Command {
+        /// Session and sequence: applied at most once under this name.
+        request: RequestId,
+        /// The client's lowest unanswered sequence; replies below it may be forgotten.
+        floor: u64,
+        /// The command itself; the core never looks inside.
+        command: Bytes,
+    },
+    /// A new configuration, in force from the moment it is appended (thesis §4.1).
+    Configuration(Configuration),
+}
+
+impl Entry {
+    /// What the entry weighs in the byte windows: its content and a fixed part for the rest.
+    pub fn weight_bytes(&self) -> usize {
+        let content = match &self.payload {
+            Payload::Command { command, .. } => command.len(),
+            Payload::Configuration(configuration) => 48 * configuration.len(),
+            Payload::Noop | Payload::OpenSession { .. } => 0,
+        };
+        content + ENTRY_OVERHEAD_BYTES
+    }
+
+    /// The request that the entry carries, if it carries one.
+    pub fn request(&self) -> Option<RequestId> {
+        match &self.payload {
+            Payload::Command { request, .. } => Some(*request),
+            Payload::Noop | Payload::OpenSession { .. } | Payload::Configuration(_) => None,
+        }
+    }
+
+    /// The session that the entry opens, if it opens one.
+    pub fn opens(&self) -> Option<SessionId> {
+        let Payload::OpenSession { .. } = self.payload else { return None };
+        Some(SessionId(self.position.index))
+    }
+}
+
+/// Before a server raises its term it asks whether it could win (thesis §9.6).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Phase {
+    /// "Would you vote for me?" Binds nobody and changes no term.
+    PreVote,
+    /// "Vote for me."
+    Vote,
+}
+
+/// A message between two servers.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Message {
+    /// Asks for a vote. In the pre-vote phase `term` is the term the sender would campaign in.
+    RequestVote {
+        /// The term of the campaign.
+        term: Term,
+        /// Pre-vote or vote.
+        phase: Phase,
+        /// The last entry of the candidate's log.
+        last: Position,
+        /// The leader asked for this campaign (thesis §4.2.3): lease and recent contact do not
+        /// stand against it.
+        transfer: bool,
+    },
+    /// Answers a request for a vote. A granted pre-vote repeats the term it was asked for; a
+    /// refusal carries the refuser's own term.
+    Vote {
+        /// See above.
+        term: Term,
+        /// Pre-vote or vote.
+        phase: Phase,
+        /// Whether the vote was given.
+        granted: bool,
+    },
+    /// Replicates entries; without entries it probes, or makes the commit index known.
+    Append {
+        /// The leader's term.
+        term: Term,
+        /// The entry just before the first of `entries`.
+        prev: Position,
+        /// Consecutive entries after `prev`.
+        entries: Vec<Entry>,
+        /// The leader's commit index.
+        commit: Index,
+    },
+    /// Answers an [`Message::Append`], and an installed snapshot.
+    AppendReply {
+        /// The follower's term.
+        term: Term,
+        /// What came of it.
+        outcome: Appended,
+    },
+    /// Keeps followers calm, and confirms leadership for reads (Raft §8).
+    Heartbeat {
+        /// The leader's term.
+        term: Term,
+        /// Counts the leader's rounds; the answer repeats it.
+        round: u64,
+        /// The commit index, no further than what the follower is known to hold.
+        commit: Index,
+    },
+    /// Answers a [`Message::Heartbeat`]. Says nothing of the log.
+    HeartbeatReply {
+        /// The follower's term.
+        term: Term,
+        /// The round it answers.
+        round: u64,
+    },
+    /// Asks a caught-up follower to campaign at once (thesis §3.10).
+    TimeoutNow {
+        /// The leader's term.
+        term: Term,
+    },
+    /// Offers a snapshot to a follower whose next entry is compacted away (Raft §7). The state
+    /// itself travels outside the core.
+    InstallSnapshot {
+        /// The leader's term.
+        term: Term,
+        /// What the snapshot covers.
+        snapshot: Snapshot,
+    },
+}
+
+/// What came of an append.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Appended {
+    /// The follower's log equals the leader's up to here, durably.
+    Matched(Index),
+    /// The entry at `prev` is missing or of another term.
+    Rejected {
+        /// The `prev` that was refused, so that the leader can drop stale refusals.
+        prev: Index,
+        /// The furthest place where the logs may still agree: the follower's last entry at or
+        /// before `prev` whose term is not later than that of `prev` (Raft §5.3, end).
+        hint: Position,
+    },
+}
+
+/// What a snapshot covers: everything but the machine's state, which the core never sees.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The last entry that the snapshot includes.
+    pub position: Position,
+    /// The configuration at that entry.
+    pub configuration: Configuration,
+}
+
+impl Message {
+    /// The term in the message.
+    pub fn term(&self) -> Term {
+        match self {
+            Self::RequestVote { term, .. }
+            | Self::Vote { term, .. }
+            | Self::Append { term, .. }
+            | Self::AppendReply { term, .. }
+            | Self::Heartbeat { term, .. }
+            | Self::HeartbeatReply { term, .. }
+            | Self::TimeoutNow { term }
+            | Self::InstallSnapshot { term, .. } => *term,
+        }
+    }
+
+    /// Whether servers heed it from a sender that their own configuration does not have.
+    ///
+    /// Votes are asked for and logs are sent by servers that count us while we may not know
+    /// them yet: a newcomer has no configuration at all (thesis §4.2).
+    pub(crate) fn is_request(&self) -> bool {
+        match self {
+            Self::RequestVote { .. }
+            | Self::Append { .. }
+            | Self::Heartbeat { .. }
+            | Self::InstallSnapshot { .. } => true,
+            Self::Vote { .. }
+            | Self::AppendReply { .. }
+            | Self::HeartbeatReply { .. }
+            | Self::TimeoutNow { .. } => false,
+        }
+    }
+
+    /// Whether only the leader of its term sends such a message.
+    pub(crate) fn is_of_leader(&self) -> bool {
+        match self {
+            Self::Append { .. }
+            | Self::Heartbeat { .. }
+            | Self::InstallSnapshot { .. }
+            | Self::TimeoutNow { .. } => true,
+            Self::RequestVote { .. }
+            | Self::Vote { .. }
+            | Self::AppendReply { .. }
+            | Self::HeartbeatReply { .. } => false,
+        }
+    }
+
+    /// Whether a correct server could have said it, judged by the message alone.
+    pub(crate) fn is_sound(&self) -> bool {
+        // Nobody leads or campaigns in term 0, and after the last term there is no next one.
+        let in_terms = self.term() < Term(u64::MAX);
+        let in_term = in_terms && self.term() > Term(0);
+        match self {
+            Self::RequestVote { term, last, .. } => in_term && last.is_sound(*term),
+            Self::Append { term, prev, entries, .. } => {
+                in_term && prev.is_sound(*term) && are_consecutive(*prev, entries, *term)
+            }
+            Self::InstallSnapshot { term, snapshot } => {
+                in_term
+                    && snapshot.position.index > Index(0)
+                    && snapshot.position.is_sound(*term)
+                    && snapshot.configuration.is_sound()
+            }
+            Self::Heartbeat { .. } | Self::TimeoutNow { .. } => in_term,
+            Self::Vote { .. } | Self::AppendReply { .. } | Self::HeartbeatReply { .. } => in_terms,
+        }
+    }
+
+    /// Whether the sender must remember something after a crash for the message to be true.
+    ///
+    /// A vote and a candidacy promise "not another one in this term" (Raft §5.2); an
+    /// acknowledgement promises the entries (§5.3). A leader's own messages promise nothing of
+    /// its disk, since it counts itself only once persisted (thesis §10.2.1); heartbeat replies
+    /// and pre-votes bind nobody.
+    pub fn promises(&self) -> bool {
+        match self {
+            Self::RequestVote { phase, .. } | Self::Vote { phase, .. } => *phase == Phase::Vote,
+            Self::AppendReply { .. } => true,
+            Self::Append { .. }
+            | Self::Heartbeat { .. }
+            | Self::HeartbeatReply { .. }
+            | Self::TimeoutNow { .. }
+            | Self::InstallSnapshot { .. } => false,
+        }
+    }
+}
+
+/// Whether the entries follow `prev` one by one, in terms that never fall and end by `last`, and
+/// hold nothing that cannot be put in force.
+pub(crate) fn are_consecutive(prev: Position, entries: &[Entry], last: Term) -> bool {
+    let mut before = prev;
+    entries.iter().all(|entry| {
+        let position = entry.position;
+        let follows = before.index.0.checked_add(1) == Some(position.index.0)
+            && position.term >= before.term.max(Term(1))
+            && position.term <= last;
+        before = position;
+        follows
+            && match &entry.payload {
+                Payload::Configuration(configuration) => configuration.is_sound(),
+                Payload::Noop | Payload::OpenSession { .. } | Payload::Command { .. } => true,
+            }
+    })
+}
+
+const ENTRY_OVERHEAD_BYTES: usize = 48;

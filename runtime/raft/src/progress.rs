@@ -1,0 +1,325 @@
+//! One follower as its leader sees it (Raft figure 2: nextIndex, matchIndex).
+//!
+//! Knows nothing of terms; the leader decides what to send. Invariants: `matched < next`, and
+//! what is under way keeps to the windows in entries and bytes.
+
+use std::collections::VecDeque;
+
+use crate::{Index, NodeId, Time};
+
+/// A follower as its leader sees it, for status pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Standing {
+    /// The follower.
+    pub node: NodeId,
+    /// Its log equals the leader's up to here.
+    pub matched: Index,
+    /// The next entry to send.
+    pub next: Index,
+    /// Entries under way.
+    pub inflight: u64,
+}
+
+/// How entries are sent to a follower.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Pace {
+    /// It is not known where the logs agree: one append per heartbeat interval.
+    Probe {
+        /// Whether this interval's append is out.
+        sent: bool,
+    },
+    /// The logs agree up to `next`: send ahead, without waiting for answers (thesis §10.2.1).
+    Pipeline,
+    /// The next entry is compacted away: the follower needs the snapshot first (Raft §7).
+    Snapshot {
+        /// Whether this interval's offer is out.
+        sent: bool,
+    },
+}
+
+/// One follower.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    matched: Index,
+    next: Index,
+    pace: Pace,
+    /// Appends under way in the pipeline: the last index of each, and its weight.
+    window: VecDeque<(Index, usize)>,
+    window_bytes: usize,
+    /// Where acknowledgements stood in an earlier round while entries were under way.
+    mark: Option<Mark>,
+    /// The furthest commit index that it was told.
+    told: Index,
+    /// The last heartbeat round that it answered.
+    round: u64,
+    heard: Time,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    round: u64,
+    matched: Index,
+}
+
+impl Progress {
+    /// A follower of whom nothing is known. It counts as heard `now`, so that a fresh leader
+    /// or a fresh member has a whole election timeout to be heard in.
+    pub(crate) fn new(next: Index, now: Time) -> Self {
+        Self {
+            matched: Index(0),
+            next: next.max(Index(1)),
+            pace: Pace::Probe { sent: false },
+            window: VecDeque::new(),
+            window_bytes: 0,
+            mark: None,
+            told: Index(0),
+            round: 0,
+            heard: now,
+        }
+    }
+
+    /// Its log equals the leader's up to here.
+    pub(crate) fn matched(&self) -> Index {
+        self.matched
+    }
+
+    /// The next entry to send.
+    pub(crate) fn next(&self) -> Index {
+        self.next
+    }
+
+    /// How entries are sent to it.
+    pub(crate) fn pace(&self) -> Pace {
+        self.pace
+    }
+
+    /// The last heartbeat round that it answered.
+    pub(crate) fn round(&self) -> u64 {
+        self.round
+    }
+
+    /// When it was last heard in this term.
+    pub(crate) fn heard(&self) -> Time {
+        self.heard
+    }
+
+    /// Entries sent ahead and not yet acknowledged.
+    pub(crate) fn inflight(&self) -> u64 {
+        match self.pace {
+            Pace::Pipeline => self.next.prev().since(self.matched),
+            Pace::Probe { .. } | Pace::Snapshot { .. } => 0,
+        }
+    }
+
+    /// The weight of what was sent ahead.
+    pub(crate) fn inflight_bytes(&self) -> usize {
+        self.window_bytes
+    }
+
+    /// It spoke in this term.
+    pub(crate) fn hear(&mut self, now: Time) {
+        self.heard = self.heard.max(now);
+    }
+
+    /// It answered a heartbeat.
+    pub(crate) fn answer(&mut self, round: u64) {
+        self.round = self.round.max(round);
+    }
+
+    /// An append of entries up to `last` goes out.
+    pub(crate) fn sent(&mut self, last: Index, weight_bytes: usize) {
+        match &mut self.pace {
+            Pace::Probe { sent } => *sent = true,
+            Pace::Pipeline if last >= self.next => {
+                self.next = last.next();
+                self.window.push_back((last, weight_bytes));
+                self.window_bytes = self.window_bytes.saturating_add(weight_bytes);
+            }
+            // An append without entries takes no room.
+            Pace::Pipeline | Pace::Snapshot { .. } => {}
+        }
+        self.check();
+    }
+
+    /// The snapshot up to `index` is offered.
+    pub(crate) fn offered(&mut self) {
+        self.restart(Pace::Snapshot { sent: true });
+    }
+
+    /// Its log equals the leader's up to `index`, durably. Returns whether that is news.
+    pub(crate) fn acknowledge(&mut self, index: Index) -> bool {
+        let news = index > self.matched;
+        if index < self.matched {
+            return false;
+        }
+        self.matched = index;
+        self.next = self.next.max(index.next());
+        while let Some((_, bytes)) = self.window.front().copied().filter(|(last, _)| *last <= index)
+        {
+            self.window.pop_front();
+            self.window_bytes = self.window_bytes.saturating_sub(bytes);
+        }
+        // From the matched place on the logs agree, so the next entries may be sent ahead. A
+        // probe or an offer that is still out can only confirm it.
+        if self.pace != Pace::Pipeline {
+            self.restart(Pace::Pipeline);
+            self.next = index.next();
+        }
+        self.check();
+        news
+    }
+
+    /// Whether a refusal of an append after `prev` is an answer to what is under way now.
+    ///
+    /// What is matched stays matched, so a refusal at or before it is old; and a probe is
+    /// refused only at the place that it probes.
+    pub(crate) fn is_refusal(&self, prev: Index) -> bool {
+        match self.pace {
+            Pace::Probe { .. } => prev == self.next.prev() && prev > self.matched,
+            Pace::Pipeline => prev > self.matched && prev < self.next,
+            Pace::Snapshot { .. } => false,
+        }
+    }
+
+    /// The logs agree at most up to before `next`: probe there.
+    pub(crate) fn retreat(&mut self, next: Index) {
+        self.restart(Pace::Probe { sent: false });
+        self.next = next.max(self.matched.next());
+        self.check();
+    }
+
+    /// What was sent may be lost: send again, at once.
+    pub(crate) fn reconnect(&mut self) {
+        match &mut self.pace {
+            Pace::Probe { sent } | Pace::Snapshot { sent } => *sent = false,
+            Pace::Pipeline => self.retreat(self.matched.next()),
+        }
+        self.told = Index(0);
+    }
+
+    /// A heartbeat interval has passed; `round` is about to begin.
+    ///
+    /// Appends are lost without notice. A follower that answered a round begun after they were
+    /// sent, and has acknowledged nothing since, is taken to have lost them.
+    pub(crate) fn tick(&mut self, round: u64) {
+        match self.pace {
+            Pace::Probe { .. } => self.pace = Pace::Probe { sent: false },
+            Pace::Snapshot { .. } => self.pace = Pace::Snapshot { sent: false },
+            Pace::Pipeline if self.inflight() == 0 => self.mark = None,
+            Pace::Pipeline => match self.mark.filter(|mark| mark.matched == self.matched) {
+                Some(mark) if self.round >= mark.round => self.retreat(self.matched.next()),
+                Some(_) => {}
+                None => self.mark = Some(Mark { round, matched: self.matched }),
+            },
+        }
+    }
+
+    /// The commit index that it should be told but was not, no further than what it holds.
+    pub(crate) fn untold(&self, commit: Index) -> Option<Index> {
+        let known = commit.min(self.matched);
+        (known > self.told).then_some(known)
+    }
+
+    /// It is told a commit index.
+    pub(crate) fn tell(&mut self, commit: Index) {
+        self.told = self.told.max(commit);
+    }
+
+    /// For status pages.
+    pub(crate) fn standing(&self, node: NodeId) -> Standing {
+        Standing { node, matched: self.matched, next: self.next, inflight: self.inflight() }
+    }
+
+    fn restart(&mut self, pace: Pace) {
+        self.pace = pace;
+        self.window.clear();
+        self.window_bytes = 0;
+        self.mark = None;
+    }
+
+    fn check(&self) {
+        assert!(self.matched < self.next, "matched {} not before {}", self.matched, self.next);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pipelined(matched: u64) -> Progress {
+        let mut progress = Progress::new(Index(matched + 1), Time::default());
+        progress.acknowledge(Index(matched));
+        assert_eq!(progress.pace(), Pace::Pipeline);
+        progress
+    }
+
+    #[test]
+    fn next_runs_ahead_and_acknowledgements_free_the_window() {
+        let mut progress = pipelined(3);
+        progress.sent(Index(5), 200);
+        progress.sent(Index(6), 100);
+        assert_eq!((progress.inflight(), progress.inflight_bytes()), (3, 300));
+        assert!(progress.acknowledge(Index(5)));
+        assert_eq!((progress.inflight(), progress.inflight_bytes()), (1, 100));
+        assert!(!progress.acknowledge(Index(4)), "an older acknowledgement takes nothing back");
+        assert_eq!(progress.matched(), Index(5));
+    }
+
+    #[test]
+    fn a_probe_is_sent_once_per_interval_and_does_not_advance() {
+        let mut progress = Progress::new(Index(8), Time::default());
+        progress.sent(Index(9), 100);
+        assert_eq!(progress.pace(), Pace::Probe { sent: true });
+        assert_eq!(progress.next(), Index(8));
+        progress.tick(1);
+        assert_eq!(progress.pace(), Pace::Probe { sent: false });
+    }
+
+    #[test]
+    fn stale_refusals_are_told_apart() {
+        let mut progress = pipelined(3);
+        progress.sent(Index(6), 300);
+        assert!(!progress.is_refusal(Index(3)), "what is matched stays matched");
+        assert!(progress.is_refusal(Index(4)));
+        assert!(!progress.is_refusal(Index(7)), "nothing was sent after 7");
+        progress.retreat(Index(2));
+        assert_eq!(progress.next(), Index(4), "never back behind what is matched");
+        progress.retreat(Index(6));
+        assert!(!progress.is_refusal(Index(4)), "a probe is refused where it probes");
+        assert!(progress.is_refusal(Index(5)));
+    }
+
+    #[test]
+    fn lost_appends_are_noticed_after_an_answered_round() {
+        let mut progress = pipelined(3);
+        progress.sent(Index(6), 300);
+        progress.tick(1);
+        progress.tick(2);
+        assert_eq!(progress.pace(), Pace::Pipeline, "a silent follower may just be slow");
+        progress.answer(2);
+        progress.tick(3);
+        assert_eq!((progress.pace(), progress.next()), (Pace::Probe { sent: false }, Index(4)));
+        assert_eq!(progress.inflight_bytes(), 0);
+    }
+
+    #[test]
+    fn progress_within_a_round_is_no_loss() {
+        let mut progress = pipelined(3);
+        progress.sent(Index(6), 300);
+        progress.tick(1);
+        progress.answer(1);
+        progress.acknowledge(Index(4));
+        progress.tick(2);
+        assert_eq!(progress.pace(), Pace::Pipeline);
+    }
+
+    #[test]
+    fn a_commit_index_is_told_once_and_no_further_than_matched() {
+        let mut progress = pipelined(3);
+        assert_eq!(progress.untold(Index(9)), Some(Index(3)));
+        progress.tell(Index(3));
+        assert_eq!(progress.untold(Index(9)), None);
+        progress.acknowledge(Index(5));
+        assert_eq!(progress.untold(Index(4)), Some(Index(4)));
+    }
+}

@@ -1,0 +1,172 @@
+//! Client sessions: what makes a retried command apply at most once (thesis §6.3).
+//!
+//! Replicated state: changed only by entries in log order, so that every server decides alike.
+//! Generic over what is kept of a reply: the core keeps indexes, the runtime keeps replies.
+//! Invariant: bounded by `sessions_max` and `replies_per_session_max`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Entry, Index, Payload};
+
+/// A session: the index of the entry that opened it.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
+pub struct SessionId(pub Index);
+
+/// Names one request of one client for ever.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
+pub struct RequestId {
+    /// The client's session.
+    pub session: SessionId,
+    /// Counts the session's requests from 1.
+    pub sequence: u64,
+}
+
+/// Bounds of the table. They decide what is applied, so all members must agree on them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SessionLimits {
+    /// Open sessions; opening one more closes the one that has been silent longest.
+    pub sessions_max: usize,
+    /// Replies kept for one session; a command beyond them is not applied.
+    pub replies_per_session_max: usize,
+}
+
+/// What the table says of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Admission<'a, R> {
+    /// Never applied: apply it.
+    Fresh,
+    /// Applied before; this is what was kept.
+    Duplicate(&'a R),
+    /// The session is closed or unknown, or the sequence is below its floor.
+    Expired,
+    /// The session holds as many replies as it may.
+    Full,
+}
+
+/// The session table.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Sessions<R> {
+    limits: SessionLimits,
+    open: BTreeMap<SessionId, Session<R>>,
+    /// Sessions by the entry that used them last, oldest first.
+    silent: BTreeMap<Index, SessionId>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct Session<R> {
+    floor: u64,
+    used: Index,
+    replies: BTreeMap<u64, R>,
+}
+
+impl<R> Sessions<R> {
+    /// An empty table.
+    pub fn new(limits: SessionLimits) -> Self {
+        Self { limits, open: BTreeMap::new(), silent: BTreeMap::new() }
+    }
+
+    /// How many sessions are open.
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Whether no session is open.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// What would become of the request if it were applied now.
+    pub fn admission(&self, request: RequestId) -> Admission<'_, R> {
+        let Some(session) = self.open.get(&request.session) else { return Admission::Expired };
+        if let Some(reply) = session.replies.get(&request.sequence) {
+            return Admission::Duplicate(reply);
+        }
+        if request.sequence < session.floor {
+            return Admission::Expired;
+        }
+        if session.replies.len() >= self.limits.replies_per_session_max {
+            return Admission::Full;
+        }
+        Admission::Fresh
+    }
+
+    /// The bounds of the table.
+    pub fn limits(&self) -> SessionLimits {
+        self.limits
+    }
+
+    /// How many replies the session keeps from sequence `floor` on.
+    pub(crate) fn replies_from(&self, session: SessionId, floor: u64) -> usize {
+        self.open.get(&session).map_or(0, |session| session.replies.range(floor..).count())
+    }
+
+    /// Takes note of the next entry of the log. For a command: `apply` is called if and only if
+    /// it is to be applied, and what it returns is kept as the reply.
+    ///
+    /// Returns the admission as it was decided, the reply included.
+    pub fn observe(&mut self, entry: &Entry, apply: impl FnOnce() -> R) -> Admission<'_, R> {
+        let index = entry.position.index;
+        match &entry.payload {
+            Payload::OpenSession { .. } => {
+                self.open(index);
+                Admission::Fresh
+            }
+            Payload::Command { request, floor, .. } => {
+                self.touch(*request, *floor, index);
+                if !matches!(self.admission(*request), Admission::Fresh) {
+                    return self.admission(*request);
+                }
+                let reply = apply();
+                if let Some(session) = self.open.get_mut(&request.session) {
+                    session.replies.insert(request.sequence, reply);
+                }
+                Admission::Fresh
+            }
+            Payload::Noop | Payload::Configuration(_) => Admission::Fresh,
+        }
+    }
+
+    /// The kept reply of a request.
+    pub fn reply(&self, request: RequestId) -> Option<&R> {
+        self.open.get(&request.session)?.replies.get(&request.sequence)
+    }
+
+    /// The same table with something else kept of each reply.
+    pub fn map<T>(&self, mut keep: impl FnMut(&R) -> T) -> Sessions<T> {
+        let open = self.open.iter().map(|(id, session)| {
+            let replies =
+                session.replies.iter().map(|(sequence, reply)| (*sequence, keep(reply))).collect();
+            (*id, Session { floor: session.floor, used: session.used, replies })
+        });
+        Sessions { limits: self.limits, open: open.collect(), silent: self.silent.clone() }
+    }
+
+    fn open(&mut self, index: Index) {
+        // Expiry follows the order of the log, never a clock: all servers close the same one.
+        if self.open.len() >= self.limits.sessions_max
+            && let Some((_, oldest)) = self.silent.pop_first()
+        {
+            self.open.remove(&oldest);
+        }
+        let id = SessionId(index);
+        self.open.insert(id, Session { floor: 0, used: index, replies: BTreeMap::new() });
+        self.silent.insert(index, id);
+    }
+
+    fn touch(&mut self, request: RequestId, floor: u64, index: Index) {
+        let Some(session) = self.open.get_mut(&request.session) else { return };
+        self.silent.remove(&session.used);
+        session.used = index;
+        self.silent.insert(index, request.session);
+        if floor > session.floor {
+            session.floor = floor;
+            session.replies = session.replies.split_off(&floor);
+        }
+    }
+}
