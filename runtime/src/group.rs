@@ -1,0 +1,31 @@
+//! Raft groups over bonds: the table of contents.
+//!
+//! A call's way: [`Group`] or [`Client`], `caller`, `driver` (or `serve` and then `driver`),
+//! the core, storage and bonds, `applier`, and back through its `Answerer`.
+
+mod answer;
+mod applier;
+mod bond;
+mod builder;
+mod caller;
+mod calls;
+mod client;
+mod config;
+mod driver;
+mod founding;
+mod handle;
+mod identity;
+mod metric;
+mod serve;
+mod status;
+mod wire;
+
+pub use builder::{GroupBuilder, GroupError};
+pub use caller::{CommandError, Consistency, Executed, Queried, QueryError};
+pub use client::{Client, ClientBuilder};
+pub use config::{ConfigError, ConsensusConfig, ConsensusProfile, LeadershipPreference};
+pub use founding::Bootstrap;
+pub use handle::Group;
+pub use identity::{GroupId, GroupKey, Lineage};
+pub use status::{Event, Status, When};
+pub use wire::Reason;

@@ -1,0 +1,162 @@
+//! Applies committed entries to the machine, in a task of its own.
+//!
+//! A slow machine delays answers, never heartbeats. Owns the machine and the replies of open
+//! sessions. Invariant: entries are applied once each, in order of their index, and what is
+//! answered follows from nothing but the log.
+
+use bytes::Bytes;
+use raft::{Admission, Entry, Index, Payload, Position, RequestId, SessionId, SessionLimits, Sessions};
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    ApplyContext, StateMachine,
+    group::{
+        answer::Answerer,
+        wire::{Outcome, Reason},
+    },
+};
+
+/// What the driver asks of the applier.
+pub(crate) enum Work {
+    /// Apply these, in order, and answer those who wait for some of them.
+    Apply {
+        /// Consecutive, right after the last that were applied.
+        entries: Vec<Entry>,
+        /// Who waits, by index, ascending.
+        waiting: Vec<(Index, Answerer)>,
+    },
+    /// Answer a query from the state as it is when its turn comes.
+    Query {
+        /// Encoded.
+        query: Bytes,
+        /// Who asks.
+        answerer: Answerer,
+    },
+    /// Answer a retried request that was applied before.
+    Repeat {
+        /// Its name.
+        request: RequestId,
+        /// Who asks.
+        answerer: Answerer,
+    },
+}
+
+/// A state machine whose types are encoded.
+pub(crate) trait EncodedMachine: Send {
+    /// `None` when the command does not decode. Deterministic, like the machine.
+    fn apply(&mut self, command: &[u8], context: &ApplyContext) -> Option<Bytes>;
+    /// `None` when the query does not decode.
+    fn query(&self, query: &[u8]) -> Option<Bytes>;
+}
+
+impl<M: StateMachine> EncodedMachine for M {
+    fn apply(&mut self, command: &[u8], context: &ApplyContext) -> Option<Bytes> {
+        let command = postcard::from_bytes(command).ok()?;
+        encode(&StateMachine::apply(self, command, context))
+    }
+
+    fn query(&self, query: &[u8]) -> Option<Bytes> {
+        encode(&StateMachine::query(self, postcard::from_bytes(query).ok()?))
+    }
+}
+
+/// The task's state.
+pub(crate) struct Applier {
+    machine: Box<dyn EncodedMachine>,
+    replies: Sessions<Reply>,
+    applied: Index,
+}
+
+#[derive(Clone)]
+struct Reply {
+    position: Position,
+    output: Option<Bytes>,
+}
+
+impl Applier {
+    pub(crate) fn new(machine: Box<dyn EncodedMachine>, limits: SessionLimits) -> Self {
+        Self { machine, replies: Sessions::new(limits), applied: Index(0) }
+    }
+
+    /// Works until the driver is gone; says after each batch how far it has come.
+    pub(crate) async fn run(
+        mut self,
+        mut work: mpsc::Receiver<Work>,
+        applied: watch::Sender<Index>,
+    ) {
+        while let Some(next) = work.recv().await {
+            let before = self.applied;
+            self.carry_out(next);
+            if self.applied > before && applied.send(self.applied).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn carry_out(&mut self, work: Work) {
+        match work {
+            Work::Apply { entries, waiting } => self.apply(&entries, waiting),
+            Work::Query { query, answerer } => {
+                let answer = self.machine.query(&query);
+                answerer.answer(Outcome::Queried { applied: self.applied, answer });
+            }
+            Work::Repeat { request, answerer } => {
+                answerer.answer(match self.replies.reply(request) {
+                    Some(reply) => reply.outcome(),
+                    // The floor has passed it since the core saw it.
+                    None => Outcome::Unknown(Reason::SessionExpired),
+                });
+            }
+        }
+    }
+
+    fn apply(&mut self, entries: &[Entry], waiting: Vec<(Index, Answerer)>) {
+        let mut waiting = waiting.into_iter().peekable();
+        for entry in entries {
+            let outcome = self.apply_one(entry);
+            // A request retried through several members may have several callers.
+            while let Some((_, answerer)) =
+                waiting.next_if(|(index, _)| *index == entry.position.index)
+            {
+                answerer.answer(outcome.clone());
+            }
+        }
+    }
+
+    fn apply_one(&mut self, entry: &Entry) -> Outcome {
+        let position = entry.position;
+        let next = self.applied.next();
+        assert!(position.index == next, "entry {position} to apply where {next} is due");
+        self.applied = position.index;
+        let machine = &mut self.machine;
+        let admission = self.replies.observe(entry, || {
+            let Payload::Command { command, .. } = &entry.payload else {
+                return Reply { position, output: None };
+            };
+            Reply { position, output: machine.apply(command, &ApplyContext { position }) }
+        });
+        let refused = match admission {
+            Admission::Fresh => None,
+            Admission::Duplicate(reply) => return reply.outcome(),
+            Admission::Expired | Admission::Full => Some(Reason::SessionExpired),
+        };
+        match (refused, entry.request()) {
+            (Some(reason), _) => Outcome::Unknown(reason),
+            (None, Some(request)) => match self.replies.reply(request) {
+                Some(reply) => reply.outcome(),
+                None => Outcome::Unknown(Reason::SessionExpired),
+            },
+            (None, None) => Outcome::Opened(SessionId(position.index)),
+        }
+    }
+}
+
+impl Reply {
+    fn outcome(&self) -> Outcome {
+        Outcome::Applied { position: self.position, output: self.output.clone() }
+    }
+}
+
+fn encode(value: &impl serde::Serialize) -> Option<Bytes> {
+    postcard::to_stdvec(value).ok().map(Bytes::from)
+}

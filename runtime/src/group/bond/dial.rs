@@ -1,0 +1,151 @@
+//! Dials a peer, again and again, while there is no bond with it.
+//!
+//! Each peer has its own timer. Invariant: there is never more than one dial of a peer under
+//! way, and what a peer does cannot make this node dial it faster than the backoff allows.
+
+use std::{sync::Arc, time::Duration};
+
+use raft::{NodeId, Time};
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    Peer,
+    group::bond::{
+        BondEvent, Side,
+        keep::{self, Kept},
+        table::{Bond, Claim},
+    },
+    network::{
+        BOND_ALPN, Code, HelloRole, MemberHello, NetworkError, settle, within,
+    },
+};
+
+/// The pauses between dials: doubling, with jitter.
+struct Backoff {
+    next: Duration,
+    min: Duration,
+    max: Duration,
+}
+
+/// Dials whenever there is no bond. Ends only with its task.
+pub(super) async fn dial_for_ever(
+    side: Arc<Side>,
+    events: mpsc::Sender<BondEvent>,
+    peer: Peer,
+) {
+    let mut bonded = side.table.watch(peer.id);
+    let consensus = &side.member.consensus;
+    let mut backoff = Backoff::new(consensus.redial_backoff_min, consensus.redial_backoff_max);
+    // Of two that start together the lower dials first: its dial is the one that is kept. The
+    // higher waits a moment, but never relies on it.
+    let mut pause = match side.me < peer.id {
+        true => Duration::ZERO,
+        false => consensus.redial_backoff_min,
+    };
+    loop {
+        let wait = side.clock.sleep_until(side.clock.now().plus(pause));
+        let came = tokio::select! {
+            came = bonded.wait_for(|bonded| *bonded) => came.is_ok(),
+            () = wait => false,
+        };
+        if !came {
+            match attempt(&side, &events, &peer).await {
+                Ok(outcome) => side.metrics.dialed(outcome),
+                Err(error) => {
+                    tracing::debug!(%error, "no bond");
+                    side.metrics.dialed(outcome_of(&error));
+                    pause = backoff.grow(&side);
+                    continue;
+                }
+            }
+        }
+        let since = side.clock.now();
+        if bonded.wait_for(|bonded| !*bonded).await.is_err() {
+            return;
+        }
+        pause = backoff.after_bond(&side, since);
+    }
+}
+
+/// One dial. Ends early if the peer's own dial comes first.
+pub(super) async fn attempt(
+    side: &Arc<Side>,
+    events: &mpsc::Sender<BondEvent>,
+    peer: &Peer,
+) -> Result<&'static str, NetworkError> {
+    let patience = side.member.consensus.handshake_timeout;
+    let dialed = within(&*side.clock, patience, bond(side, events, peer)).await;
+    dialed.unwrap_or(Err(NetworkError::Timeout { peer: peer.id, patience }))
+}
+
+async fn bond(
+    side: &Arc<Side>,
+    events: &mpsc::Sender<BondEvent>,
+    peer: &Peer,
+) -> Result<&'static str, NetworkError> {
+    let mut bonded: watch::Receiver<bool> = side.table.watch(peer.id);
+    // QUIC gives up well after the bond would; the bond's own heartbeats judge first.
+    let idle = 2 * side.silence_max() + Duration::from_secs(1);
+    let connection = tokio::select! {
+        connection = side.network.connect(peer, BOND_ALPN, Some(idle)) => connection?,
+        // Before our hello the peer knows nothing of this dial, so that it can be dropped.
+        _ = bonded.wait_for(|bonded| *bonded) => return Ok("overtaken"),
+    };
+    let Some((attempt, lost)) = side.table.begin(peer.id) else {
+        Code::Cancelled.because("the peer's own dial came first").close(&connection);
+        return Ok("overtaken");
+    };
+    let session = side.network.session(&connection, side.member.group);
+    let card = side.card();
+    let role = HelloRole::Member(MemberHello { card, attempt, lost, tickets: Vec::new() });
+    let introduced = side.network.introduce(&connection, &session, &side.member.key, role).await;
+    let (_talk, welcome) = settle(&connection, introduced)?;
+    let card = welcome
+        .card
+        .ok_or_else(|| Code::InvalidHandshake.because("a member's welcome without its card"));
+    let card = settle(&connection, card)?;
+    let node = NodeId { peer: peer.id, store: card.store };
+    let admitted = side.member.admittance.borrow().admit(node, card.lineage);
+    settle(&connection, admitted)?;
+    let parties = (true, side.me, peer.id);
+    let claim = Claim::new(&connection, parties, card.nonce, (attempt, lost));
+    settle(&connection, side.table.weigh(&claim))?;
+    let bond = settle(&connection, Bond::open(side, connection.clone(), claim, card).await)?;
+    let Ok(room) = events.reserve().await else { return Err(NetworkError::ShutDown) };
+    let replaced = settle(&connection, side.table.install(&bond, room))?;
+    // What is replaced stays open until the peer's first lane shows that it has let us in.
+    keep::spawn(side, events, Kept { bond, confirmed: None, replaced });
+    Ok("bonded")
+}
+
+impl Backoff {
+    fn new(min: Duration, max: Duration) -> Self {
+        Self { next: min, min, max }
+    }
+
+    /// The pause after a failed dial.
+    fn grow(&mut self, side: &Side) -> Duration {
+        let pause = self.next;
+        self.next = (2 * pause).min(self.max);
+        // Half fixed, half drawn: nodes that lost each other together do not dial in step.
+        pause / 2 + side.jitter(pause / 2)
+    }
+
+    /// The pause after a bond that stood since then. A bond that did not last is no success: a
+    /// peer that keeps misbehaving is dialed ever less.
+    fn after_bond(&mut self, side: &Side, since: Time) -> Duration {
+        if side.clock.now().since(since) >= self.max {
+            self.next = self.min;
+        }
+        self.grow(side)
+    }
+}
+
+fn outcome_of(error: &NetworkError) -> &'static str {
+    match error {
+        NetworkError::Closed { code, .. } | NetworkError::Refused { code, .. } => code.name(),
+        NetworkError::Timeout { .. } => "timeout",
+        NetworkError::ShutDown => "shut_down",
+        _ => "unreachable",
+    }
+}

@@ -1,0 +1,160 @@
+//! Watches over one bond: its lanes, its heartbeats, its end.
+//!
+//! Invariant: a bond whose peer is silent for `max_missed_heartbeats` ends, but a node that was
+//! itself stopped or starved first reads what has arrived before it judges anyone silent.
+
+use std::{sync::Arc, time::Duration};
+
+use iroh::endpoint::RecvStream;
+use raft::Time;
+use tokio::{sync::mpsc, task::JoinSet};
+
+use crate::{
+    group::{
+        bond::{BondEvent, Side, lane::Lane, read, table::Bond},
+        wire::MemberFrame,
+    },
+    network::{Code, Refusal, turn_away},
+};
+
+/// A bond that has just been installed.
+pub(super) struct Kept {
+    pub(super) bond: Arc<Bond>,
+    /// The dialer's control lane, its name read, on the side that was dialed.
+    pub(super) confirmed: Option<RecvStream>,
+    /// The bond that this one takes the place of.
+    pub(super) replaced: Option<Arc<Bond>>,
+}
+
+/// One bond at work.
+struct Keeper {
+    side: Arc<Side>,
+    events: mpsc::Sender<BondEvent>,
+    bond: Arc<Bond>,
+    lanes: JoinSet<Result<(), Refusal>>,
+    /// By how much the present heartbeat interval is shortened.
+    jitter: Duration,
+    replaced: Option<Arc<Bond>>,
+}
+
+/// Keeps the bond until it ends.
+pub(super) fn spawn(side: &Arc<Side>, events: &mpsc::Sender<BondEvent>, kept: Kept) {
+    side.metrics.formed();
+    tracing::debug!(node = %kept.bond.node, dialed = kept.confirmed.is_none(), "bonded");
+    let mut keeper = Keeper {
+        side: Arc::clone(side),
+        events: events.clone(),
+        bond: kept.bond,
+        lanes: JoinSet::new(),
+        jitter: Duration::ZERO,
+        replaced: kept.replaced,
+    };
+    for lane in Lane::ALL {
+        let bond = Arc::clone(&keeper.bond);
+        keeper.lanes.spawn(async move {
+            bond.write(lane).await;
+            Ok(())
+        });
+    }
+    if let Some(control) = kept.confirmed {
+        keeper.let_replaced_go();
+        keeper.read(control, Some(Lane::Control));
+    }
+    tokio::spawn(keeper.run());
+}
+
+impl Keeper {
+    async fn run(mut self) {
+        let ended = self.watch().await;
+        tracing::debug!(node = %self.bond.node, %ended, "the bond ended");
+        self.side.metrics.ended(ended.code);
+        self.let_replaced_go();
+        self.lanes.shutdown().await;
+        let room = self.events.reserve().await.ok();
+        self.side.table.remove(&self.bond, room);
+    }
+
+    /// Works until the connection is closed, by whomever, and says why it was.
+    async fn watch(&mut self) -> Refusal {
+        let bond = Arc::clone(&self.bond);
+        let clock = Arc::clone(&self.side.clock);
+        let mut admittance = self.side.member.admittance.clone();
+        let mut closed = std::pin::pin!(bond.connection.closed());
+        loop {
+            let due = self.due();
+            tokio::select! {
+                error = &mut closed => return Refusal::of(&error),
+                Ok(stream) = bond.connection.accept_uni() => {
+                    self.let_replaced_go();
+                    self.read(stream, None);
+                }
+                Some(lane) = self.lanes.join_next() => {
+                    if let Ok(Err(violation)) = lane {
+                        tracing::warn!(node = %bond.node, %violation, "a peer misbehaves");
+                        turn_away(&bond.connection, &violation);
+                    }
+                }
+                () = clock.sleep_until(due) => self.beat(due),
+                Ok(()) = admittance.changed() => {
+                    let admitted = admittance.borrow().admit(bond.node, bond.card.lineage);
+                    if let Err(refusal) = admitted {
+                        turn_away(&bond.connection, &refusal);
+                    }
+                }
+            }
+        }
+    }
+
+    fn read(&mut self, stream: RecvStream, lane: Option<Lane>) {
+        let (side, events) = (Arc::clone(&self.side), self.events.clone());
+        let read = read::read(side, events, Arc::clone(&self.bond), stream, lane);
+        self.lanes.spawn(read);
+    }
+
+    /// The peer has let this bond in as well, or it is over: either way the other may go.
+    fn let_replaced_go(&mut self) {
+        if let Some(replaced) = self.replaced.take() {
+            replaced.close(&Code::Replaced.because("a newer bond took this one's place"));
+        }
+    }
+
+    fn due(&self) -> Time {
+        self.ping_due().min(self.silence_due())
+    }
+
+    fn ping_due(&self) -> Time {
+        let interval = self.side.member.consensus.heartbeat_interval;
+        self.bond.last_spoke().plus(interval.saturating_sub(self.jitter))
+    }
+
+    fn silence_due(&self) -> Time {
+        self.bond.last_heard().plus(self.side.silence_max())
+    }
+
+    /// Speaks if this side has been silent, ends the bond if the other has been for too long.
+    /// The timer was set for `due`.
+    fn beat(&mut self, due: Time) {
+        let now = self.side.clock.now();
+        let consensus = &self.side.member.consensus;
+        let interval = consensus.heartbeat_interval;
+        if now >= self.silence_due() {
+            let silence_max = self.side.silence_max();
+            if now.since(due) < interval {
+                let reason = format!("not a word for {silence_max:?}");
+                return self.bond.close(&Code::Timeout.because(reason));
+            }
+            // This timer came late: we were stopped or starved, and what the peer said
+            // meanwhile may still wait to be read. Look again after two intervals.
+            let grace = now.plus(2 * interval).0.saturating_sub(silence_max);
+            self.bond.heard(Time(grace));
+        }
+        if now >= self.ping_due() {
+            self.jitter = self.side.jitter(consensus.heartbeat_jitter);
+            if let Err(dropped) = self.bond.send(Lane::Control, &MemberFrame::Ping, &self.side) {
+                self.side.metrics.dropped(Lane::Control, dropped);
+                // Not to try at once again: the next is due one interval later.
+                self.bond.spoke(now);
+            }
+        }
+    }
+}

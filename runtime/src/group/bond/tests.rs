@@ -1,0 +1,237 @@
+//! Real bonds on loopback: which connection is kept, who is let in, and what peers may do.
+
+mod forming;
+mod peers;
+
+use std::{
+    collections::BTreeSet,
+    future::Future,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use raft::{Configuration, Index, Message, NodeId, Phase, Position, StoreId, Term};
+use tokio::sync::{mpsc, watch};
+
+use super::{Admittance, BondEvent, Bonds, Member};
+use crate::{
+    Clock, ConsensusConfig, ConsensusProfile, GroupId, GroupKey, Lineage, Network, Peer, SecretKey,
+    SystemClock, Time,
+    group::wire::MemberFrame,
+};
+
+const BOUND: Duration = Duration::from_secs(20);
+
+/// Waits for what must come, with a bound.
+async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(BOUND, work).await {
+        Ok(done) => done,
+        Err(_) => panic!("{what} did not come within {BOUND:?}"),
+    }
+}
+
+/// Lets the other tasks work until the condition holds, with a bound.
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(1));
+    let look = async {
+        while !holds() {
+            ticks.tick().await;
+        }
+    };
+    soon(what, look).await;
+}
+
+/// One member of a group of numbered nodes.
+struct Node {
+    network: Network,
+    node: NodeId,
+    bonds: Bonds,
+    events: mpsc::Receiver<BondEvent>,
+    admit: watch::Sender<Admittance>,
+}
+
+/// How a member is made.
+#[derive(Clone)]
+struct Wish {
+    number: u8,
+    name: &'static str,
+    key: GroupKey,
+    group: GroupId,
+    store: StoreId,
+    consensus: ConsensusConfig,
+    admittance: Admittance,
+    clock: Arc<dyn Clock>,
+    events_max: usize,
+}
+
+impl Wish {
+    /// Member `number` of a group that nodes 1, 2 and 3 are founding.
+    fn new(number: u8) -> Self {
+        let key = GroupKey::from_secret("bonds");
+        let consensus = ConsensusProfile::Lan.config();
+        Self {
+            number,
+            name: "bonds",
+            group: GroupId::of(&key, "machine", &consensus),
+            key,
+            store: StoreId(number.into()),
+            consensus,
+            admittance: Admittance {
+                founders: [1, 2, 3].map(|number| secret(number).peer_id()).into(),
+                ..Admittance::default()
+            },
+            clock: Arc::new(SystemClock::new()),
+            events_max: 1_024,
+        }
+    }
+
+    /// The group is founded, by these stores.
+    fn founded(mut self, stores: [u128; 3]) -> Self {
+        let members: BTreeSet<_> = (1..).zip(stores).map(|(number, store)| id(number, store)).collect();
+        let configuration = Configuration::of(members.iter().copied());
+        let lineage = Some(Lineage::of(self.group, &configuration));
+        self.admittance = Admittance { lineage, founders: BTreeSet::new(), members };
+        self
+    }
+
+    async fn network(&self) -> Network {
+        Network::builder(self.name)
+            .bind(([127, 0, 0, 1], 0).into())
+            .secret_key(secret(self.number))
+            .clock(Arc::clone(&self.clock))
+            .build()
+            .await
+            .expect("a free port on loopback")
+    }
+
+    /// A member on a network of its own that dials these peers.
+    async fn start(&self, peers: &[Peer]) -> Node {
+        self.on(&self.network().await, peers)
+    }
+
+    fn on(&self, network: &Network, peers: &[Peer]) -> Node {
+        let (admit, admittance) = watch::channel(self.admittance.clone());
+        let (sender, events) = mpsc::channel(self.events_max);
+        let member = Member {
+            group: self.group,
+            key: self.key.clone(),
+            store: self.store,
+            consensus: self.consensus.clone(),
+            peers: peers.to_vec(),
+            admittance,
+        };
+        let node = NodeId { peer: network.peer().id, store: self.store };
+        let bonds = Bonds::spawn(network, member, sender);
+        Node { network: network.clone(), node, bonds, events, admit }
+    }
+}
+
+impl Node {
+    fn peer(&self) -> Peer {
+        self.network.peer()
+    }
+
+    async fn event(&mut self) -> BondEvent {
+        soon("an event", self.events.recv()).await.expect("the bonds are at work")
+    }
+
+    async fn up(&mut self) -> NodeId {
+        match self.event().await {
+            BondEvent::Up { node } => node,
+            other => panic!("not up: {other:?}"),
+        }
+    }
+
+    async fn down(&mut self) -> NodeId {
+        match self.event().await {
+            BondEvent::Down { node } => node,
+            other => panic!("not down: {other:?}"),
+        }
+    }
+
+    /// The term of the next frame, which must be a vote.
+    async fn vote(&mut self) -> (NodeId, u64) {
+        match self.event().await {
+            BondEvent::Frame {
+                from,
+                frame: MemberFrame::Raft(Message::Vote { term: Term(term), .. }),
+            } => (from, term),
+            other => panic!("not a vote: {other:?}"),
+        }
+    }
+
+    /// The connection with this node by the number that both ends know.
+    fn connection(&self, node: NodeId) -> Option<u64> {
+        let bond = self.bonds.side.table.bond(node)?;
+        Some(crate::network::connection_id(&bond.connection))
+    }
+}
+
+fn secret(number: u8) -> SecretKey {
+    SecretKey::from_bytes([number; 32])
+}
+
+fn id(number: u8, store: u128) -> NodeId {
+    NodeId { peer: secret(number).peer_id(), store: StoreId(store) }
+}
+
+/// A small frame of the control lane, told apart by its term.
+fn vote(term: u64) -> MemberFrame {
+    let (term, phase) = (Term(term), Phase::Vote);
+    MemberFrame::Raft(Message::Vote { term, phase, granted: true })
+}
+
+/// A frame of the append lane.
+fn append(bytes: usize) -> MemberFrame {
+    let command = bytes::Bytes::from(vec![7; bytes]);
+    let request = raft::RequestId { session: raft::SessionId(Index(1)), sequence: 1 };
+    let payload = raft::Payload::Command { request, floor: 1, command };
+    let entries = vec![raft::Entry { position: Position { term: Term(1), index: Index(1) }, payload }];
+    let (prev, commit) = (Position::default(), Index(0));
+    MemberFrame::Raft(Message::Append { term: Term(1), prev, entries, commit })
+}
+
+/// A clock that jumps when told to, and otherwise follows the host's.
+#[derive(Debug, Default)]
+struct JumpingClock {
+    host: SystemClock,
+    ahead: Mutex<Duration>,
+    jumped: tokio::sync::Notify,
+}
+
+impl JumpingClock {
+    fn jump(&self, by: Duration) {
+        *self.ahead.lock().expect("nobody panics with it") += by;
+        self.jumped.notify_waiters();
+    }
+}
+
+impl Clock for Arc<JumpingClock> {
+    fn now(&self) -> Time {
+        let ahead = *self.ahead.lock().expect("nobody panics with it");
+        self.host.now().plus(ahead)
+    }
+
+    fn wall(&self) -> Duration {
+        self.host.wall()
+    }
+
+    fn sleep_until(&self, deadline: Time) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
+        let clock = Self::clone(self);
+        Box::pin(async move {
+            loop {
+                let mut jumped = std::pin::pin!(clock.jumped.notified());
+                jumped.as_mut().enable();
+                let now = clock.now();
+                if now >= deadline {
+                    return;
+                }
+                let left = clock.host.now().plus(deadline.since(now));
+                tokio::select! {
+                    () = clock.host.sleep_until(left) => {}
+                    () = jumped => {}
+                }
+            }
+        })
+    }
+}

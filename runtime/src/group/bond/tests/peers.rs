@@ -1,0 +1,286 @@
+//! Who is let in, and what becomes of peers that misbehave or fall silent.
+
+use iroh::endpoint::{Connection, ConnectionError, SendStream};
+
+use super::*;
+use crate::{
+    NetworkError,
+    group::bond::dial,
+    network::{
+        BOND_ALPN, Card, Code, HelloRole, MemberHello, Refusal, Talk, Welcome, header,
+    },
+};
+
+/// What `from` is told when it dials `to`.
+async fn refusal(from: &Node, to: &Node) -> (Code, String) {
+    let (events, _kept) = mpsc::channel(8);
+    let peer = to.peer();
+    let dialed = dial::attempt(&from.bonds.side, &events, &peer);
+    let error = soon("an answer", dialed).await.expect_err("it is to be refused");
+    assert!(matches!(error, NetworkError::Closed { .. }), "refused by the other end: {error}");
+    (error.code().expect("a closing has a code"), error.to_string())
+}
+
+/// A peer that does by hand what it likes.
+struct Hand {
+    network: Network,
+    connection: Connection,
+}
+
+impl Hand {
+    async fn connect(number: u8, to: &Peer) -> Self {
+        let network = Wish::new(number).network().await;
+        let connection = soon("a connection", network.connect(to, BOND_ALPN, None)).await;
+        Self { network, connection: connection.expect("it is up") }
+    }
+
+    fn hello(&self, store: u128) -> HelloRole {
+        let card = Card { lineage: None, store: StoreId(store), nonce: self.network.nonce() };
+        HelloRole::Member(MemberHello { card, attempt: 1, lost: None, tickets: Vec::new() })
+    }
+
+    /// Is let in like any member, up to its first lane.
+    async fn introduce(&self, wish: &Wish) -> Result<(Talk, Welcome), Refusal> {
+        let session = self.network.session(&self.connection, wish.group);
+        let hello = self.hello(wish.number.into());
+        self.network.introduce(&self.connection, &session, &wish.key, hello).await
+    }
+
+    /// A stream that begins with these bytes.
+    async fn lane(&self, words: &[u8]) -> SendStream {
+        let mut stream = soon("a stream", self.connection.open_uni()).await.expect("it is open");
+        stream.write_all(words).await.expect("it is open");
+        stream
+    }
+
+    async fn closed(&self) -> Refusal {
+        match soon("a close", self.connection.closed()).await {
+            error @ ConnectionError::ApplicationClosed(_) => Refusal::of(&error),
+            other => panic!("not closed by the peer: {other}"),
+        }
+    }
+}
+
+fn framed(frame: &MemberFrame) -> Vec<u8> {
+    let bytes = postcard::to_stdvec(frame).expect("plain");
+    [&header(bytes.len())[..], &bytes].concat()
+}
+
+#[tokio::test]
+async fn each_wrong_peer_is_refused_with_its_own_code() {
+    let right = Wish::new(1).founded([1, 2, 3]);
+    let node = right.start(&[]).await;
+    let wish = Wish::new(2).founded([1, 2, 3]);
+    let wrong_key = Wish { key: GroupKey::from_secret("wrong"), ..wish.clone() };
+    let other_group = GroupId::of(&wish.key, "another machine", &wish.consensus);
+    let wrong_lineage = Wish { admittance: wish.clone().founded([1, 2, 4]).admittance, ..wish.clone() };
+    let wrong_store = Wish { store: StoreId(22), ..wish.clone() };
+    let unknown = Wish { number: 9, ..wish.clone() };
+    for (wish, code, named) in [
+        (wrong_key, Code::InvalidProof, "did not prove the group's key"),
+        (Wish { group: other_group, ..wish.clone() }, Code::GroupNotFound, "is not in group"),
+        (Wish { name: "elsewhere", ..wish.clone() }, Code::DifferentNetwork, "on network"),
+        (wrong_lineage, Code::DifferentLineage, "they never merge"),
+        (wrong_store, Code::DifferentStore, "knows it with store"),
+        (unknown, Code::NotAllowed, "is not a member of the group"),
+    ] {
+        let stranger = wish.start(&[]).await;
+        let (told, reason) = refusal(&stranger, &node).await;
+        assert_eq!(told, code, "{reason}");
+        assert!(reason.contains(named), "{reason}");
+        stranger.network.shutdown().await;
+    }
+    assert!(node.bonds.bonded().is_empty());
+    let member = wish.start(&[]).await;
+    let (events, _kept) = mpsc::channel(8);
+    let dialed = soon("an answer", dial::attempt(&member.bonds.side, &events, &node.peer())).await;
+    assert_eq!(dialed, Ok("bonded"));
+}
+
+#[tokio::test]
+async fn the_dialer_turns_a_wrong_peer_away_as_well() {
+    // The dialed node has forgotten who founded the group and lets any founder in.
+    let dialed = Wish { store: StoreId(11), ..Wish::new(1) }.start(&[]).await;
+    let dialer = Wish::new(2).founded([1, 2, 3]).start(&[]).await;
+    let (events, _kept) = mpsc::channel(8);
+    let peer = dialed.peer();
+    let answer = dial::attempt(&dialer.bonds.side, &events, &peer);
+    let error = soon("an answer", answer).await.expect_err("its store is another");
+    assert!(matches!(error, NetworkError::Refused { .. }), "{error}");
+    assert_eq!(error.code(), Some(Code::DifferentStore), "{error}");
+    assert!(dialed.bonds.bonded().is_empty() && dialer.bonds.bonded().is_empty());
+}
+
+#[tokio::test]
+async fn a_peer_that_claims_anothers_id_is_refused() {
+    let wish = Wish::new(1);
+    let node = wish.start(&[]).await;
+    // It knows the key, but its own id may not enter, so it proves in the name of one that may.
+    let hand = Hand::connect(9, &node.peer()).await;
+    let mut session = hand.network.session(&hand.connection, wish.group);
+    session.local = secret(2).peer_id();
+    let hello = hand.hello(2);
+    let introduced = hand.network.introduce(&hand.connection, &session, &wish.key, hello).await;
+    introduced.expect_err("the proof is in another's name");
+    assert_eq!(hand.closed().await.code, Code::InvalidProof);
+    assert!(node.bonds.bonded().is_empty());
+}
+
+#[tokio::test]
+async fn whoever_never_shows_that_it_heard_the_welcome_displaces_nobody() {
+    let mut wish = Wish::new(1);
+    wish.consensus.handshake_timeout = Duration::from_millis(200);
+    let mut node = wish.start(&[]).await;
+    let live = Wish::new(2);
+    let mut bonded = live.start(&[node.peer()]).await;
+    assert_eq!((node.up().await, bonded.up().await), (bonded.node, node.node));
+    let hand = Hand::connect(2, &node.peer()).await;
+    let _talk = hand.introduce(&live).await.expect("it proves itself");
+    assert_eq!(hand.closed().await.code, Code::Timeout);
+    bonded.bonds.send(node.node, vote(1));
+    assert_eq!(node.vote().await, (bonded.node, 1));
+}
+
+#[tokio::test]
+async fn what_is_no_frame_of_its_lane_ends_the_bond() {
+    let wish = Wish::new(2);
+    let control = [0_u8];
+    let limit = {
+        let node = Wish::new(1).start(&[]).await;
+        node.bonds.side.frame_bytes_max()
+    };
+    let vote = framed(&vote(1));
+    for (first, second, named) in [
+        ([&control[..], &header(4), &[0xff; 4]].concat(), None, "no frame of a member"),
+        ([&control[..], &header(limit + 1)].concat(), None, "bytes, but at most"),
+        ([&control[..], &framed(&append(8))].concat(), None, "not for the control lane"),
+        (control.to_vec(), Some(vec![9]), "there is no lane 9"),
+        (control.to_vec(), Some([&control[..], &vote].concat()), "a second control lane"),
+        (control.to_vec(), Some([&[1][..], &vote].concat()), "not for the append lane"),
+    ] {
+        let mut node = Wish::new(1).start(&[]).await;
+        let hand = Hand::connect(2, &node.peer()).await;
+        let _talk = hand.introduce(&wish).await.expect("it proves itself");
+        let _first = hand.lane(&first).await;
+        assert_eq!(node.up().await, id(2, 2));
+        if let Some(words) = second {
+            let _second = hand.lane(&words).await;
+        }
+        let refusal = hand.closed().await;
+        assert_eq!(refusal.code, Code::ProtocolViolation, "{refusal}");
+        assert!(refusal.reason.contains(named), "{refusal}");
+        assert_eq!(node.down().await, id(2, 2));
+    }
+}
+
+#[tokio::test]
+async fn the_first_lane_must_be_the_control_lane() {
+    let node = Wish::new(1).start(&[]).await;
+    let hand = Hand::connect(2, &node.peer()).await;
+    let _talk = hand.introduce(&Wish::new(2)).await.expect("it proves itself");
+    let _bulk = hand.lane(&[3]).await;
+    assert_eq!(hand.closed().await.code, Code::ProtocolViolation);
+    assert!(node.bonds.bonded().is_empty());
+}
+
+#[tokio::test]
+async fn a_silent_peer_loses_its_bond_and_one_that_pings_keeps_it() {
+    let mut wish = Wish::new(1);
+    wish.consensus.heartbeat_interval = Duration::from_millis(20);
+    wish.consensus.heartbeat_jitter = Duration::from_millis(5);
+    wish.consensus.max_missed_heartbeats = 10;
+    let mut node = wish.start(&[]).await;
+    let mut mute = Hand::connect(2, &node.peer()).await;
+    let _talk = mute.introduce(&Wish::new(2)).await.expect("it proves itself");
+    let _lane = mute.lane(&[0]).await;
+    assert_eq!(node.up().await, id(2, 2));
+    // QUIC itself is alive all the while.
+    let refusal = mute.closed().await;
+    assert_eq!(refusal.code, Code::Timeout, "{refusal}");
+    assert_eq!(node.down().await, id(2, 2));
+    mute = Hand::connect(2, &node.peer()).await;
+    let _talk = mute.introduce(&Wish::new(2)).await.expect("it proves itself");
+    let mut lane = mute.lane(&[0]).await;
+    assert_eq!(node.up().await, id(2, 2));
+    // Three times as long as silence is borne, in pings.
+    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    for _ in 0..30 {
+        ticks.tick().await;
+        lane.write_all(&framed(&MemberFrame::Ping)).await.expect("it is open");
+    }
+    lane.write_all(&framed(&vote(3))).await.expect("it is open");
+    assert_eq!(node.vote().await, (id(2, 2), 3));
+}
+
+#[tokio::test]
+async fn a_node_that_was_stopped_reads_before_it_judges() {
+    let clock = Arc::new(JumpingClock::default());
+    let wish = Wish { clock: Arc::new(Arc::clone(&clock)), ..Wish::new(1) };
+    let mut stopped = wish.start(&[]).await;
+    let mut other = Wish::new(2).start(&[stopped.peer()]).await;
+    assert_eq!((stopped.up().await, other.up().await), (other.node, stopped.node));
+    let bond = stopped.connection(other.node);
+    for term in 1..=20 {
+        // As after SIGCONT: an hour is gone between two looks at the clock.
+        clock.jump(Duration::from_secs(3_600));
+        other.bonds.send(stopped.node, vote(term));
+        assert_eq!(stopped.vote().await, (other.node, term));
+        stopped.bonds.send(other.node, vote(term));
+        assert_eq!(other.vote().await, (stopped.node, term));
+    }
+    assert_eq!(stopped.connection(other.node), bond);
+}
+
+#[tokio::test]
+async fn a_flooded_lane_holds_no_other_lane_up() {
+    let mut wish = Wish::new(1);
+    wish.events_max = 2;
+    let mut slow = wish.start(&[]).await;
+    let mut fast = Wish::new(2).start(&[slow.peer()]).await;
+    assert_eq!((slow.up().await, fast.up().await), (fast.node, slow.node));
+    // Far more than streams and windows hold, until even the lane's own queue is full.
+    let mut appends = 0;
+    while fast.bonds.send(slow.node, append(64 << 10)) {
+        appends += 1;
+    }
+    assert!(fast.bonds.send(slow.node, vote(1)), "the control lane has room");
+    let mut before = 0;
+    loop {
+        match slow.event().await {
+            BondEvent::Frame { frame: MemberFrame::Raft(Message::Append { .. }), .. } => before += 1,
+            BondEvent::Frame { frame: MemberFrame::Raft(Message::Vote { .. }), .. } => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    // At most what the receiver had taken in before the vote came stands before it.
+    assert!(before < appends / 2, "the vote came after {before} of {appends} appends");
+    for _ in before..appends {
+        let event = slow.event().await;
+        assert!(matches!(event, BondEvent::Frame { .. }), "{event:?}");
+    }
+    // The flood is over: the lane takes frames again.
+    assert!(fast.bonds.send(slow.node, append(8)));
+}
+
+#[tokio::test]
+async fn a_frame_too_large_is_dropped_here_and_harms_no_bond() {
+    let mut a = Wish::new(1).start(&[]).await;
+    let mut b = Wish::new(2).start(&[a.peer()]).await;
+    assert_eq!((a.up().await, b.up().await), (b.node, a.node));
+    assert!(!b.bonds.send(a.node, append(b.bonds.side.frame_bytes_max())));
+    assert!(b.bonds.send(a.node, vote(1)));
+    assert_eq!(a.vote().await, (b.node, 1));
+}
+
+#[tokio::test]
+async fn a_bond_that_may_not_be_any_more_ends() {
+    let mut a = Wish::new(1).founded([1, 2, 3]).start(&[]).await;
+    let mut b = Wish::new(2).founded([1, 2, 3]).start(&[a.peer()]).await;
+    assert_eq!((a.up().await, b.up().await), (b.node, a.node));
+    a.admit.send_modify(|admittance| {
+        admittance.members.remove(&id(2, 2));
+    });
+    assert_eq!((a.down().await, b.down().await), (b.node, a.node));
+    let (told, _) = refusal(&b, &a).await;
+    assert_eq!(told, Code::NotAllowed);
+}

@@ -1,0 +1,77 @@
+//! Lets a peer in that has dialed and proved the group's key.
+//!
+//! Invariant: a bond stands only once the dialer has shown, by its first lane, that it has heard
+//! the welcome; a dialer that died meanwhile never displaces a bond that lives.
+
+use std::sync::Arc;
+
+use iroh::endpoint::RecvStream;
+use raft::NodeId;
+use tokio::sync::mpsc;
+
+use crate::{
+    group::bond::{
+        BondEvent, Side,
+        keep::{self, Kept},
+        lane::Lane,
+        table::{Bond, Claim},
+    },
+    network::{Applicant, Code, Refusal, Welcome, turn_away, within},
+};
+
+/// Lets the applicant in, or turns it away.
+pub(super) async fn receive(
+    side: Arc<Side>,
+    events: mpsc::Sender<BondEvent>,
+    applicant: Applicant,
+) {
+    let connection = applicant.connection.clone();
+    let patience = side.member.consensus.handshake_timeout;
+    let welcomed = within(&*side.clock, patience, welcome(&side, &events, applicant)).await;
+    let late = || Code::Timeout.because(format!("no handshake within {patience:?}"));
+    if let Err(refusal) = welcomed.unwrap_or_else(|| Err(late()))
+        // A dialer that thought better of it was not turned away.
+        && connection.close_reason().is_none()
+    {
+        turn_away(&connection, &refusal);
+    }
+}
+
+async fn welcome(
+    side: &Arc<Side>,
+    events: &mpsc::Sender<BondEvent>,
+    applicant: Applicant,
+) -> Result<(), Refusal> {
+    let Applicant { connection, mut talk, session, hello, place } = applicant;
+    let node = NodeId { peer: session.remote, store: hello.card.store };
+    side.member.admittance.borrow().admit(node, hello.card.lineage)?;
+    let parties = (false, side.me, node.peer);
+    let dial = (hello.attempt, hello.lost);
+    let claim = Claim::new(&connection, parties, hello.card.nonce, dial);
+    side.table.weigh(&claim)?;
+    talk.preface(side.network.id()).await?;
+    let proof = session.proof(&side.member.key);
+    talk.say(&Welcome { proof, card: Some(side.card()) }).await?;
+    let confirmed = confirm(connection.accept_uni().await.map_err(|error| Refusal::of(&error))?);
+    let confirmed = confirmed.await?;
+    let bond = Bond::open(side, connection, claim, hello.card).await?;
+    let gone = |_| Code::GracefulShutdown.because("this member leaves the group");
+    let room = events.reserve().await.map_err(gone)?;
+    let replaced = side.table.install(&bond, room)?;
+    drop(place);
+    keep::spawn(side, events, Kept { bond, confirmed: Some(confirmed), replaced });
+    Ok(())
+}
+
+/// The dialer opens its control lane first.
+async fn confirm(mut stream: RecvStream) -> Result<RecvStream, Refusal> {
+    let mut name = [0];
+    stream
+        .read_exact(&mut name)
+        .await
+        .map_err(|_| Code::UnexpectedClose.because("the connection broke during the handshake"))?;
+    match Lane::named(name[0]) {
+        Some(Lane::Control) => Ok(stream),
+        _ => Err(Code::ProtocolViolation.because("the first lane must be the control lane")),
+    }
+}

@@ -1,0 +1,341 @@
+//! From wishes to a running member: checks everything first, then starts.
+//!
+//! Invariant: nothing is started, and no store is created, for a wish that cannot be met.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use raft::{Config, Index, NodeId, PeerId, Raft, Restored, SessionLimits, Snapshot, StoreId, Time};
+use thiserror::Error;
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    Network, Peer, StateMachine, Status, StorageError,
+    group::{
+        Bootstrap, ConfigError, ConsensusConfig, Group, GroupId, GroupKey, LeadershipPreference,
+        applier::Applier,
+        bond::{Admittance, Bonds, Member},
+        calls::Calls,
+        driver::{Body, Driver},
+        founding,
+        handle::Handle,
+        metric::GroupMetrics,
+        serve,
+        status::{Event, Observer},
+    },
+    storage::{Contents, Founding, Owner, Storage, Store},
+};
+
+/// Why a group cannot be joined, or is gone.
+#[derive(Debug, Clone, Error)]
+pub enum GroupError {
+    /// A setting that cannot work.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The wishes contradict each other.
+    #[error("{0}")]
+    Wish(String),
+    /// The store cannot be used.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// What the store holds contradicts itself.
+    #[error("the store contradicts itself: {0}")]
+    Inconsistent(String),
+    /// No member answered a client.
+    #[error("{0}")]
+    Unreachable(String),
+    /// This node is a member of the group already.
+    #[error("this node is a member of group {0} already")]
+    Joined(GroupId),
+    /// The member has stopped.
+    #[error("the member has stopped: {0}")]
+    Stopped(String),
+}
+
+/// What a member shall be. Made by [`Network::group`].
+#[must_use = "a builder does nothing until `join`"]
+pub struct GroupBuilder<M> {
+    network: Network,
+    key: GroupKey,
+    machine: M,
+    consensus: ConsensusConfig,
+    storage: Option<Box<dyn Store>>,
+    bootstrap: Option<Bootstrap>,
+    peers: Vec<Peer>,
+    preference: LeadershipPreference,
+    observer: Option<Observer>,
+}
+
+impl GroupBuilder<()> {
+    pub(crate) fn new(network: Network, key: GroupKey) -> Self {
+        Self {
+            network,
+            key,
+            machine: (),
+            consensus: ConsensusConfig::default(),
+            storage: None,
+            bootstrap: None,
+            peers: Vec::new(),
+            preference: LeadershipPreference::Normal,
+            observer: None,
+        }
+    }
+
+    /// The state machine to replicate.
+    pub fn machine<M: StateMachine>(self, machine: M) -> GroupBuilder<M> {
+        let Self { network, key, machine: (), consensus, storage, bootstrap, peers, .. } = self;
+        let (preference, observer) = (self.preference, self.observer);
+        GroupBuilder {
+            network,
+            key,
+            machine,
+            consensus,
+            storage,
+            bootstrap,
+            peers,
+            preference,
+            observer,
+        }
+    }
+}
+
+impl<M> GroupBuilder<M> {
+    /// How the group keeps time and how much it takes on; `lan` unless said otherwise.
+    pub fn consensus(mut self, consensus: ConsensusConfig) -> Self {
+        self.consensus = consensus;
+        self
+    }
+
+    /// Where the member remembers: [`crate::storage::Disk`] or [`crate::storage::Memory`].
+    pub fn storage(mut self, store: impl Store) -> Self {
+        self.storage = Some(Box::new(store));
+        self
+    }
+
+    /// How the group comes into being. A store whose group is founded already goes on with that.
+    pub fn bootstrap(mut self, bootstrap: Bootstrap) -> Self {
+        self.bootstrap = Some(bootstrap);
+        self
+    }
+
+    /// The other members and where to reach them.
+    pub fn peers(mut self, peers: impl IntoIterator<Item = Peer>) -> Self {
+        self.peers = peers.into_iter().collect();
+        self
+    }
+
+    /// How eager this member is to lead.
+    pub fn preference(mut self, preference: LeadershipPreference) -> Self {
+        self.preference = preference;
+        self
+    }
+
+    /// Is told of every event, by the member's own task: it must be quick and must not block.
+    pub fn observe(mut self, observer: impl Fn(Time, &Event) + Send + Sync + 'static) -> Self {
+        self.observer = Some(Arc::new(observer));
+        self
+    }
+}
+
+impl<M: StateMachine> GroupBuilder<M> {
+    /// Starts the member. It does not wait for the others: see [`Group::when`].
+    ///
+    /// # Errors
+    /// Settings or wishes that cannot work, a store that cannot be used, and a group that this
+    /// node is a member of already.
+    pub async fn join(mut self) -> Result<Group<M>, GroupError> {
+        self.consensus.validate()?;
+        let me = self.network.peer().id;
+        let founders = self.check(me)?;
+        let store = self.storage.take().ok_or_else(|| {
+            GroupError::Wish("no storage is named: use storage::Disk or storage::Memory".into())
+        })?;
+        let group = GroupId::of(&self.key, M::SIGNATURE, &self.consensus);
+        if self.network.has_group(group) {
+            return Err(GroupError::Joined(group));
+        }
+        let fresh = StoreId(u128::from(self.network.draw()) << 64 | u128::from(self.network.draw()));
+        let mut storage = store.open(Owner { group, peer: me, fresh })?;
+        let contents = storage.take_contents();
+        let node = NodeId { peer: me, store: storage.id() };
+        let restored = self.check_contents(node, &contents)?;
+        Ok(self.start(group, node, founders, storage, contents, restored))
+    }
+
+    fn check(&self, me: PeerId) -> Result<BTreeSet<PeerId>, GroupError> {
+        let wish = |text: String| Err(GroupError::Wish(text));
+        let Some(bootstrap) = &self.bootstrap else {
+            return wish("no bootstrap is named: use Bootstrap::Voters or Bootstrap::Solo".into());
+        };
+        let founders = bootstrap.founders(me);
+        if !founders.contains(&me) {
+            return wish(format!("the founders do not include this peer, {me}"));
+        }
+        if founders.len() > VOTERS_MAX {
+            return wish(format!("{} founders, but at most {VOTERS_MAX} may vote", founders.len()));
+        }
+        if let Some(unknown) = founders
+            .iter()
+            .find(|founder| **founder != me && !self.peers.iter().any(|peer| peer.id == **founder))
+        {
+            return wish(format!("founder {unknown} is not among the peers, so has no address"));
+        }
+        if matches!(self.preference, LeadershipPreference::Reluctant { factor: 0 }) {
+            return wish("a reluctant member needs a factor of at least 1".into());
+        }
+        Ok(founders)
+    }
+
+    /// Tries the contents before anything starts, so that a bad store is an error of `join`.
+    fn check_contents(&self, node: NodeId, contents: &Contents) -> Result<(), GroupError> {
+        let Some(founding) = &contents.founding else { return Ok(()) };
+        core(self.config(node, 0), founding, contents, Time::default()).map(drop)
+    }
+
+    fn config(&self, node: NodeId, seed: u64) -> Config {
+        let consensus = &self.consensus;
+        let (reluctance, observer) = match self.preference {
+            LeadershipPreference::Normal => (1, false),
+            LeadershipPreference::Reluctant { factor } => (factor, false),
+            LeadershipPreference::Observer => (1, true),
+        };
+        Config {
+            id: node,
+            election_timeout_min: consensus.election_timeout,
+            election_timeout_max: consensus.election_timeout + consensus.election_timeout_jitter,
+            heartbeat_interval: consensus.heartbeat_interval,
+            inflight_entries_max: consensus.inflight_entries_max.into(),
+            inflight_bytes_max: consensus.inflight_bytes_max as usize,
+            message_bytes_max: consensus.message_bytes_max as usize,
+            uncommitted_entries_max: consensus.uncommitted_entries_max.into(),
+            reads_max: consensus.requests_max as usize,
+            sessions: limits(consensus),
+            reluctance,
+            observer,
+            seed,
+        }
+    }
+
+    fn start(
+        self,
+        group: GroupId,
+        node: NodeId,
+        founders: BTreeSet<PeerId>,
+        mut storage: Box<dyn Storage>,
+        contents: Contents,
+        (): (),
+    ) -> Group<M> {
+        let (mail_sender, mail) = mpsc::channel(self.consensus.requests_max as usize);
+        let (event_sender, events) = mpsc::channel(BOND_EVENTS_MAX);
+        let (handle_sender, handles) = watch::channel(());
+        let (status_sender, status) = watch::channel(Status::new(node));
+        let (admit, admittance) = watch::channel(Admittance {
+            lineage: None,
+            founders: founders.clone(),
+            members: BTreeSet::new(),
+        });
+        if let Some(founding) = &contents.founding {
+            admit.send_modify(|admittance| admit_founded(admittance, founding));
+        }
+        let config = self.config(node, self.network.draw());
+        let member = Member {
+            group,
+            key: self.key.clone(),
+            store: node.store,
+            consensus: self.consensus.clone(),
+            peers: self.peers.clone(),
+            admittance,
+        };
+        let bonds = Bonds::spawn(&self.network, member, event_sender);
+        let mut body = Body {
+            network: self.network.clone(),
+            clock: Arc::clone(self.network.clock()),
+            consensus: self.consensus.clone(),
+            node,
+            bonds,
+            events,
+            mail,
+            handles,
+            calls: Calls::default(),
+            bonded: BTreeSet::new(),
+            status: status_sender,
+            observer: self.observer,
+            metrics: GroupMetrics::new(group.to_string(), node.peer.to_string()),
+        };
+        serve::spawn(&self.network, group, &self.key, &self.consensus, &mail_sender, &status);
+        let (work, to_do) = mpsc::channel(WORK_MAX);
+        let (applied_sender, applied) = watch::channel(Index(0));
+        let applier = Applier::new(Box::new(self.machine), limits(&self.consensus));
+        tokio::spawn(async move {
+            let founding = match &contents.founding {
+                Some(founding) => Ok(founding.clone()),
+                None => found(&mut body, group, &founders, storage.as_mut()).await,
+            };
+            let ready = founding.and_then(|founding| {
+                admit.send_modify(|admittance| admit_founded(admittance, &founding));
+                body.status.send_modify(|status| status.lineage = Some(founding.lineage));
+                core(config, &founding, &contents, body.clock.now())
+                    .map_err(|error| error.to_string())
+            });
+            match ready {
+                Ok(core) => {
+                    tokio::spawn(applier.run(to_do, applied_sender));
+                    Driver::new(body, core, storage, work, applied).run().await;
+                }
+                Err(reason) => {
+                    drop(storage);
+                    body.stop(reason).await;
+                }
+            }
+        });
+        let handle = Handle::new(group, node, mail_sender, handle_sender, status, self.network);
+        Group::new(handle, self.consensus)
+    }
+}
+
+async fn found(
+    body: &mut Body,
+    group: GroupId,
+    founders: &BTreeSet<PeerId>,
+    storage: &mut dyn Storage,
+) -> Result<Founding, String> {
+    let founding = founding::meet(body, group, founders).await?;
+    storage.found(&founding).map_err(|error| error.to_string())?;
+    body.note(&Event::Founded(founding.lineage));
+    Ok(founding)
+}
+
+fn admit_founded(admittance: &mut Admittance, founding: &Founding) {
+    admittance.lineage = Some(founding.lineage);
+    admittance.members = founding.configuration.members().collect();
+}
+
+fn core(
+    config: Config,
+    founding: &Founding,
+    contents: &Contents,
+    now: Time,
+) -> Result<Raft, GroupError> {
+    let snapshot = contents.snapshot.clone().unwrap_or_else(|| Snapshot {
+        configuration: founding.configuration.clone(),
+        ..Snapshot::default()
+    });
+    let restored = Restored {
+        hard_state: contents.hard_state,
+        snapshot,
+        sessions: None,
+        entries: contents.entries.clone(),
+    };
+    Raft::new(config, restored, now).map_err(|error| GroupError::Inconsistent(error.0))
+}
+
+fn limits(consensus: &ConsensusConfig) -> SessionLimits {
+    SessionLimits {
+        sessions_max: consensus.sessions_max as usize,
+        replies_per_session_max: consensus.replies_per_session_max as usize,
+    }
+}
+
+/// As many as a majority can be counted for without a thought for the cost of each commit.
+const VOTERS_MAX: usize = 9;
+const BOND_EVENTS_MAX: usize = 1_024;
+const WORK_MAX: usize = 1_024;

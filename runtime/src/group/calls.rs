@@ -1,0 +1,323 @@
+//! The calls that a member has under way: who waits, for what, until when.
+//!
+//! Plain bookkeeping: it sends nothing and asks nobody; the driver acts on what it returns.
+//! Invariants: a call leaves the table with its one answer; a call that may have been proposed
+//! somewhere ends as `Unknown`, never as refused (design: what a client may believe).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use raft::{Entry, Index, NodeId, Position, Time};
+
+use crate::group::{
+    answer::Answerer,
+    wire::{Call, Outcome, Reason, Until},
+};
+
+/// Names a call within one process.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct CallId(pub(crate) u64);
+
+/// All calls under way.
+#[derive(Default)]
+pub(crate) struct Calls {
+    drawn: u64,
+    open: BTreeMap<CallId, Pending>,
+    /// Calls whose command stands in our log, by its index.
+    proposed: BTreeMap<Index, Vec<CallId>>,
+    /// Attempts sent to a leader, by the id in the frame, with whom they were sent to.
+    forwarded: BTreeMap<u64, (NodeId, CallId)>,
+    timers: BTreeSet<(Time, CallId)>,
+}
+
+struct Pending {
+    call: Call,
+    answerer: Answerer,
+    began: Time,
+    deadline: Time,
+    wake: Time,
+    tries: u32,
+    /// Where it stands in our own log, if we proposed it and do not know its fate.
+    position: Option<Position>,
+    /// Attempts elsewhere whose fate we do not know.
+    attempts: Vec<u64>,
+    /// A leader gave up on an attempt without knowing its fate.
+    doubtful: bool,
+}
+
+/// What a due timer asks for.
+#[derive(Debug)]
+pub(crate) enum Due {
+    /// Try the call again.
+    Retry(CallId),
+    /// Its time was up; it has been answered.
+    Over,
+}
+
+/// What the answer to a forwarded call asks for.
+#[derive(Debug)]
+pub(crate) enum Forwarded {
+    /// The call is answered, or was before.
+    Over,
+    /// Try it again, after a pause.
+    Pause(CallId),
+}
+
+impl Calls {
+    pub(crate) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Takes a call in. It wakes at its deadline unless it is told to wake earlier.
+    pub(crate) fn open(
+        &mut self,
+        call: Call,
+        answerer: Answerer,
+        now: Time,
+        deadline: Time,
+    ) -> CallId {
+        let id = CallId(self.draw());
+        let pending = Pending {
+            call,
+            answerer,
+            began: now,
+            deadline,
+            wake: deadline,
+            tries: 0,
+            position: None,
+            attempts: Vec::new(),
+            doubtful: false,
+        };
+        self.timers.insert((deadline, id));
+        self.open.insert(id, pending);
+        id
+    }
+
+    /// The call itself; `None` once it is answered.
+    pub(crate) fn call(&self, id: CallId) -> Option<&Call> {
+        self.open.get(&id).map(|pending| &pending.call)
+    }
+
+    /// Whether it came from another member, which sees to its retries itself.
+    pub(crate) fn is_members(&self, id: CallId) -> bool {
+        self.open.get(&id).is_some_and(|pending| pending.answerer.is_member())
+    }
+
+    /// Its command stands in our log. Answers those who wait for no more than that.
+    pub(crate) fn proposed(&mut self, id: CallId, position: Position) {
+        let Some(pending) = self.open.get_mut(&id) else { return };
+        if matches!(pending.call, Call::Command { until: Until::Proposed, .. }) {
+            return self.finish(id, Outcome::Proposed(position));
+        }
+        pending.position = Some(position);
+        self.proposed.entry(position.index).or_default().push(id);
+        self.set_wake(id, Time(Duration::MAX));
+    }
+
+    /// An attempt is about to be sent to a leader; the answer will name the returned id.
+    pub(crate) fn forward(&mut self, id: CallId, to: NodeId) -> u64 {
+        let attempt = self.draw();
+        if let Some(pending) = self.open.get_mut(&id) {
+            pending.attempts.push(attempt);
+            self.forwarded.insert(attempt, (to, id));
+        }
+        attempt
+    }
+
+    /// The attempt never left.
+    pub(crate) fn not_sent(&mut self, attempt: u64) {
+        let Some((_, id)) = self.forwarded.remove(&attempt) else { return };
+        if let Some(pending) = self.open.get_mut(&id) {
+            pending.attempts.retain(|other| *other != attempt);
+        }
+    }
+
+    /// A leader answered an attempt.
+    pub(crate) fn answered(&mut self, from: NodeId, attempt: u64, outcome: Outcome) -> Forwarded {
+        // Answers to calls that ended before are as good as lost; so is one from a node that
+        // was not asked.
+        let Some((asked, id)) = self.forwarded.get(&attempt).copied() else {
+            return Forwarded::Over;
+        };
+        if asked != from {
+            return Forwarded::Over;
+        }
+        match outcome {
+            Outcome::Refused(Reason::LeaderChanged | Reason::Unavailable | Reason::Stopped) => {
+                self.not_sent(attempt);
+                Forwarded::Pause(id)
+            }
+            Outcome::Refused(reason) => {
+                self.not_sent(attempt);
+                self.refuse(id, reason);
+                Forwarded::Over
+            }
+            Outcome::Unknown(Reason::LeaderChanged | Reason::Timeout | Reason::Stopped) => {
+                self.not_sent(attempt);
+                if let Some(pending) = self.open.get_mut(&id) {
+                    pending.doubtful = true;
+                }
+                Forwarded::Pause(id)
+            }
+            outcome => {
+                self.finish(id, outcome);
+                Forwarded::Over
+            }
+        }
+    }
+
+    /// Those who wait for entries that are about to be applied, by index. A call whose place
+    /// another term's entry took did not take effect by that attempt: it is tried again.
+    pub(crate) fn committed(
+        &mut self,
+        entries: &[Entry],
+        lost: &mut Vec<CallId>,
+    ) -> Vec<(Index, Answerer, Time)> {
+        let Some(last) = entries.last() else { return Vec::new() };
+        let mut waiting = Vec::new();
+        while let Some(place) = self.proposed.first_entry()
+            && *place.key() <= last.position.index
+        {
+            let (index, ids) = place.remove_entry();
+            let entry = entries.iter().find(|entry| entry.position.index == index);
+            for id in ids {
+                let Some(pending) = self.open.get_mut(&id) else { continue };
+                if pending.position == entry.map(|entry| entry.position) {
+                    let Some(pending) = self.remove(id) else { continue };
+                    waiting.push((index, pending.answerer, pending.began));
+                } else if pending.position.is_some_and(|position| position.index == index) {
+                    pending.position = None;
+                    lost.push(id);
+                }
+            }
+        }
+        waiting
+    }
+
+    /// We lead no more: what we proposed may yet commit or vanish.
+    ///
+    /// Peers are told so and try again themselves; the rest is to be tried at the next leader,
+    /// under the same request ids.
+    pub(crate) fn deposed(&mut self) -> Vec<CallId> {
+        self.proposed.clear();
+        let proposed: Vec<_> =
+            self.open.iter().filter(|(_, call)| call.position.is_some()).map(|(id, _)| *id).collect();
+        for id in &proposed {
+            if let Some(pending) = self.open.get_mut(id) {
+                pending.position = None;
+                pending.doubtful = true;
+            }
+            if self.is_members(*id) {
+                self.finish(*id, Outcome::Unknown(Reason::LeaderChanged));
+            }
+        }
+        proposed.into_iter().filter(|id| self.open.contains_key(id)).collect()
+    }
+
+    /// Calls that stand in no log of ours: to be tried when a leader appears.
+    pub(crate) fn unproposed(&self) -> Vec<CallId> {
+        self.open.iter().filter(|(_, call)| call.position.is_none()).map(|(id, _)| *id).collect()
+    }
+
+    /// Ends the call with this answer.
+    pub(crate) fn finish(&mut self, id: CallId, outcome: Outcome) {
+        if let Some(pending) = self.remove(id) {
+            pending.answerer.answer(outcome);
+        }
+    }
+
+    /// Takes the call out, for someone else to answer.
+    pub(crate) fn take(&mut self, id: CallId) -> Option<(Call, Answerer)> {
+        self.remove(id).map(|pending| (pending.call, pending.answerer))
+    }
+
+    /// Ends the call: as refused if it certainly was proposed nowhere, as unknown otherwise.
+    pub(crate) fn refuse(&mut self, id: CallId, reason: Reason) {
+        let Some(pending) = self.remove(id) else { return };
+        let outcome = match pending.may_take_effect() {
+            true => Outcome::Unknown(reason),
+            false => Outcome::Refused(reason),
+        };
+        pending.answerer.answer(outcome);
+    }
+
+    /// Wakes the call after a pause that doubles with each try. `spread` is a random number.
+    pub(crate) fn pause(&mut self, id: CallId, now: Time, shortest: Duration, spread: u64) {
+        let Some(pending) = self.open.get_mut(&id) else { return };
+        let pause = shortest.saturating_mul(1 << pending.tries.min(5));
+        pending.tries += 1;
+        // Half fixed, half drawn, so that callers who failed together do not return together.
+        let half = pause / 2;
+        let jitter = Duration::from_nanos(spread % (half.as_nanos() as u64).max(1));
+        self.set_wake(id, now.plus(half + jitter));
+    }
+
+    /// When the next timer is due.
+    pub(crate) fn deadline(&self) -> Option<Time> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// The next due timer. Answers calls whose time is up, or whose caller went away.
+    pub(crate) fn due(&mut self, now: Time) -> Option<Due> {
+        let (at, id) = *self.timers.first()?;
+        if at > now {
+            return None;
+        }
+        let over = self
+            .open
+            .get(&id)
+            .is_none_or(|pending| now >= pending.deadline || pending.answerer.is_abandoned());
+        if !over {
+            self.set_wake(id, Time(Duration::MAX));
+            return Some(Due::Retry(id));
+        }
+        self.refuse(id, Reason::Timeout);
+        Some(Due::Over)
+    }
+
+    /// Ends all calls, because the member stops.
+    pub(crate) fn stop(&mut self) {
+        while let Some((id, _)) = self.open.first_key_value() {
+            self.refuse(*id, Reason::Stopped);
+        }
+    }
+
+    fn draw(&mut self) -> u64 {
+        self.drawn += 1;
+        self.drawn
+    }
+
+    /// Moves the call's timer; never beyond its deadline.
+    fn set_wake(&mut self, id: CallId, wake: Time) {
+        let Some(pending) = self.open.get_mut(&id) else { return };
+        self.timers.remove(&(pending.wake, id));
+        pending.wake = wake.min(pending.deadline);
+        self.timers.insert((pending.wake, id));
+    }
+
+    fn remove(&mut self, id: CallId) -> Option<Pending> {
+        let pending = self.open.remove(&id)?;
+        self.timers.remove(&(pending.wake, id));
+        for attempt in &pending.attempts {
+            self.forwarded.remove(attempt);
+        }
+        if let Some(position) = pending.position
+            && let Some(ids) = self.proposed.get_mut(&position.index)
+        {
+            ids.retain(|other| *other != id);
+            if ids.is_empty() {
+                self.proposed.remove(&position.index);
+            }
+        }
+        Some(pending)
+    }
+}
+
+impl Pending {
+    fn may_take_effect(&self) -> bool {
+        let changes = matches!(self.call, Call::Command { .. });
+        changes && (self.position.is_some() || self.doubtful || !self.attempts.is_empty())
+    }
+}

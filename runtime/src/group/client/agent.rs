@@ -1,0 +1,357 @@
+//! The task behind a client: one link at a time, and every unanswered call.
+//!
+//! Invariant: each call is answered once, at its deadline at the latest; one that was ever sent
+//! and not answered ends as `Unknown`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use raft::{PeerId, Time};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::{AbortHandle, JoinSet},
+};
+
+use crate::{
+    Clock, Link, Network, Peer,
+    group::{
+        ConsensusConfig, GroupId, GroupKey,
+        answer::Answered,
+        wire::{Call, ClientFrame, Outcome, Reason},
+    },
+    network::LinkReceiver,
+};
+
+/// A call on its way to the agent.
+pub(super) struct Ask {
+    pub(super) call: Call,
+    pub(super) deadline: Time,
+    pub(super) reply: oneshot::Sender<Answered>,
+}
+
+/// The task's state.
+pub(super) struct Agent {
+    network: Network,
+    clock: Arc<dyn Clock>,
+    group: (GroupId, GroupKey),
+    consensus: ConsensusConfig,
+    members: Vec<Peer>,
+    /// Whom to ask now, or next.
+    place: usize,
+    node: watch::Sender<Option<PeerId>>,
+    connection: Option<Connection>,
+    dials: JoinSet<Result<Link, String>>,
+    /// Not to dial before.
+    dial_at: Time,
+    failures: u32,
+    open: BTreeMap<u64, Pending>,
+    deadlines: BTreeSet<(Time, u64)>,
+    drawn: u64,
+}
+
+struct Pending {
+    call: Call,
+    deadline: Time,
+    reply: oneshot::Sender<Answered>,
+    /// Sent on the present link, and not answered yet.
+    sent: bool,
+    /// Sent on a link that was lost before the answer.
+    doubtful: bool,
+}
+
+struct Connection {
+    frames: mpsc::Sender<ClientFrame>,
+    receiver: LinkReceiver,
+    writer: AbortHandle,
+    heard: Time,
+    spoke: Time,
+    leader: Option<PeerId>,
+}
+
+enum Turn {
+    Frame(Option<bytes::Bytes>),
+    Ask(Option<Ask>),
+    Dialed(Result<Link, String>),
+    Time,
+}
+
+impl Agent {
+    pub(super) fn new(
+        network: Network,
+        group: (GroupId, GroupKey),
+        consensus: ConsensusConfig,
+        members: Vec<Peer>,
+        place: usize,
+        node: watch::Sender<Option<PeerId>>,
+    ) -> Self {
+        let clock = Arc::clone(network.clock());
+        Self {
+            network,
+            clock,
+            group,
+            consensus,
+            members,
+            place,
+            node,
+            connection: None,
+            dials: JoinSet::new(),
+            dial_at: Time::default(),
+            failures: 0,
+            open: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            drawn: 0,
+        }
+    }
+
+    /// Tries each member once, beginning with the first; says what each answered if none will.
+    pub(super) async fn connect(&mut self) -> Result<(), String> {
+        let mut refusals = Vec::new();
+        for _ in 0..self.members.len() {
+            let peer = self.members[self.place].clone();
+            match dial(self.network.clone(), peer, self.group.clone(), &self.consensus).await {
+                Ok(link) => {
+                    self.connected(link);
+                    return Ok(());
+                }
+                Err(error) => refusals.push(error),
+            }
+            self.place = (self.place + 1) % self.members.len();
+        }
+        Err(format!("no member could be reached: {}", refusals.join("; ")))
+    }
+
+    /// Works until the last clone of the client is dropped.
+    pub(super) async fn run(mut self, mut asks: mpsc::Receiver<Ask>) {
+        loop {
+            self.redial();
+            let due = self.due();
+            let turn = {
+                let Self { connection, dials, clock, .. } = &mut self;
+                let receiver = connection.as_mut().map(|connection| &mut connection.receiver);
+                // Biased: what was received is heard before anyone is judged silent.
+                tokio::select! {
+                    biased;
+                    Some(frame) = receive(receiver) => Turn::Frame(frame),
+                    Some(dialed) = dials.join_next() => {
+                        Turn::Dialed(dialed.unwrap_or_else(|error| Err(error.to_string())))
+                    }
+                    ask = asks.recv() => Turn::Ask(ask),
+                    () = clock.sleep_until(due) => Turn::Time,
+                }
+            };
+            match turn {
+                Turn::Frame(Some(bytes)) => self.frame(&bytes),
+                Turn::Frame(None) => self.lost(),
+                Turn::Dialed(Ok(link)) => self.connected(link),
+                Turn::Dialed(Err(error)) => self.not_connected(&error),
+                Turn::Ask(Some(ask)) => self.ask(ask),
+                Turn::Ask(None) => return,
+                Turn::Time => self.time(),
+            }
+        }
+    }
+
+    fn ask(&mut self, ask: Ask) {
+        self.drawn += 1;
+        let (id, Ask { call, deadline, reply }) = (self.drawn, ask);
+        self.open.insert(id, Pending { call, deadline, reply, sent: false, doubtful: false });
+        self.deadlines.insert((deadline, id));
+        self.send(id);
+    }
+
+    /// Sends a call if there is a link; else it is sent when there is one.
+    fn send(&mut self, id: u64) {
+        let now = self.clock.now();
+        let Some(connection) = &mut self.connection else { return };
+        let Some(pending) = self.open.get_mut(&id) else { return };
+        let patience = pending.deadline.since(now).as_millis();
+        let patience_ms = u32::try_from(patience).unwrap_or(u32::MAX);
+        let frame = ClientFrame::Call { id, call: pending.call.clone(), patience_ms };
+        match connection.frames.try_send(frame) {
+            Ok(()) => {
+                pending.sent = true;
+                connection.spoke = now;
+            }
+            // The node does not read as fast as we ask.
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                let outcome = refused(pending, Reason::Busy);
+                self.finish(id, outcome);
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => self.lost(),
+        }
+    }
+
+    fn frame(&mut self, bytes: &[u8]) {
+        let Some(connection) = &mut self.connection else { return };
+        connection.heard = self.clock.now();
+        match postcard::from_bytes(bytes) {
+            Ok(ClientFrame::Answer { id, outcome }) => self.answer(id, outcome),
+            Ok(ClientFrame::Ping { leader }) => connection.leader = leader,
+            Ok(ClientFrame::Call { .. }) | Err(_) => self.lost(),
+        }
+    }
+
+    fn answer(&mut self, id: u64, outcome: Outcome) {
+        let Some(pending) = self.open.get_mut(&id) else { return };
+        match outcome {
+            // The node goes; another one can still do it.
+            Outcome::Refused(Reason::Stopped) | Outcome::Unknown(Reason::Stopped) => self.lost(),
+            Outcome::Refused(reason) => {
+                pending.sent = false;
+                let outcome = refused(pending, reason);
+                self.finish(id, outcome);
+            }
+            outcome => self.finish(id, outcome),
+        }
+    }
+
+    fn finish(&mut self, id: u64, outcome: Outcome) {
+        let Some(pending) = self.open.remove(&id) else { return };
+        self.deadlines.remove(&(pending.deadline, id));
+        // The asker may have gone.
+        drop(pending.reply.send(Answered { outcome, via: self.members[self.place].id }));
+    }
+
+    fn connected(&mut self, link: Link) {
+        let (mut sender, receiver) = link.split();
+        let (frames, mut outgoing) = mpsc::channel::<ClientFrame>(FRAMES_MAX);
+        let writer = tokio::spawn(async move {
+            while let Some(frame) = outgoing.recv().await {
+                let Ok(bytes) = postcard::to_stdvec(&frame) else { return };
+                if sender.send(&bytes).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let now = self.clock.now();
+        let writer = writer.abort_handle();
+        self.connection =
+            Some(Connection { frames, receiver, writer, heard: now, spoke: now, leader: None });
+        self.failures = 0;
+        self.node.send_replace(Some(self.members[self.place].id));
+        let unanswered: Vec<u64> = self.open.keys().copied().collect();
+        for id in unanswered {
+            self.send(id);
+        }
+    }
+
+    /// The link is gone or its node silent: take another node, the leader if one was named.
+    fn lost(&mut self) {
+        let Some(connection) = self.connection.take() else { return };
+        connection.writer.abort();
+        for pending in self.open.values_mut() {
+            pending.doubtful |= std::mem::take(&mut pending.sent);
+        }
+        self.node.send_replace(None);
+        let next = (self.place + 1) % self.members.len();
+        let leader = self.members.iter().position(|peer| Some(peer.id) == connection.leader);
+        self.place = leader.filter(|leader| *leader != self.place).unwrap_or(next);
+        self.dial_at = self.clock.now();
+    }
+
+    fn not_connected(&mut self, error: &str) {
+        tracing::debug!(%error, "no link");
+        self.place = (self.place + 1) % self.members.len();
+        let (shortest, longest) =
+            (self.consensus.redial_backoff_min, self.consensus.redial_backoff_max);
+        // Each member gets its turn before the pause grows.
+        let round = self.failures / u32::try_from(self.members.len()).unwrap_or(1).max(1);
+        let pause = shortest.saturating_mul(1 << round.min(10)).min(longest);
+        self.failures = self.failures.saturating_add(1);
+        let half = pause / 2;
+        let jitter = self.network.draw() % (half.as_nanos() as u64).max(1);
+        self.dial_at = self.clock.now().plus(half + Duration::from_nanos(jitter));
+    }
+
+    fn redial(&mut self) {
+        let idle = self.connection.is_none() && self.dials.is_empty();
+        if !idle || self.clock.now() < self.dial_at {
+            return;
+        }
+        let peer = self.members[self.place].clone();
+        let (network, group) = (self.network.clone(), self.group.clone());
+        let consensus = self.consensus.clone();
+        self.dials.spawn(async move { dial(network, peer, group, &consensus).await });
+    }
+
+    fn due(&self) -> Time {
+        let deadline = self.deadlines.first().map(|(at, _)| *at);
+        let link = match &self.connection {
+            Some(connection) => Some(self.silent_at(connection).min(self.ping_at(connection))),
+            None if self.dials.is_empty() => Some(self.dial_at),
+            None => None,
+        };
+        let never = Time(Duration::MAX);
+        deadline.unwrap_or(never).min(link.unwrap_or(never))
+    }
+
+    fn silent_at(&self, connection: &Connection) -> Time {
+        connection.heard.plus(self.consensus.client_silence_max)
+    }
+
+    fn ping_at(&self, connection: &Connection) -> Time {
+        connection.spoke.plus(self.consensus.heartbeat_interval)
+    }
+
+    fn time(&mut self) {
+        let now = self.clock.now();
+        while let Some((_, id)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
+            let Some(pending) = self.open.get_mut(&id) else { break };
+            let outcome = refused(pending, Reason::Timeout);
+            self.finish(id, outcome);
+        }
+        let Some(connection) = &self.connection else { return };
+        let (silent, ping) =
+            (now >= self.silent_at(connection), now >= self.ping_at(connection));
+        if silent {
+            metrics::counter!("tessera.client.switches").increment(1);
+            return self.lost();
+        }
+        if ping && let Some(connection) = &mut self.connection {
+            connection.spoke = now;
+            // A full queue is a sign of life that will be sent anyway.
+            drop(connection.frames.try_send(ClientFrame::Ping { leader: None }));
+        }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.connection {
+            connection.writer.abort();
+        }
+    }
+}
+
+/// What to say of a call that no node took, or that none answered in time.
+fn refused(pending: &Pending, reason: Reason) -> Outcome {
+    let changes = matches!(pending.call, Call::Command { .. });
+    let outcome = match changes && (pending.doubtful || pending.sent) {
+        true => Outcome::Unknown,
+        false => Outcome::Refused,
+    };
+    outcome(reason)
+}
+
+/// The next frame, `Some(None)` when the link is gone; never resolves without a link.
+async fn receive(receiver: Option<&mut LinkReceiver>) -> Option<Option<bytes::Bytes>> {
+    match receiver {
+        Some(receiver) => Some(receiver.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+async fn dial(
+    network: Network,
+    peer: Peer,
+    (group, key): (GroupId, GroupKey),
+    consensus: &ConsensusConfig,
+) -> Result<Link, String> {
+    let link = network.dial_client(&peer, group, &key, consensus.handshake_timeout).await;
+    link.map_err(|error| format!("{}: {error}", peer.id))
+}
+
+const FRAMES_MAX: usize = 4_096;

@@ -1,0 +1,224 @@
+//! Consensus settings: three named profiles, every field checked before use.
+//!
+//! All of it is part of the group's id: members that disagree are different groups.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// How a group keeps time and how much it takes on.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ConsensusConfig {
+    /// How often an idle leader and an idle bond speak.
+    pub heartbeat_interval: Duration,
+    /// Bonds shorten each interval by a random part of this, so that they do not march in step.
+    pub heartbeat_jitter: Duration,
+    /// A bond closes after this many intervals without a word from the other side.
+    pub max_missed_heartbeats: u32,
+    /// The shortest wait for a leader before a follower stands (Raft §5.2).
+    pub election_timeout: Duration,
+    /// Up to this much is added at random to each wait.
+    pub election_timeout_jitter: Duration,
+    /// Added before the first election of a member that has seen no term yet.
+    pub bootstrap_delay: Duration,
+    /// How long a command may take, from `execute` to its answer, forwarding and retries included.
+    pub forward_timeout: Duration,
+    /// How long a query may take.
+    pub query_timeout: Duration,
+    /// Entries sent to one follower and not yet acknowledged.
+    pub inflight_entries_max: u32,
+    /// Their weight.
+    pub inflight_bytes_max: u32,
+    /// Weight of the entries in one message.
+    pub message_bytes_max: u32,
+    /// Largest command or query, encoded.
+    pub command_bytes_max: u32,
+    /// Entries a leader may have appended and not committed; beyond it admission says `Busy`.
+    pub uncommitted_entries_max: u32,
+    /// Requests a member may have under way for its clients and itself; beyond it `Busy`.
+    pub requests_max: u32,
+    /// Open client sessions; opening one more closes the one that has been silent longest.
+    pub sessions_max: u32,
+    /// Unanswered requests of one session.
+    pub replies_per_session_max: u32,
+    /// How long a node and its client may keep silent before the client tries another node.
+    pub client_silence_max: Duration,
+    /// The longest wait for a connection and its handshake.
+    pub handshake_timeout: Duration,
+    /// The first wait before a lost bond is dialed again; doubles with jitter.
+    pub redial_backoff_min: Duration,
+    /// The longest such wait.
+    pub redial_backoff_max: Duration,
+}
+
+/// The named settings.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ConsensusProfile {
+    /// One site: the Raft paper's 150 to 300 ms elections (Raft §5.6, §9.3).
+    #[default]
+    Lan,
+    /// The constants of the reference runtime, fit for the open internet.
+    Wan,
+    /// One machine: 5 ms heartbeats, 25 to 50 ms elections.
+    Loopback,
+}
+
+/// How eager a member is to lead.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum LeadershipPreference {
+    /// Stands for election like any other.
+    #[default]
+    Normal,
+    /// Waits `factor` times as long.
+    Reluctant {
+        /// At least 1.
+        factor: u32,
+    },
+    /// Never stands.
+    Observer,
+}
+
+/// A setting that cannot work.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+#[error("{field} is {value}, but {rule}")]
+pub struct ConfigError {
+    /// The field.
+    pub field: &'static str,
+    /// Its value.
+    pub value: String,
+    /// What is allowed.
+    pub rule: String,
+}
+
+impl ConsensusProfile {
+    /// The settings of the profile.
+    pub fn config(self) -> ConsensusConfig {
+        let ms = Duration::from_millis;
+        let lan = ConsensusConfig {
+            heartbeat_interval: ms(50),
+            heartbeat_jitter: ms(10),
+            max_missed_heartbeats: 20,
+            election_timeout: ms(150),
+            election_timeout_jitter: ms(150),
+            bootstrap_delay: Duration::ZERO,
+            forward_timeout: ms(2_000),
+            query_timeout: ms(2_000),
+            inflight_entries_max: 16_384,
+            inflight_bytes_max: 8 << 20,
+            message_bytes_max: 256 << 10,
+            command_bytes_max: 1 << 20,
+            uncommitted_entries_max: 65_536,
+            requests_max: 16_384,
+            sessions_max: 4_096,
+            replies_per_session_max: 4_096,
+            client_silence_max: ms(150),
+            handshake_timeout: ms(1_000),
+            redial_backoff_min: ms(20),
+            redial_backoff_max: ms(500),
+        };
+        match self {
+            Self::Lan => lan,
+            Self::Wan => ConsensusConfig {
+                heartbeat_interval: ms(500),
+                heartbeat_jitter: ms(150),
+                max_missed_heartbeats: 10,
+                election_timeout: ms(2_000),
+                election_timeout_jitter: ms(500),
+                bootstrap_delay: ms(3_000),
+                forward_timeout: ms(10_000),
+                query_timeout: ms(10_000),
+                client_silence_max: ms(2_000),
+                handshake_timeout: ms(5_000),
+                redial_backoff_min: ms(100),
+                redial_backoff_max: ms(5_000),
+                ..lan
+            },
+            Self::Loopback => ConsensusConfig {
+                heartbeat_interval: ms(5),
+                heartbeat_jitter: ms(1),
+                max_missed_heartbeats: 100,
+                election_timeout: ms(25),
+                election_timeout_jitter: ms(25),
+                client_silence_max: ms(30),
+                redial_backoff_min: ms(5),
+                redial_backoff_max: ms(100),
+                ..lan
+            },
+        }
+    }
+}
+
+impl Default for ConsensusConfig {
+    fn default() -> Self {
+        ConsensusProfile::default().config()
+    }
+}
+
+impl ConsensusConfig {
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// The first field that cannot work, its value and what is allowed.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.validate_times()?;
+        self.validate_limits()
+    }
+
+    /// The hash of everything members must agree on.
+    pub(crate) fn digest(&self) -> [u8; 32] {
+        let encoded = postcard::to_stdvec(self).expect("plain numbers always encode");
+        *blake3::hash(&encoded).as_bytes()
+    }
+
+    fn validate_times(&self) -> Result<(), ConfigError> {
+        let heartbeat = self.heartbeat_interval;
+        let jitter = self.heartbeat_jitter;
+        let election = self.election_timeout;
+        let hour = Duration::from_secs(3_600);
+        let within = |field, value: Duration, min: Duration, max: Duration| {
+            let rule = || format!("must lie between {min:?} and {max:?}");
+            check(field, &value, (min..=max).contains(&value), rule)
+        };
+        let ms = Duration::from_millis(1);
+        within("heartbeat_interval", heartbeat, ms, hour)?;
+        check("heartbeat_jitter", &jitter, jitter < heartbeat, || {
+            format!("must be shorter than heartbeat_interval, {heartbeat:?}")
+        })?;
+        within("election_timeout", election, 2 * heartbeat, hour)?;
+        within("election_timeout_jitter", self.election_timeout_jitter, ms, hour)?;
+        within("bootstrap_delay", self.bootstrap_delay, Duration::ZERO, hour)?;
+        within("forward_timeout", self.forward_timeout, election, hour)?;
+        within("query_timeout", self.query_timeout, election, hour)?;
+        within("client_silence_max", self.client_silence_max, 2 * heartbeat, hour)?;
+        within("handshake_timeout", self.handshake_timeout, 10 * ms, hour)?;
+        within("redial_backoff_min", self.redial_backoff_min, ms, self.redial_backoff_max)?;
+        within("redial_backoff_max", self.redial_backoff_max, ms, hour)
+    }
+
+    fn validate_limits(&self) -> Result<(), ConfigError> {
+        let within = |field, value: u32, min: u32, max: u32| {
+            let rule = || format!("must lie between {min} and {max}");
+            check(field, &value, (min..=max).contains(&value), rule)
+        };
+        within("max_missed_heartbeats", self.max_missed_heartbeats, 2, 10_000)?;
+        within("inflight_entries_max", self.inflight_entries_max, 1, 1 << 24)?;
+        within("inflight_bytes_max", self.inflight_bytes_max, 1 << 10, 1 << 30)?;
+        within("message_bytes_max", self.message_bytes_max, 1 << 10, 64 << 20)?;
+        within("command_bytes_max", self.command_bytes_max, 64, 64 << 20)?;
+        within("uncommitted_entries_max", self.uncommitted_entries_max, 1, 1 << 24)?;
+        within("requests_max", self.requests_max, 1, 1 << 20)?;
+        within("sessions_max", self.sessions_max, 1, 1 << 20)?;
+        within("replies_per_session_max", self.replies_per_session_max, 1, 1 << 20)
+    }
+}
+
+fn check(
+    field: &'static str,
+    value: &dyn std::fmt::Debug,
+    holds: bool,
+    rule: impl FnOnce() -> String,
+) -> Result<(), ConfigError> {
+    if holds { Ok(()) } else { Err(ConfigError { field, value: format!("{value:?}"), rule: rule() }) }
+}

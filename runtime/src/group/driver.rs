@@ -1,0 +1,439 @@
+//! The task around the core: it owns the core and does what the core wants done.
+//!
+//! One of the callers of `step`. It decides nothing that the core decides: it brings inputs in,
+//! carries effects out in their order, and keeps the calls of users, clients and peers moving
+//! towards the leader. Invariant: a message that promises something leaves only once the
+//! [`Barrier`] says that the promise is durable.
+
+mod calling;
+
+use std::{
+    collections::BTreeSet,
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use raft::{Barrier, Effect, Input, NodeId, Note, PeerId, Raft, Refusal, Role, Time, WriteId};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    Clock, ConsensusConfig, Network, Status, StorageError,
+    group::{
+        answer::Answerer,
+        applier::Work,
+        bond::{BondEvent, Bonds},
+        calls::{CallId, Calls, Due, Forwarded},
+        metric::GroupMetrics,
+        status::{Event, Observer},
+        wire::{Call, MemberFrame, Outcome, Reason},
+    },
+    storage::Storage,
+};
+
+/// What handles, clients and operators put into a member's mailbox.
+pub(crate) enum Mail {
+    /// Someone asks the group for something.
+    Call { call: Call, deadline: Time, answerer: Answerer },
+    /// Someone wants to see committed entries.
+    Entries { from: raft::Index, count_max: usize, reply: oneshot::Sender<Vec<raft::Entry>> },
+    /// Leadership shall move.
+    Transfer { to: PeerId, reply: oneshot::Sender<Result<(), Refusal>> },
+}
+
+/// What a member has before its group is founded, and keeps afterwards.
+pub(crate) struct Body {
+    pub(crate) network: Network,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) consensus: ConsensusConfig,
+    pub(crate) node: NodeId,
+    pub(crate) bonds: Bonds,
+    pub(crate) events: mpsc::Receiver<BondEvent>,
+    pub(crate) mail: mpsc::Receiver<Mail>,
+    /// Closes when the last handle is dropped.
+    pub(crate) handles: watch::Receiver<()>,
+    pub(crate) calls: Calls,
+    pub(crate) bonded: BTreeSet<NodeId>,
+    pub(crate) status: watch::Sender<Status>,
+    pub(crate) observer: Option<Observer>,
+    pub(crate) metrics: GroupMetrics,
+}
+
+/// A member at work.
+pub(crate) struct Driver {
+    body: Body,
+    core: Raft,
+    barrier: Barrier,
+    storage: Box<dyn Storage>,
+    effects: Vec<Effect>,
+    work: mpsc::Sender<Work>,
+    applied: watch::Receiver<raft::Index>,
+    /// Handed to the applier up to here; the core wants it applied up to there.
+    handed: raft::Index,
+    through: raft::Index,
+    transfers: Vec<(NodeId, oneshot::Sender<Result<(), Refusal>>)>,
+    /// Confirmed reads that wait until everything up to their read index is handed over.
+    reads: BTreeSet<(raft::Index, CallId)>,
+    /// The first election of a fresh member waits until here.
+    bootstrap_until: Time,
+    timer: Timer,
+    /// The leader changed: calls are to be tried there.
+    leader_changed: bool,
+    stopped: Option<String>,
+}
+
+/// One thing that happened.
+enum Turn {
+    HandlesGone,
+    Persisted(Result<WriteId, StorageError>),
+    Bond(Option<BondEvent>),
+    Applied,
+    Room,
+    Mail(Option<Mail>),
+    Time,
+}
+
+impl Body {
+    pub(crate) fn note(&self, event: &Event) {
+        if let Some(observer) = &self.observer {
+            observer(self.clock.now(), event);
+        }
+    }
+
+    /// Takes a call in, or refuses it because too many are under way.
+    pub(crate) fn admit(&mut self, call: Call, deadline: Time, answerer: Answerer) -> Option<CallId> {
+        if self.calls.len() >= self.consensus.requests_max as usize {
+            self.metrics.refused_busy();
+            answerer.answer(Outcome::Refused(Reason::Busy));
+            return None;
+        }
+        Some(self.calls.open(call, answerer, self.clock.now(), deadline))
+    }
+
+    pub(crate) fn bond_came(&mut self, node: NodeId) {
+        self.bonded.insert(node);
+        self.note(&Event::Bonded(node));
+    }
+
+    pub(crate) fn bond_went(&mut self, node: NodeId) {
+        self.bonded.remove(&node);
+        self.note(&Event::Unbonded(node));
+    }
+
+    /// Says goodbye: answers all calls, closes all bonds, publishes why.
+    pub(crate) async fn stop(&mut self, reason: String) {
+        self.calls.stop();
+        self.mail.close();
+        // What is left in the mailbox answers `Unknown(Stopped)` as it is dropped.
+        while self.mail.try_recv().is_ok() {}
+        self.note(&Event::Stopped(reason.clone()));
+        self.status.send_modify(|status| {
+            status.role = Role::Follower;
+            status.leader = None;
+            status.stopped = Some(reason);
+        });
+        self.bonds.shutdown().await;
+    }
+}
+
+impl Driver {
+    /// Nothing happens before [`Driver::run`].
+    pub(crate) fn new(
+        body: Body,
+        core: Raft,
+        storage: Box<dyn Storage>,
+        work: mpsc::Sender<Work>,
+        applied: watch::Receiver<raft::Index>,
+    ) -> Self {
+        let bootstrap_until = match core.term() {
+            raft::Term(0) => body.clock.now().plus(body.consensus.bootstrap_delay),
+            _ => Time::default(),
+        };
+        Self {
+            timer: Timer::new(Arc::clone(&body.clock)),
+            handed: core.applied(),
+            through: core.applied(),
+            body,
+            core,
+            barrier: Barrier::default(),
+            storage,
+            effects: Vec::new(),
+            work,
+            applied,
+            transfers: Vec::new(),
+            reads: BTreeSet::new(),
+            bootstrap_until,
+            leader_changed: true,
+            stopped: None,
+        }
+    }
+
+    /// Works until the group is left or the member cannot go on.
+    pub(crate) async fn run(mut self) {
+        for node in self.body.bonded.clone() {
+            self.step(Input::Connected(node));
+        }
+        self.settle();
+        while self.stopped.is_none() {
+            let turn = self.next().await;
+            self.take(turn);
+            self.drain();
+            self.settle();
+            self.publish();
+        }
+        let reason = self.stopped.take().unwrap_or_default();
+        tracing::info!(node = %self.body.node, %reason, "the member stopped");
+        // The store is closed before anyone is told, so that it can be opened again at once.
+        let Self { mut body, storage, .. } = self;
+        drop(storage);
+        body.stop(reason).await;
+    }
+
+    /// Waits for the next thing to happen.
+    async fn next(&mut self) -> Turn {
+        let due = self.due();
+        let room_wanted = self.handed < self.through;
+        let Self { body, storage, work, applied, timer, .. } = self;
+        // Biased: what the group needs comes before what users ask; `drain` keeps it fair.
+        tokio::select! {
+            biased;
+            written = poll_fn(|context| storage.poll_persisted(context)) => Turn::Persisted(written),
+            event = body.events.recv() => Turn::Bond(event),
+            Ok(()) = applied.changed() => Turn::Applied,
+            Ok(_) = work.reserve(), if room_wanted => Turn::Room,
+            () = timer.reach(due) => Turn::Time,
+            mail = body.mail.recv() => Turn::Mail(mail),
+            Err(_) = body.handles.changed() => Turn::HandlesGone,
+        }
+    }
+
+    fn take(&mut self, turn: Turn) {
+        match turn {
+            Turn::Persisted(Ok(id)) => self.persisted(id),
+            Turn::Persisted(Err(error)) => self.halt(format!("its store failed: {error}")),
+            Turn::Bond(Some(event)) => self.bond(event),
+            Turn::Bond(None) => self.halt("the network is shut down".into()),
+            Turn::Mail(Some(mail)) => self.mail(mail),
+            Turn::Mail(None) | Turn::HandlesGone => self.halt("all its handles are gone".into()),
+            Turn::Time => self.time(),
+            // `settle` hands over what there is room for; `publish` shows what is applied.
+            Turn::Applied | Turn::Room => {}
+        }
+    }
+
+    /// Takes what else has arrived, a bounded share of each kind.
+    fn drain(&mut self) {
+        for _ in 0..DRAIN_MAX {
+            let Ok(event) = self.body.events.try_recv() else { break };
+            self.bond(event);
+        }
+        for _ in 0..DRAIN_MAX {
+            // While the disk lags far behind, users wait in the mailbox, which has a bound.
+            if self.storage.backlog_bytes() > STORAGE_BACKLOG_BYTES_MAX {
+                break;
+            }
+            let Ok(mail) = self.body.mail.try_recv() else { break };
+            self.mail(mail);
+        }
+    }
+
+    /// Follows up until nothing more follows: durable writes, entries to apply, calls to move.
+    fn settle(&mut self) {
+        loop {
+            while let Poll::Ready(written) =
+                self.storage.poll_persisted(&mut Context::from_waker(Waker::noop()))
+            {
+                match written {
+                    Ok(id) => self.persisted(id),
+                    Err(error) => return self.halt(format!("its store failed: {error}")),
+                }
+            }
+            self.hand_over();
+            if !std::mem::take(&mut self.leader_changed) || self.stopped.is_some() {
+                return;
+            }
+            for id in self.body.calls.unproposed() {
+                self.dispatch(id);
+            }
+        }
+    }
+
+    fn step(&mut self, input: Input) {
+        let mut effects = std::mem::take(&mut self.effects);
+        self.core.step(self.body.clock.now(), input, &mut effects);
+        for effect in effects.drain(..) {
+            self.carry_out(effect);
+        }
+        self.effects = effects;
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Persist { id, write } => {
+                self.barrier.submitted(id);
+                self.storage.submit(id, write);
+            }
+            Effect::Send { to, message } => {
+                if let Some((to, message)) = self.barrier.pass(to, message) {
+                    self.body.bonds.send(to, MemberFrame::Raft(message));
+                }
+            }
+            Effect::Apply { through } => self.through = through,
+            Effect::Answer(answer) => self.answer(answer),
+            Effect::Note(note) => self.note(note),
+            Effect::Install { from, snapshot } => {
+                // No member compacts its log yet, so no correct member offers a snapshot.
+                tracing::warn!(%from, position = %snapshot.position, "unexpected snapshot offer");
+            }
+            Effect::Halt(halt) => self.halt(format!("going on would break safety: {halt:?}")),
+        }
+    }
+
+    fn persisted(&mut self, id: WriteId) {
+        for (to, message) in self.barrier.persisted(id) {
+            self.body.bonds.send(to, MemberFrame::Raft(message));
+        }
+        self.step(Input::Persisted(id));
+    }
+
+    fn note(&mut self, note: Note) {
+        match &note {
+            Note::Became { role: Role::Leader, .. } => self.leader_changed = true,
+            Note::Became { .. } => {
+                if !self.body.calls.deposed().is_empty() {
+                    self.leader_changed = true;
+                }
+            }
+            Note::Leader { leader, .. } => self.leader_changed |= leader.is_some(),
+            _ => {}
+        }
+        self.body.metrics.note(self.body.clock.now(), &note);
+        self.body.note(&Event::Raft(note));
+    }
+
+    fn bond(&mut self, event: BondEvent) {
+        match event {
+            BondEvent::Up { node } => {
+                self.body.bond_came(node);
+                self.step(Input::Connected(node));
+                // What was forwarded over the old bond may be lost with it.
+                self.leader_changed |= self.core.leader() == Some(node);
+            }
+            BondEvent::Down { node } => self.body.bond_went(node),
+            BondEvent::Frame { from, frame } => self.frame(from, frame),
+        }
+    }
+
+    fn frame(&mut self, from: NodeId, frame: MemberFrame) {
+        match frame {
+            MemberFrame::Raft(message) => self.step(Input::Message { from, message }),
+            MemberFrame::Forward { id, call } => {
+                let answerer = Answerer::member(self.body.bonds.clone(), from, id);
+                let patience = self.body.consensus.forward_timeout;
+                let deadline = self.body.clock.now().plus(patience);
+                self.call(call, deadline, answerer);
+            }
+            MemberFrame::Answer { id, outcome } => {
+                if let Forwarded::Pause(id) = self.body.calls.answered(from, id, outcome) {
+                    self.pause(id);
+                }
+            }
+            MemberFrame::Ping => {}
+        }
+    }
+
+    fn mail(&mut self, mail: Mail) {
+        match mail {
+            Mail::Call { call, deadline, answerer } => self.call(call, deadline, answerer),
+            Mail::Entries { from, count_max, reply } => {
+                let last = from.plus(count_max as u64).prev().min(self.core.commit());
+                let entries = match from <= last {
+                    true => self.core.log().slice(from..=last, ENTRIES_BYTES_MAX),
+                    false => Vec::new(),
+                };
+                // The asker may have gone.
+                drop(reply.send(entries));
+            }
+            Mail::Transfer { to, reply } => self.transfer(to, reply),
+        }
+    }
+
+    fn time(&mut self) {
+        let now = self.body.clock.now();
+        if now >= self.election_due() {
+            self.step(Input::Timeout);
+        }
+        while let Some(due) = self.body.calls.due(now) {
+            if let Due::Retry(id) = due {
+                self.dispatch(id);
+            }
+        }
+    }
+
+    fn election_due(&self) -> Time {
+        self.core.deadline().max(self.bootstrap_until)
+    }
+
+    fn due(&self) -> Time {
+        let election = self.election_due();
+        self.body.calls.deadline().map_or(election, |calls| calls.min(election))
+    }
+
+    fn halt(&mut self, reason: String) {
+        self.stopped.get_or_insert(reason);
+    }
+
+    fn publish(&mut self) {
+        let applied = *self.applied.borrow_and_update();
+        let (core, body) = (&self.core, &self.body);
+        let (calls, backlog) = (body.calls.len(), self.storage.backlog_bytes());
+        body.metrics.queues(calls, backlog, self.barrier.held());
+        body.status.send_if_modified(|status| {
+            let before = (status.role, status.term, status.leader, status.commit, status.applied);
+            (status.role, status.term, status.leader) = (core.role(), core.term(), core.leader());
+            (status.commit, status.applied, status.last) = (core.commit(), applied, core.last());
+            (status.calls, status.storage_backlog_bytes) = (calls, backlog);
+            status.held_messages = self.barrier.held();
+            let mut changed =
+                before != (status.role, status.term, status.leader, status.commit, applied);
+            if !status.bonded.iter().eq(&body.bonded) {
+                status.bonded = body.bonded.iter().copied().collect();
+                changed = true;
+            }
+            if status.configuration != *core.configuration() {
+                status.configuration.clone_from(core.configuration());
+                changed = true;
+            }
+            changed
+        });
+    }
+}
+
+/// A timer that is re-armed only when it would come too late.
+struct Timer {
+    clock: Arc<dyn Clock>,
+    armed: Time,
+    sleep: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Timer {
+    fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, armed: Time(std::time::Duration::MAX), sleep: Box::pin(std::future::pending()) }
+    }
+
+    /// Resolves at `due`, or earlier: heartbeats move the deadline on all the time, and it is
+    /// cheaper to wake once in vain than to arm a timer for each of them.
+    async fn reach(&mut self, due: Time) {
+        if due < self.armed {
+            self.armed = due;
+            self.sleep = self.clock.sleep_until(due);
+        }
+        (&mut self.sleep).await;
+        self.armed = Time(std::time::Duration::MAX);
+        self.sleep = Box::pin(std::future::pending());
+    }
+}
+
+const DRAIN_MAX: usize = 256;
+const STORAGE_BACKLOG_BYTES_MAX: usize = 32 << 20;
+const ENTRIES_BYTES_MAX: usize = 4 << 20;

@@ -1,0 +1,189 @@
+//! The driver's half that serves callers: it moves calls towards the leader and back.
+//!
+//! A call goes to our own core if we lead, to the leader if we know one, and waits otherwise; it
+//! keeps its request id wherever it goes, so that a retry is applied at most once.
+
+use raft::{Answer, Input, PeerId, Proposal, ProposalId, ReadId, Refusal, Role, Time};
+use tokio::sync::oneshot;
+
+use super::Driver;
+use crate::group::{
+    answer::Answerer,
+    applier::Work,
+    calls::CallId,
+    wire::{Call, MemberFrame, Outcome, Reason},
+};
+
+impl Driver {
+    pub(super) fn transfer(&mut self, to: PeerId, reply: oneshot::Sender<Result<(), Refusal>>) {
+        let voters = &self.core.configuration().voters;
+        let Some(to) = voters.iter().find(|voter| voter.peer == to).copied() else {
+            // The asker may have gone.
+            let _ = reply.send(Err(Refusal::NotVoter));
+            return;
+        };
+        self.transfers.push((to, reply));
+        self.step(Input::Transfer { to });
+    }
+
+    pub(super) fn call(&mut self, call: Call, deadline: Time, answerer: Answerer) {
+        let content = match &call {
+            Call::Command { command, .. } => command.len(),
+            Call::Query { query } | Call::WeakQuery { query } => query.len(),
+            Call::OpenSession { .. } => 0,
+        };
+        if content > self.body.consensus.command_bytes_max as usize {
+            return answerer.answer(Outcome::Refused(Reason::TooLarge));
+        }
+        if let Call::WeakQuery { query } = call {
+            return self.work(Work::Query { query, answerer });
+        }
+        if let Some(id) = self.body.admit(call, deadline, answerer) {
+            self.dispatch(id);
+        }
+    }
+
+    /// Moves a call one step nearer to its answer: to our own core if we lead, to the leader if
+    /// we know one, and otherwise it waits.
+    pub(super) fn dispatch(&mut self, id: CallId) {
+        if self.core.role() == Role::Leader {
+            return self.ask_core(id);
+        }
+        if self.body.calls.is_members(id) {
+            // Its first receiver knows better when to try again, and where.
+            return self.body.calls.refuse(id, Reason::LeaderChanged);
+        }
+        if let Some(leader) = self.core.leader()
+            && let Some(call) = self.body.calls.call(id).cloned()
+        {
+            let attempt = self.body.calls.forward(id, leader);
+            if !self.body.bonds.send(leader, MemberFrame::Forward { id: attempt, call }) {
+                self.body.calls.not_sent(attempt);
+            }
+        }
+        // Also when it was sent: a frame may be dropped, and a leader may be gone.
+        self.pause(id);
+    }
+
+    fn ask_core(&mut self, id: CallId) {
+        let Some(call) = self.body.calls.call(id) else { return };
+        let proposal = match call {
+            Call::OpenSession { nonce } => Proposal::OpenSession { nonce: *nonce },
+            Call::Command { request, floor, command, .. } => Proposal::Command {
+                request: *request,
+                floor: *floor,
+                command: command.clone(),
+            },
+            Call::Query { .. } | Call::WeakQuery { .. } => {
+                return self.step(Input::Read { id: ReadId(id.0) });
+            }
+        };
+        self.step(Input::Propose { id: ProposalId(id.0), proposal });
+    }
+
+    pub(super) fn pause(&mut self, id: CallId) {
+        let (now, shortest) = (self.body.clock.now(), self.body.consensus.election_timeout);
+        self.body.calls.pause(id, now, shortest, self.body.network.draw());
+    }
+
+    pub(super) fn answer(&mut self, answer: Answer) {
+        match answer {
+            Answer::Proposed { id, outcome } => self.proposed(CallId(id.0), outcome),
+            Answer::Read { id, outcome } => self.read(CallId(id.0), outcome),
+            Answer::Transfer { to, outcome } => {
+                for (_, reply) in self.transfers.extract_if(.., |(node, _)| *node == to) {
+                    // The asker may have gone.
+                    let _ = reply.send(outcome);
+                }
+            }
+        }
+    }
+
+    fn proposed(&mut self, id: CallId, outcome: Result<raft::Position, Refusal>) {
+        let calls = &mut self.body.calls;
+        match outcome {
+            Ok(position) => calls.proposed(id, position),
+            Err(Refusal::Applied(_)) => {
+                if let Some((Call::Command { request, .. }, answerer)) = calls.take(id) {
+                    self.work(Work::Repeat { request, answerer });
+                }
+            }
+            // It may have been applied before its session closed.
+            Err(Refusal::Expired) => calls.finish(id, Outcome::Unknown(Reason::SessionExpired)),
+            Err(Refusal::Full | Refusal::SessionFull) => {
+                self.body.metrics.refused_busy();
+                calls.refuse(id, Reason::Busy);
+            }
+            Err(_) => self.again(id),
+        }
+    }
+
+    fn read(&mut self, id: CallId, outcome: Result<raft::Index, Refusal>) {
+        match outcome {
+            Ok(index) => {
+                self.reads.insert((index, id));
+            }
+            Err(Refusal::Full) => self.body.calls.refuse(id, Reason::Busy),
+            Err(_) => self.again(id),
+        }
+    }
+
+    /// The core would not take it now: members try elsewhere, others here after a pause.
+    fn again(&mut self, id: CallId) {
+        match self.body.calls.is_members(id) {
+            true => self.body.calls.refuse(id, Reason::LeaderChanged),
+            false => self.pause(id),
+        }
+    }
+
+    fn work(&mut self, work: Work) {
+        if let Err(full) = self.work.try_send(work) {
+            let (Work::Query { answerer, .. } | Work::Repeat { answerer, .. }) = full.into_inner()
+            else {
+                return;
+            };
+            self.body.metrics.refused_busy();
+            answerer.answer(Outcome::Refused(Reason::Busy));
+        }
+    }
+
+    /// Hands committed entries to the applier, as far as it has room.
+    pub(super) fn hand_over(&mut self) {
+        let mut lost = Vec::new();
+        while self.handed < self.through {
+            // We are the only sender: room that is seen is room that is had.
+            if self.work.capacity() == 0 {
+                break;
+            }
+            let last = self.handed.plus(APPLY_ENTRIES_MAX).min(self.through);
+            let entries = self.core.log().slice(self.handed.next()..=last, APPLY_BYTES_MAX);
+            let Some(newest) = entries.last() else {
+                return self.halt(format!("entry {} to apply is missing", self.handed.next()));
+            };
+            self.handed = newest.position.index;
+            let now = self.body.clock.now();
+            let waiting = self.body.calls.committed(&entries, &mut lost);
+            let mut answerers = Vec::with_capacity(waiting.len());
+            for (index, answerer, began) in waiting {
+                self.body.metrics.committed(now.since(began));
+                answerers.push((index, answerer));
+            }
+            self.work(Work::Apply { entries, waiting: answerers });
+        }
+        for id in lost {
+            self.again(id);
+        }
+        // The applier takes its work in order, so a query sees everything handed over before it.
+        while let Some((index, id)) = self.reads.first().copied()
+            && index <= self.handed
+        {
+            self.reads.pop_first();
+            if let Some((Call::Query { query }, answerer)) = self.body.calls.take(id) {
+                self.work(Work::Query { query, answerer });
+            }
+        }
+    }
+}
+
+const APPLY_ENTRIES_MAX: u64 = 1_024;
+const APPLY_BYTES_MAX: usize = 4 << 20;

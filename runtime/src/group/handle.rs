@@ -1,0 +1,189 @@
+//! The handles of a member: what a program holds, and the way from there to the driver.
+//!
+//! Invariant: the member lives as long as any handle does; dropping one never harms another.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use futures_util::future::join_all;
+use raft::{Entry, Index, NodeId, PeerId, Position};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    Network, StateMachine, Status, When,
+    group::{
+        ConsensusConfig, GroupError, GroupId,
+        answer::{Answered, Answerer},
+        caller::{Caller, CommandError, Consistency, Executed, Port, Queried, QueryError},
+        driver::Mail,
+        wire::{Call, Outcome, Reason},
+    },
+};
+
+/// A member of a group, as its program holds it. Cloning is cheap.
+pub struct Group<M> {
+    caller: Arc<Caller<M, Handle>>,
+}
+
+/// The way to the driver.
+pub(crate) struct Handle {
+    group: GroupId,
+    node: NodeId,
+    mail: mpsc::Sender<Mail>,
+    /// Its closing tells the driver that nobody is left.
+    _alive: watch::Sender<()>,
+    status: watch::Receiver<Status>,
+    network: Network,
+}
+
+impl Handle {
+    pub(crate) fn new(
+        group: GroupId,
+        node: NodeId,
+        mail: mpsc::Sender<Mail>,
+        alive: watch::Sender<()>,
+        status: watch::Receiver<Status>,
+        network: Network,
+    ) -> Self {
+        Self { group, node, mail, _alive: alive, status, network }
+    }
+
+    fn answered(&self, outcome: Outcome) -> Answered {
+        Answered { outcome, via: self.node.peer }
+    }
+
+    async fn ask<T>(
+        &self,
+        mail: impl FnOnce(oneshot::Sender<T>) -> Mail,
+    ) -> Result<T, GroupError> {
+        let (sender, receiver) = oneshot::channel();
+        let gone = || GroupError::Stopped(self.why_stopped());
+        self.mail.send(mail(sender)).await.map_err(|_| gone())?;
+        receiver.await.map_err(|_| gone())
+    }
+
+    fn why_stopped(&self) -> String {
+        self.status.borrow().stopped.clone().unwrap_or_else(|| "it is not founded yet".into())
+    }
+}
+
+impl Port for Handle {
+    async fn call(&self, call: Call, patience: Duration) -> Answered {
+        let (sender, receiver) = oneshot::channel();
+        let answerer = Answerer::local(sender, self.node.peer);
+        let deadline = self.network.clock().now().plus(patience);
+        match self.mail.try_send(Mail::Call { call, deadline, answerer }) {
+            // The driver answers every call at its deadline at the latest.
+            Ok(()) => match receiver.await {
+                Ok(answered) => answered,
+                Err(_) => self.answered(Outcome::Unknown(Reason::Stopped)),
+            },
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                self.answered(Outcome::Refused(Reason::Busy))
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => {
+                self.answered(Outcome::Refused(Reason::Stopped))
+            }
+        }
+    }
+
+    fn draw(&self) -> u64 {
+        self.network.draw()
+    }
+}
+
+impl<M: StateMachine> Group<M> {
+    pub(crate) fn new(handle: Handle, consensus: ConsensusConfig) -> Self {
+        Self { caller: Arc::new(Caller::new(handle, consensus)) }
+    }
+
+    /// Which group this is.
+    pub fn id(&self) -> GroupId {
+        self.caller.port().group
+    }
+
+    /// This member's present view of the group.
+    pub fn status(&self) -> Status {
+        self.caller.port().status.borrow().clone()
+    }
+
+    /// Futures that resolve when something holds of this member's view.
+    pub fn when(&self) -> When {
+        When::new(self.caller.port().status.clone())
+    }
+
+    /// Replicates a command and returns what the machine made of it: `Ok` only once this very
+    /// command, by term and index, is committed and applied.
+    ///
+    /// Works on any member: a follower passes the command on to the leader, again under the
+    /// same request id if leadership moves, so that it is applied at most once.
+    ///
+    /// # Errors
+    /// [`CommandError::Failed`] if it certainly never takes effect, [`CommandError::Unknown`]
+    /// if nobody knows, at the latest after `forward_timeout`.
+    pub async fn execute(&self, command: M::Command) -> Result<Executed<M::Output>, CommandError> {
+        self.caller.execute(command).await
+    }
+
+    /// Replicates several commands at once. They may be applied in any order.
+    ///
+    /// # Errors
+    /// Each command has its own, as in [`Group::execute`].
+    pub async fn execute_many(
+        &self,
+        commands: impl IntoIterator<Item = M::Command>,
+    ) -> Vec<Result<Executed<M::Output>, CommandError>> {
+        join_all(commands.into_iter().map(|command| self.execute(command))).await
+    }
+
+    /// Has a command appended to the leader's log and returns where. It is not committed yet,
+    /// and is lost if that position is committed in another term.
+    ///
+    /// # Errors
+    /// As in [`Group::execute`].
+    pub async fn feed(&self, command: M::Command) -> Result<Position, CommandError> {
+        self.caller.feed(command).await
+    }
+
+    /// Asks the machine.
+    ///
+    /// # Errors
+    /// If nobody could answer within `query_timeout`.
+    pub async fn query(
+        &self,
+        query: M::Query,
+        consistency: Consistency,
+    ) -> Result<Queried<M::Answer>, QueryError> {
+        self.caller.query(query, consistency).await
+    }
+
+    /// Up to `count_max` entries from `from` on that this member knows to be committed; fewer
+    /// when they are large. For inspection.
+    ///
+    /// # Errors
+    /// [`GroupError::Stopped`] once the member has stopped.
+    pub async fn entries(&self, from: Index, count_max: usize) -> Result<Vec<Entry>, GroupError> {
+        self.caller.port().ask(|reply| Mail::Entries { from, count_max, reply }).await
+    }
+
+    /// Asks the leader, which must be this member, to hand over to another voter. Returns once
+    /// that voter was told to stand (thesis §3.10); see [`When::leader_is`] for the outcome.
+    ///
+    /// # Errors
+    /// Why it was not done.
+    pub async fn transfer(&self, to: PeerId) -> Result<(), GroupError> {
+        let outcome = self.caller.port().ask(|reply| Mail::Transfer { to, reply }).await?;
+        outcome.map_err(|refusal| GroupError::Wish(format!("leadership stays: {refusal:?}")))
+    }
+}
+
+impl<M> Clone for Group<M> {
+    fn clone(&self) -> Self {
+        Self { caller: Arc::clone(&self.caller) }
+    }
+}
+
+impl<M> fmt::Debug for Group<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Group")
+    }
+}

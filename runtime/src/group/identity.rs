@@ -1,0 +1,92 @@
+//! Who a group is: its key, its id, its lineage.
+//!
+//! The id covers all that members must agree on; the lineage tells apart two groups of the same
+//! id that were founded by different stores. Invariant: the key itself is never sent or printed.
+
+use std::fmt;
+
+use raft::{Configuration, PeerId};
+use serde::{Deserialize, Serialize};
+
+use crate::group::ConsensusConfig;
+
+/// The secret that members and clients of a group share.
+#[derive(Clone, PartialEq, Eq)]
+pub struct GroupKey([u8; 32]);
+
+/// Names a group: a hash of the key, the machine's signature and the consensus configuration.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct GroupId([u8; 32]);
+
+/// Names one founding of a group: a hash of the group and its founders' peer and store ids.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Lineage([u8; 32]);
+
+impl GroupKey {
+    /// The key made of a passphrase or any other secret bytes.
+    pub fn from_secret(secret: impl AsRef<[u8]>) -> Self {
+        Self(blake3::derive_key("tessera 2026 group key", secret.as_ref()))
+    }
+
+    /// Proves knowledge of the key to the other end of one TLS session.
+    ///
+    /// Bound to the session by its exported secret and to the prover by its peer id, so that a
+    /// proof can be neither replayed elsewhere nor reflected.
+    pub(crate) fn proof(&self, session: &[u8; 32], prover: PeerId) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        hasher.update(b"proof").update(session).update(&prover.0);
+        *hasher.finalize().as_bytes()
+    }
+
+    /// Whether `proof` is that of `prover` on this session. Takes the same time for any proof.
+    pub(crate) fn verifies(&self, proof: &[u8; 32], session: &[u8; 32], prover: PeerId) -> bool {
+        blake3::Hash::from_bytes(self.proof(session, prover)) == blake3::Hash::from_bytes(*proof)
+    }
+}
+
+impl GroupId {
+    /// The id of the group with this key, machine and configuration.
+    pub fn of(key: &GroupKey, machine: &str, consensus: &ConsensusConfig) -> Self {
+        let mut hasher = blake3::Hasher::new_keyed(&key.0);
+        hasher.update(b"group").update(&(machine.len() as u64).to_le_bytes());
+        hasher.update(machine.as_bytes()).update(&consensus.digest());
+        Self(*hasher.finalize().as_bytes())
+    }
+}
+
+impl Lineage {
+    /// The lineage of the group that these voters found.
+    pub fn of(group: GroupId, founders: &Configuration) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("tessera 2026 lineage");
+        hasher.update(&group.0);
+        // Voters are an ordered set: every founder hashes the same bytes.
+        for founder in &founders.voters {
+            hasher.update(&founder.peer.0).update(&founder.store.0.to_le_bytes());
+        }
+        Self(*hasher.finalize().as_bytes())
+    }
+}
+
+impl fmt::Debug for GroupKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GroupKey(..)")
+    }
+}
+
+macro_rules! display_prefix {
+    ($name:ident) => {
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0[..5].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self)
+            }
+        }
+    };
+}
+display_prefix!(GroupId);
+display_prefix!(Lineage);

@@ -1,0 +1,160 @@
+//! What members and clients of a group say to each other, above the bond.
+//!
+//! Identity is never in a frame. Invariant: every frame decodes within the frame limit, and what
+//! does not decode closes the connection that brought it.
+
+use bytes::Bytes;
+use raft::{Index, PeerId, Position, RequestId, SessionId};
+use serde::{Deserialize, Serialize};
+
+/// Between two members.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum MemberFrame {
+    /// For the core.
+    Raft(raft::Message),
+    /// A call passed on to the leader.
+    Forward {
+        /// Returns in the answer; counted by the caller per bond.
+        id: u64,
+        /// What is asked.
+        call: Call,
+    },
+    /// What became of a forwarded call.
+    Answer {
+        /// From the call.
+        id: u64,
+        /// See [`Outcome`].
+        outcome: Outcome,
+    },
+    /// Nothing to say, but alive.
+    Ping,
+}
+
+/// Between a client and a node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum ClientFrame {
+    /// The client asks.
+    Call {
+        /// Returns in the answer; counted by the client.
+        id: u64,
+        /// What is asked.
+        call: Call,
+        /// How long the client will wait, in milliseconds.
+        patience_ms: u32,
+    },
+    /// The node answers.
+    Answer {
+        /// From the call.
+        id: u64,
+        /// See [`Outcome`].
+        outcome: Outcome,
+    },
+    /// Nothing to say, but alive. The node's says where the leader is.
+    Ping {
+        /// The leader that the node knows.
+        leader: Option<PeerId>,
+    },
+}
+
+/// What can be asked of a group.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum Call {
+    /// A session.
+    OpenSession {
+        /// Drawn by the caller.
+        nonce: u64,
+    },
+    /// A command under a session.
+    Command {
+        /// Its name.
+        request: RequestId,
+        /// The caller's lowest unanswered sequence.
+        floor: u64,
+        /// The command, encoded.
+        command: Bytes,
+        /// What the caller waits for.
+        until: Until,
+    },
+    /// A linearizable query.
+    Query {
+        /// The query, encoded.
+        query: Bytes,
+    },
+    /// A query of whatever state the asked node has.
+    WeakQuery {
+        /// The query, encoded.
+        query: Bytes,
+    },
+}
+
+/// How far a command must have come for its call to be answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum Until {
+    /// It stands in the leader's log; it may yet be lost.
+    Proposed,
+    /// It is committed and applied.
+    Applied,
+}
+
+/// What became of a call.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) enum Outcome {
+    /// The session is open.
+    Opened(SessionId),
+    /// The command is committed and applied at this position.
+    Applied {
+        /// Where.
+        position: Position,
+        /// What the machine returned, encoded; `None` if the machine could not decode the command.
+        output: Option<Bytes>,
+    },
+    /// The command stands in the leader's log at this position.
+    Proposed(Position),
+    /// The query is answered.
+    Queried {
+        /// The last index applied before.
+        applied: Index,
+        /// The answer, encoded; `None` if the machine could not decode the query.
+        answer: Option<Bytes>,
+    },
+    /// Nothing was appended for this call.
+    Refused(Reason),
+    /// The command may or may not take effect.
+    Unknown(Reason),
+}
+
+/// Why a call was refused, or its outcome is not known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Reason {
+    /// Queues or the log are as full as they may be.
+    Busy,
+    /// No leader is known, or the known one could not be reached in time.
+    Unavailable,
+    /// Leadership moved while the call was under way.
+    LeaderChanged,
+    /// The deadline passed.
+    Timeout,
+    /// The session is closed, or the request is below its floor; it may have been applied before.
+    SessionExpired,
+    /// The command or query is larger than `command_bytes_max`.
+    TooLarge,
+    /// The machine could not decode the command or query.
+    Undecodable,
+    /// The node or the group is shut down.
+    Stopped,
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Busy => "too much is under way already",
+            Self::Unavailable => "no leader could be reached",
+            Self::LeaderChanged => "leadership moved while the call was under way",
+            Self::Timeout => "the deadline passed",
+            Self::SessionExpired => "the session has expired",
+            Self::TooLarge => "it is larger than command_bytes_max",
+            Self::Undecodable => "the machine cannot decode it",
+            Self::Stopped => "the group is shut down",
+        })
+    }
+}

@@ -1,0 +1,189 @@
+//! The door: takes connections in, asks who they are, and brings them where they belong.
+//!
+//! Invariant: a stranger costs one place out of a bounded number, for a bounded time, and
+//! leaves nothing behind when it is turned away.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use iroh::{
+    Endpoint,
+    endpoint::{Connection, Incoming},
+};
+use metrics::{counter, gauge};
+use raft::PeerId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+
+use crate::{
+    Clock, Link,
+    metric::{HANDSHAKES, REFUSALS},
+    network::{
+        Code, NetworkId,
+        code::Refusal,
+        connections::Connections,
+        handshake::{Hello, HelloRole, Session, Talk, Welcome},
+        quic,
+        registry::{Applicant, Registry, Seat},
+    },
+};
+
+/// For members.
+pub(crate) const BOND_ALPN: &[u8] = b"tessera/bond/1";
+/// For clients that are no members.
+pub(crate) const CLIENT_ALPN: &[u8] = b"tessera/client/1";
+
+/// The door of one node.
+#[derive(Clone)]
+pub(crate) struct Door {
+    pub(crate) network: NetworkId,
+    pub(crate) local: PeerId,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) connections: Arc<Connections>,
+    pub(crate) handshakes_max: usize,
+    pub(crate) handshake_timeout: Duration,
+    pub(crate) frame_bytes_max: usize,
+}
+
+impl Door {
+    /// Takes connections in until the node closes.
+    pub(crate) async fn open(self, endpoint: Endpoint, mut closing: watch::Receiver<bool>) {
+        let places = Arc::new(Semaphore::new(self.handshakes_max));
+        loop {
+            let incoming = tokio::select! {
+                incoming = endpoint.accept() => incoming,
+                _ = closing.wait_for(|closing| *closing) => None,
+            };
+            let Some(incoming) = incoming else { return };
+            gauge!(HANDSHAKES).set((self.handshakes_max - places.available_permits()) as f64);
+            match Arc::clone(&places).try_acquire_owned() {
+                Ok(place) => drop(tokio::spawn(self.clone().receive(incoming, place))),
+                Err(_) => {
+                    count(Code::NoCapacity);
+                    incoming.refuse();
+                }
+            }
+        }
+    }
+
+    async fn receive(self, incoming: Incoming, place: OwnedSemaphorePermit) {
+        let patience = self.clock.sleep_until(self.clock.now().plus(self.handshake_timeout));
+        let mut patience = std::pin::pin!(patience);
+        let connected = tokio::select! {
+            connected = incoming.into_future() => connected,
+            () = &mut patience => return count(Code::Timeout),
+        };
+        let connection = match connected {
+            Ok(connection) => connection,
+            // Not even a TLS handshake: nobody to give a reason to.
+            Err(_) => return count(Code::UnexpectedClose),
+        };
+        self.connections.add(&connection);
+        let admitted = tokio::select! {
+            admitted = self.admit(&connection, place) => admitted,
+            () = &mut patience => Err(Code::Timeout.because(format!(
+                "no handshake within {:?}", self.handshake_timeout
+            ))),
+        };
+        if let Err(refusal) = admitted {
+            turn_away(&connection, &refusal);
+        }
+    }
+
+    async fn admit(
+        &self,
+        connection: &Connection,
+        place: OwnedSemaphorePermit,
+    ) -> Result<(), Refusal> {
+        let known = |alpn| alpn == BOND_ALPN || alpn == CLIENT_ALPN;
+        if !known(connection.alpn()) && !self.registry.has_protocol(connection.alpn()) {
+            return Err(Code::InvalidAlpn.because("nobody listens for this protocol"));
+        }
+        let streams = connection.accept_bi().await;
+        let mut talk = Talk::new(streams.map_err(|error| Refusal::of(&error))?);
+        talk.expect_preface(self.network).await?;
+        if !known(connection.alpn()) {
+            return self.admit_user(connection, talk).await;
+        }
+        let hello: Hello = talk.hear().await?;
+        let session = Session::of(connection, self.local, hello.group);
+        let seat = self.registry.seat(hello.group, session.remote)?;
+        session.verify(&seat.key, &hello.proof)?;
+        match (connection.alpn() == BOND_ALPN, hello.role) {
+            (true, HelloRole::Member(hello)) => {
+                let Some(members) = seat.members else {
+                    return Err(Code::GroupNotFound.because("this node takes no members in"));
+                };
+                let connection = connection.clone();
+                let applicant = Applicant { connection, talk, session, hello, place };
+                members.try_send(applicant).map_err(no_room)
+            }
+            (false, HelloRole::Client) => self.admit_client(connection, talk, &session, seat).await,
+            _ => Err(Code::InvalidHandshake
+                .because("members and clients have a protocol each, and this is the other's")),
+        }
+    }
+
+    async fn admit_user(&self, connection: &Connection, mut talk: Talk) -> Result<(), Refusal> {
+        talk.preface(self.network).await?;
+        self.registry.deliver(connection.alpn(), self.link(connection, talk))
+    }
+
+    async fn admit_client(
+        &self,
+        connection: &Connection,
+        mut talk: Talk,
+        session: &Session,
+        seat: Seat,
+    ) -> Result<(), Refusal> {
+        let Some(clients) = seat.clients else {
+            return Err(Code::GroupNotFound.because("this node serves no clients"));
+        };
+        // Room first: a client that is welcome is also served.
+        let room = clients.try_reserve().map_err(no_room)?;
+        talk.preface(self.network).await?;
+        talk.say(&Welcome { proof: session.proof(&seat.key), card: None }).await?;
+        room.send(self.link(connection, talk));
+        Ok(())
+    }
+
+    fn link(&self, connection: &Connection, talk: Talk) -> Link {
+        quic::trust(connection);
+        let frames = (talk.receiver, talk.deframer);
+        Link::new(connection.clone(), talk.sender, frames, self.frame_bytes_max)
+    }
+}
+
+/// Closes a connection that is not let in, and counts it.
+pub(crate) fn turn_away(connection: &Connection, refusal: &Refusal) {
+    count(refusal.code);
+    let remote = connection.remote_id().fmt_short();
+    tracing::debug!(%remote, %refusal, "turned away");
+    refusal.close(connection);
+}
+
+fn count(code: Code) {
+    counter!(REFUSALS, "code" => code.name()).increment(1);
+}
+
+fn no_room<T>(error: mpsc::error::TrySendError<T>) -> Refusal {
+    match error {
+        mpsc::error::TrySendError::Full(_) => {
+            Code::NoCapacity.because("too many are waiting to be let in")
+        }
+        mpsc::error::TrySendError::Closed(_) => {
+            Code::GroupNotFound.because("this node is leaving the group")
+        }
+    }
+}
+
+/// Runs `work` for at most as long as the clock says.
+pub(crate) async fn within<T>(
+    clock: &dyn Clock,
+    patience: Duration,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    tokio::select! {
+        done = work => Some(done),
+        () = clock.sleep_until(clock.now().plus(patience)) => None,
+    }
+}

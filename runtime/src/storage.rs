@@ -1,0 +1,104 @@
+//! What a member must not forget: the log, its term and vote, who founded the group.
+//!
+//! Asynchronous in shape: a write is submitted, and durable once [`Storage::poll_persisted`]
+//! says so. Knows nothing of roles. Invariant: writes become durable in the order of submission.
+
+mod disk;
+mod error;
+mod format;
+mod marker;
+mod medium;
+mod memory;
+mod outline;
+mod recovery;
+mod segment;
+mod stream;
+mod window;
+mod writer;
+
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod samples;
+
+use std::task;
+
+use raft::{Configuration, Entry, HardState, Snapshot, StoreId, Write, WriteId};
+use serde::{Deserialize, Serialize};
+
+pub use self::{disk::Disk, error::StorageError, memory::Memory};
+use crate::{GroupId, Lineage, PeerId};
+
+/// Something that can open a store: what [`crate::GroupBuilder::storage`] takes.
+pub trait Store: Send + 'static {
+    /// Opens the store of this member, or creates it if there is none at all.
+    ///
+    /// # Errors
+    /// A store that is foreign, truncated, corrupt or in use is refused, never started empty.
+    fn open(self: Box<Self>, owner: Owner) -> Result<Box<dyn Storage>, StorageError>;
+}
+
+/// Whose store it is; written into it and compared when it is opened again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Owner {
+    /// The group.
+    pub group: GroupId,
+    /// The peer.
+    pub peer: PeerId,
+    /// Names the store if it has to be created.
+    pub fresh: StoreId,
+}
+
+/// How a group began: the same for all its members, for ever.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Founding {
+    /// The hash of the group and its founders.
+    pub lineage: Lineage,
+    /// The founders.
+    pub configuration: Configuration,
+}
+
+/// What an opened store held.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Contents {
+    /// How the group began; `None` in a store whose group is not founded yet.
+    pub founding: Option<Founding>,
+    /// Term and vote.
+    pub hard_state: HardState,
+    /// What the log starts after.
+    pub snapshot: Option<Snapshot>,
+    /// The log.
+    pub entries: Vec<Entry>,
+}
+
+/// An open store.
+pub trait Storage: Send {
+    /// The identity drawn when the store was created.
+    fn id(&self) -> StoreId;
+
+    /// What the store held when it was opened. The second call finds it empty.
+    fn take_contents(&mut self) -> Contents;
+
+    /// Records how the group began, durably, before it returns. Once in a store's life.
+    ///
+    /// # Errors
+    /// Of the disk; and a second founding that differs from the first.
+    fn found(&mut self, founding: &Founding) -> Result<(), StorageError>;
+
+    /// Begins a write. Its failure is reported by [`Storage::poll_persisted`].
+    fn submit(&mut self, id: WriteId, write: Write);
+
+    /// The newest write that is durable, once there is one newer than last reported.
+    ///
+    /// # Errors
+    /// Any failed write or sync. The store is then unusable: the member must stop.
+    fn poll_persisted(
+        &mut self,
+        context: &mut task::Context<'_>,
+    ) -> task::Poll<Result<WriteId, StorageError>>;
+
+    /// Bytes submitted and not yet durable.
+    fn backlog_bytes(&self) -> usize;
+}

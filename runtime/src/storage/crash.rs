@@ -1,0 +1,452 @@
+//! Every crash, every flipped byte and every cut that a store of a few segments can meet.
+//!
+//! The rule that all these tests share: a store opens with exactly the writes of some prefix of
+//! what was submitted, and the prefix holds everything that was reported durable; or, when what
+//! was synced is damaged, it refuses and names a file.
+
+use std::{
+    ops::Range,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Wake, Waker},
+    thread::{self, Thread},
+    time::Duration,
+};
+
+use raft::{HardState, Index, NodeId, Term, Write, WriteId};
+use rand::{RngExt, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
+
+use super::{
+    Contents, Storage, StorageError,
+    disk::{Opened, open_stream},
+    model::{Image, Model, Step, Trace},
+    samples::{entry, founding, owner},
+    segment,
+    stream::Stream,
+};
+
+const SEGMENT_BYTES: u64 = 4096;
+
+/// One thing that a member does with its store.
+#[derive(Clone)]
+enum Act {
+    Found(u8),
+    Write(Write),
+}
+
+fn elect(term: u64, vote: Option<u8>) -> Act {
+    let vote = vote.map(NodeId::small);
+    Act::Write(Write::HardState(HardState { term: Term(term), vote }))
+}
+
+fn replace(term: u64, after: u64, sizes_bytes: &[usize]) -> Act {
+    let entries = (after + 1..).zip(sizes_bytes).map(|(index, size)| entry(term, index, *size));
+    Act::Write(Write::Entries { after: Index(after), entries: entries.collect() })
+}
+
+/// Groups of acts: terms, votes, suffixes replaced, ends of segments, a record larger than one.
+fn script() -> Vec<Vec<Act>> {
+    let mut script = vec![
+        vec![elect(1, None)],
+        vec![Act::Found(1)],
+        vec![elect(1, Some(1)), replace(1, 0, &[10, 20, 30])],
+        vec![replace(1, 3, &[100, 100])],
+        vec![elect(2, Some(2)), replace(2, 2, &[0, 7]), replace(2, 4, &[64])],
+    ];
+    script.extend((5..13).map(|last| vec![replace(2, last, &[700])]));
+    script.push(vec![replace(2, 13, &[9000]), replace(2, 14, &[1])]);
+    script.push(vec![elect(3, None), replace(3, 15, &[2500]), replace(3, 16, &[2500, 5])]);
+    script.push(vec![replace(3, 18, &[33]), elect(3, Some(3)), replace(3, 19, &[5])]);
+    script
+}
+
+fn perform(contents: &mut Contents, act: &Act) {
+    match act {
+        Act::Found(number) => contents.founding = Some(founding(*number)),
+        Act::Write(Write::HardState(hard_state)) => contents.hard_state = *hard_state,
+        Act::Write(Write::Entries { after, entries }) => {
+            contents.entries.truncate(after.0 as usize);
+            contents.entries.extend(entries.iter().cloned());
+        }
+    }
+}
+
+fn append(stream: &mut Stream, act: &Act) -> Result<(), StorageError> {
+    match act {
+        Act::Found(number) => stream.append_founding(&founding(*number)),
+        Act::Write(write) => stream.append(write),
+    }
+}
+
+/// A store that lived on a model.
+struct Life {
+    model: Model,
+    /// What the store holds after so many acts.
+    states: Vec<Contents>,
+    /// After so many steps of the disk, so many acts were begun and so many durable.
+    progress: Vec<(usize, usize, usize)>,
+}
+
+impl Life {
+    /// Lives through the script; a seal follows every third group, and the last if asked for.
+    fn lead(sealed: bool) -> Self {
+        let model = Model::default();
+        let medium = Box::new(model.clone());
+        let (mut stream, contents) = open_stream(medium, owner(7), SEGMENT_BYTES).expect("new");
+        let mut states = vec![contents];
+        let mut progress = vec![(0, 0, 0)];
+        let script = script();
+        for (turn, group) in script.iter().enumerate() {
+            let done = states.len() - 1;
+            progress.push((model.steps(), done + group.len(), done));
+            for act in group {
+                append(&mut stream, act).expect("the script is free of contradictions");
+                let mut next = states.last().expect("never empty").clone();
+                perform(&mut next, act);
+                states.push(next);
+            }
+            stream.commit().expect("the model works");
+            progress.push((model.steps(), states.len() - 1, states.len() - 1));
+            if if turn + 1 == script.len() { sealed } else { turn % 3 == 2 } {
+                stream.seal().expect("the model works");
+                stream.prepare().expect("the model works");
+            }
+        }
+        Self { model, states, progress }
+    }
+
+    /// Which states a store may have that crashed before step `end`.
+    fn allowed(&self, end: usize) -> Range<usize> {
+        let begun = self.progress.iter().take_while(|(steps, _, _)| *steps < end);
+        let done = self.progress.iter().take_while(|(steps, _, _)| *steps <= end);
+        let begun = begun.map(|(_, begun, _)| *begun).max().unwrap_or(0);
+        let done = done.map(|(_, _, done)| *done).max().unwrap_or(0);
+        done..begun + 1
+    }
+
+    /// Opens what a crash left and yields the state that it is in.
+    fn reopen(&self, image: &Image, allowed: Range<usize>, story: &str) -> (Model, usize) {
+        let model = Model::holding(image);
+        let opened = open_stream(Box::new(model.clone()), owner(7), SEGMENT_BYTES);
+        let (_, contents) = opened.unwrap_or_else(|error| panic!("{story}: {error}"));
+        let state = allowed.clone().rev().find(|state| self.states[*state] == contents);
+        (model, state.unwrap_or_else(|| panic!("{story}: not a state of {allowed:?}")))
+    }
+}
+
+fn last_write(trace: &Trace, end: usize) -> Option<usize> {
+    match trace.0[..end].last() {
+        Some(Step::Write { bytes, .. }) => Some(bytes.len()),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_crash_before_any_step_loses_nothing_that_was_durable() {
+    let life = Life::lead(true);
+    let trace = life.model.trace();
+    let acts: Vec<Act> = script().into_iter().flatten().collect();
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(0x5707e);
+    let mut fewer = 0;
+    for end in 0..=trace.0.len() {
+        let allowed = life.allowed(end);
+        for (names, survivors) in [(0, 0), (9, 0), (0, 1), (9, 1), (9, 2), (9, 3), (9, 4)] {
+            let image = trace.image(end, names, |_, length| match survivors {
+                0 => 0..0,
+                1 => 0..length,
+                _ => {
+                    let cut = random.random_range(0..=length);
+                    if survivors == 2 { 0..cut } else { cut..random.random_range(cut..=length) }
+                }
+            });
+            let story = format!("before step {end}, names {names}, survivors {survivors}");
+            let (model, state) = life.reopen(&image, allowed.clone(), &story);
+            fewer += usize::from(state + 1 < allowed.end);
+
+            // The store goes on, with the very act that was lost if there was one: what was cut
+            // must not come back behind what is written next.
+            let medium = Box::new(model.clone());
+            let (mut stream, contents) =
+                open_stream(medium, owner(7), SEGMENT_BYTES).expect("opened before");
+            assert_eq!(contents, life.states[state], "{story}: changed by being opened");
+            let term = contents.hard_state.term.next().0;
+            let lost = acts.get(state).cloned();
+            let act = lost.unwrap_or_else(|| elect(term, None));
+            let mut next = contents;
+            perform(&mut next, &act);
+            append(&mut stream, &act).and_then(|()| stream.commit()).expect("fits");
+            let contents = open_image(&model.image())
+                .unwrap_or_else(|error| panic!("{story}, then continued: {error}"));
+            assert_eq!(contents, next, "{story}, then continued");
+        }
+    }
+    assert!(fewer > 100, "only {fewer} crashes lost anything: the model is too kind");
+}
+
+#[test]
+fn a_write_torn_at_any_byte_loses_nothing_that_was_durable() {
+    let life = Life::lead(true);
+    let trace = life.model.trace();
+    let mut torn = 0;
+    for end in 0..=trace.0.len() {
+        let Some(length) = last_write(&trace, end) else { continue };
+        // The two long records are the same at most of their bytes.
+        let stride = if length > 2000 { 97 } else { 1 };
+        for cut in (0..=length).step_by(stride) {
+            for part in [0..cut, cut..length] {
+                let image = trace.image(
+                    end,
+                    9,
+                    |at, all| {
+                        if at + 1 == end { part.clone() } else { 0..all }
+                    },
+                );
+                life.reopen(&image, life.allowed(end), &format!("step {end}: {part:?} survives"));
+                torn += 1;
+            }
+        }
+    }
+    assert!(torn > 5_000, "only {torn} torn writes");
+}
+
+/// Where the bytes are that mean something: all of the marker, the written part of segments.
+fn written_bytes(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
+}
+
+fn open_image(image: &Image) -> Result<Contents, StorageError> {
+    let medium = Box::new(Model::holding(image));
+    open_stream(medium, owner(7), SEGMENT_BYTES).map(|(_, contents)| contents)
+}
+
+#[test]
+fn a_flipped_byte_is_refused_or_changes_nothing() {
+    let life = Life::lead(true);
+    let whole = life.states.last().expect("never empty");
+    let image = life.model.image();
+    let mut random = Xoshiro256PlusPlus::seed_from_u64(0xf11b);
+    let (mut refused, mut harmless) = (0, 0);
+    for (name, bytes) in &image {
+        let written = written_bytes(bytes);
+        let unwritten = (written..bytes.len()).step_by(61);
+        for at in (0..written).chain(unwritten) {
+            let mut damaged = image.clone();
+            let file = damaged.get_mut(name).expect("listed");
+            file[at] ^= 1 << random.random_range(0..8);
+            match open_image(&damaged) {
+                Ok(contents) => {
+                    assert_eq!(&contents, whole, "{name}: byte {at} changed what was read");
+                    harmless += 1;
+                }
+                Err(error) => {
+                    assert!(error.to_string().contains(name), "{name}: byte {at}: {error}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    // Harmless are the last seal and what lies behind the records; all else must be refused.
+    assert!(refused > 20_000, "{refused} refused");
+    assert!(harmless < 2_000, "{harmless} harmless");
+}
+
+#[test]
+fn a_flipped_byte_in_a_group_that_nothing_seals_loses_that_group_at_most() {
+    let life = Life::lead(false);
+    let (whole, image) = (life.states.len() - 1, life.model.image());
+    let last = script().last().expect("not empty").len();
+    let mut lost = 0;
+    for (name, bytes) in &image {
+        for at in 0..written_bytes(bytes) {
+            let mut damaged = image.clone();
+            damaged.get_mut(name).expect("listed")[at] ^= 0x10;
+            let Ok(contents) = open_image(&damaged) else { continue };
+            let state = life.states.iter().rposition(|state| *state == contents);
+            let state = state.unwrap_or_else(|| panic!("{name}: byte {at} made something up"));
+            assert!(state >= whole - last, "{name}: byte {at} lost an older group");
+            lost += usize::from(state < whole);
+        }
+    }
+    assert!(lost > 0, "the case that cannot be told was not met");
+}
+
+#[test]
+fn the_first_record_after_an_opening_proves_what_the_opening_accepted() {
+    let life = Life::lead(false);
+    let image = life.model.image();
+    let newest = image.iter().filter(|(_, bytes)| written_bytes(bytes) > 64);
+    let newest = newest.filter_map(|(name, _)| segment::number(name)).max().expect("segments");
+    let name = segment::name(newest);
+    let accepted = written_bytes(&image[&name]);
+
+    let model = Model::holding(&image);
+    let medium = Box::new(model.clone());
+    let (mut stream, _) = open_stream(medium, owner(7), SEGMENT_BYTES).expect("whole");
+    append(&mut stream, &elect(9, None)).and_then(|()| stream.commit()).expect("fits");
+    for at in 64..accepted {
+        let mut damaged = model.image();
+        damaged.get_mut(&name).expect("listed")[at] ^= 1;
+        let error = open_image(&damaged).expect_err("acknowledged before the opening");
+        assert!(error.to_string().contains(&name), "byte {at}: {error}");
+    }
+}
+
+#[test]
+fn a_cut_lengthened_or_missing_file_is_refused() {
+    let life = Life::lead(true);
+    let image = life.model.image();
+    let prepared = image.keys().filter_map(|name| segment::number(name)).max();
+    let prepared = segment::name(prepared.expect("segments"));
+    assert_eq!(written_bytes(&image[&prepared]), 64, "the last segment is a prepared one");
+    for (name, bytes) in &image {
+        let written = written_bytes(bytes);
+        for length in (0..written).chain((written..bytes.len()).step_by(61)) {
+            let mut damaged = image.clone();
+            damaged.get_mut(name).expect("listed").truncate(length);
+            let error = open_image(&damaged).expect_err("a cut file");
+            assert!(error.to_string().contains(name), "{name} cut to {length}: {error}");
+        }
+        let mut damaged = image.clone();
+        damaged.get_mut(name).expect("listed").push(0);
+        let error = open_image(&damaged).expect_err("a lengthened file");
+        assert!(error.to_string().contains(name), "{name} lengthened: {error}");
+
+        let mut damaged = image.clone();
+        damaged.remove(name);
+        match open_image(&damaged) {
+            // Nothing stood in it yet.
+            Ok(contents) => assert_eq!((name, life.states.last()), (&prepared, Some(&contents))),
+            Err(error) => assert!(error.to_string().contains("model"), "{name}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn a_range_of_zeros_over_what_is_sealed_is_refused() {
+    let life = Life::lead(true);
+    let image = life.model.image();
+    let mut refused = 0;
+    for (name, bytes) in &image {
+        for at in (0..written_bytes(bytes).saturating_sub(600)).step_by(64) {
+            let mut damaged = image.clone();
+            damaged.get_mut(name).expect("listed")[at..at + 512].fill(0);
+            match open_image(&damaged) {
+                Ok(contents) => assert_eq!(Some(&contents), life.states.last(), "{name} at {at}"),
+                Err(_) => refused += 1,
+            }
+        }
+    }
+    assert!(refused > 200, "{refused} refused");
+}
+
+/// Waits, with a bound, until the store says something.
+fn wait(storage: &mut dyn Storage) -> Result<WriteId, StorageError> {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut word = pin!(std::future::poll_fn(|context| storage.poll_persisted(context)));
+    for _ in 0..1000 {
+        if let std::task::Poll::Ready(word) = word.as_mut().poll(&mut context) {
+            return word;
+        }
+        thread::park_timeout(Duration::from_millis(20));
+    }
+    panic!("the store says nothing for 20 s");
+}
+
+#[test]
+fn the_first_failure_of_the_disk_is_reported_for_ever_and_nothing_is_written_after_it() {
+    let mut failed_while_open = 0;
+    for healthy_steps in 0..60 {
+        let model = Model::default();
+        model.fail_after(healthy_steps);
+        let opened = Opened::open(Box::new(model.clone()), owner(7), SEGMENT_BYTES);
+        let Ok(mut storage) = opened else { continue };
+        let mut states = vec![Contents::default()];
+        let (mut durable, mut failure) = (0, None);
+        for act in script().into_iter().flatten() {
+            let Act::Write(write) = &act else { continue };
+            let mut next = states.last().expect("never empty").clone();
+            perform(&mut next, &act);
+            states.push(next);
+            storage.submit(WriteId(states.len() as u64 - 1), write.clone());
+            match wait(&mut storage) {
+                Ok(id) => durable = id.0 as usize,
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
+            }
+        }
+        let steps = model.steps();
+        if let Some(failure) = failure {
+            failed_while_open += 1;
+            storage.submit(WriteId(100), Write::HardState(HardState::default()));
+            let again = wait(&mut storage).expect_err("failed for ever");
+            assert_eq!(again.to_string(), failure.to_string());
+            assert!(again.to_string().contains("model"), "{again}");
+            assert_eq!(storage.backlog_bytes(), 0);
+            let refused = storage.found(&founding(1)).expect_err("failed for ever");
+            assert_eq!(refused.to_string(), failure.to_string());
+            drop(storage);
+            assert_eq!(model.steps(), steps, "written after a failure");
+        } else {
+            drop(storage);
+        }
+        let trace = model.trace();
+        let contents = open_image(&trace.image(trace.0.len(), 0, |_, _| 0..0)).expect("opens");
+        let state = states.iter().rposition(|state| *state == contents);
+        assert!(state >= Some(durable), "{healthy_steps} steps: {durable} lost");
+    }
+    assert!(failed_while_open > 20, "{failed_while_open} failures");
+}
+
+#[test]
+fn what_a_failed_sync_left_in_the_page_cache_is_durable_before_it_is_believed() {
+    let mut believed = 0;
+    for healthy_steps in 9..120 {
+        let model = Model::default();
+        model.fail_after(healthy_steps);
+        let opened = open_stream(Box::new(model.clone()), owner(7), SEGMENT_BYTES);
+        let Ok((mut stream, _)) = opened else { continue };
+        let mut durable = 0;
+        for group in script() {
+            let appended = group.iter().try_for_each(|act| append(&mut stream, act));
+            if appended.and_then(|()| stream.commit()).is_err() {
+                break;
+            }
+            durable += 1;
+        }
+        drop(stream);
+        model.heal();
+        let (stream, contents) =
+            open_stream(Box::new(model.clone()), owner(7), SEGMENT_BYTES).expect("a torn tail");
+        drop(stream);
+        let trace = model.trace();
+        let after_crash = open_image(&trace.image(trace.0.len(), 0, |_, _| 0..0)).expect("opens");
+        assert_eq!(after_crash, contents, "{healthy_steps} steps: believed and then lost");
+        let mut acknowledged = Contents::default();
+        script()[..durable].iter().flatten().for_each(|act| perform(&mut acknowledged, act));
+        believed += usize::from(contents != acknowledged);
+    }
+    assert!(believed > 10, "only {believed} times was there anything to believe");
+}
+
+#[test]
+fn a_write_that_contradicts_the_store_stops_it_before_it_is_written() {
+    let model = Model::default();
+    let mut storage = Opened::open(Box::new(model.clone()), owner(7), SEGMENT_BYTES).expect("new");
+    storage.submit(WriteId(1), Write::HardState(HardState { term: Term(2), vote: None }));
+    assert_eq!(wait(&mut storage).expect("durable"), WriteId(1));
+    storage.submit(WriteId(2), Write::HardState(HardState { term: Term(1), vote: None }));
+    let error = wait(&mut storage).expect_err("a term forgotten");
+    assert!(matches!(error, StorageError::Refused { .. }), "{error}");
+    drop(storage);
+    assert_eq!(open_image(&model.image()).expect("whole").hard_state.term, Term(2));
+}

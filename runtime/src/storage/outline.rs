@@ -1,0 +1,117 @@
+//! What the stream says so far, without the commands: enough to see a contradiction.
+//!
+//! The same rules judge what is about to be written and what is read back, so that a store never
+//! accepts what it would refuse to open. Knows no files and no commit index.
+//!
+//! Invariant: terms along the log never fall, and none is above the term on record.
+
+use raft::{Entry, HardState, Index, Term};
+
+/// Term, vote, and which terms the log holds where.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Outline {
+    hard_state: HardState,
+    last: Index,
+    /// The first index of each term in the log, in order.
+    terms: Vec<(Index, Term)>,
+}
+
+impl Outline {
+    pub(crate) const fn hard_state(&self) -> HardState {
+        self.hard_state
+    }
+
+    /// Takes in a new term or vote.
+    pub(crate) fn elect(&mut self, next: HardState) -> Result<(), String> {
+        let now = self.hard_state;
+        if next.term < now.term {
+            return Err(format!("term {} after term {}", next.term, now.term));
+        }
+        // Raft §5.2: a server votes for at most one candidate in a term, and never forgets it.
+        if next.term == now.term && now.vote.is_some() && next.vote != now.vote {
+            return Err(format!(
+                "vote {:?} after vote {:?} in term {}",
+                next.vote, now.vote, now.term
+            ));
+        }
+        self.hard_state = next;
+        Ok(())
+    }
+
+    /// Takes in a new suffix of the log.
+    pub(crate) fn replace(&mut self, after: Index, entries: &[Entry]) -> Result<(), String> {
+        if after > self.last {
+            return Err(format!("entries after index {after} of a log of {}", self.last));
+        }
+        self.cut(after);
+        for entry in entries {
+            self.push(entry)?;
+        }
+        Ok(())
+    }
+
+    fn cut(&mut self, after: Index) {
+        let kept = self.terms.partition_point(|(first, _)| *first <= after);
+        self.terms.truncate(kept);
+        self.last = after;
+    }
+
+    fn push(&mut self, entry: &Entry) -> Result<(), String> {
+        let position = entry.position;
+        if self.last.0.checked_add(1) != Some(position.index.0) {
+            return Err(format!("entry {position} after index {}", self.last));
+        }
+        let newest = self.terms.last().map_or(Term(0), |(_, term)| *term);
+        if position.term < newest {
+            return Err(format!("entry {position} after an entry of term {newest}"));
+        }
+        if position.term > self.hard_state.term {
+            return Err(format!("entry {position} in term {}", self.hard_state.term));
+        }
+        if position.term > newest {
+            self.terms.push((position.index, position.term));
+        }
+        self.last = position.index;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use raft::NodeId;
+
+    use super::*;
+    use crate::storage::samples::entry;
+
+    fn state(term: u64, vote: Option<u8>) -> HardState {
+        HardState { term: Term(term), vote: vote.map(NodeId::small) }
+    }
+
+    #[test]
+    fn terms_never_fall_and_votes_never_change_within_one() {
+        let mut outline = Outline::default();
+        outline.elect(state(1, None)).expect("a new term");
+        outline.elect(state(1, Some(1))).expect("a first vote");
+        outline.elect(state(1, Some(1))).expect("the same again");
+        outline.elect(state(1, Some(2))).expect_err("another vote");
+        outline.elect(state(1, None)).expect_err("a vote forgotten");
+        outline.elect(state(0, None)).expect_err("a term forgotten");
+        outline.elect(state(2, Some(2))).expect("another term");
+        assert_eq!(outline.hard_state(), state(2, Some(2)));
+    }
+
+    #[test]
+    fn entries_follow_each_other_and_a_suffix_may_be_replaced() {
+        let mut outline = Outline::default();
+        outline.elect(state(3, None)).expect("a term");
+        outline.replace(Index(0), &[entry(1, 1, 0), entry(1, 2, 0), entry(2, 3, 0)]).expect("new");
+        outline.replace(Index(2), &[entry(3, 3, 0)]).expect("a suffix");
+        outline.clone().replace(Index(1), &[]).expect("a cut");
+        outline.clone().replace(Index(4), &[entry(3, 5, 0)]).expect_err("a gap before");
+        outline.clone().replace(Index(3), &[entry(3, 5, 0)]).expect_err("a gap");
+        outline.clone().replace(Index(3), &[entry(3, 4, 0), entry(3, 4, 0)]).expect_err("twice");
+        outline.clone().replace(Index(3), &[entry(2, 4, 0)]).expect_err("a term fallen");
+        outline.clone().replace(Index(3), &[entry(4, 4, 0)]).expect_err("a term unheard of");
+        outline.replace(Index(2), &[entry(2, 3, 0)]).expect("an older term after a cut");
+    }
+}

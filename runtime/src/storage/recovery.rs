@@ -1,0 +1,308 @@
+//! Reads a store back, once, from front to back, and decides what its end means.
+//!
+//! Where the records stop, the rest of the segment is a **torn tail** or **damage**. Each record
+//! says through which record the stream was durable when it was written. So a record missing
+//! although a later one says that it was durable, or although a later segment holds anything,
+//! was acknowledged: that is damage, and the store is refused. If nothing says so, the records
+//! missing belong to a group whose sync is not known to have returned; they are cut.
+//!
+//! What cannot be told: damage to the very last group, if the process died after its sync and
+//! before the next write or the seal that follows a short pause. Such a group looks like one
+//! that was torn. To refuse it would be to refuse every store after a power cut.
+//!
+//! Invariant: what is returned as contents is durable by then, whatever the page cache held.
+
+use std::collections::VecDeque;
+
+use raft::{Entry, Index, StoreId};
+
+use super::{
+    Contents, Founding, StorageError,
+    format::{self, ALIGNMENT_BYTES, HEADER_BYTES, Header, Kind, Place},
+    medium::Medium,
+    outline::Outline,
+    segment::{self, HEAD_BYTES, Segment},
+    stream::{Cursor, Stream},
+    window::Window,
+};
+
+/// Reads the segments and yields the stream, ready to be continued.
+pub(crate) fn recover(
+    medium: Box<dyn Medium>,
+    store: StoreId,
+    segment_bytes: u64,
+) -> Result<(Stream, Contents), StorageError> {
+    let count = count_segments(&*medium)?;
+    let mut reader = Reader::new(store);
+    let mut active = open(&*medium, store, 0)?;
+    while reader.read(&active)? == Stop::End {
+        let number = active.number + 1;
+        if number == count {
+            let path = medium.path().join(segment::name(number));
+            let why = format!("{} says that the stream goes on there", active.path.display());
+            return Err(StorageError::Missing { path, why });
+        }
+        let ended = std::mem::replace(&mut active, open(&*medium, store, number)?);
+        reader.ended = Some((ended, reader.cursor.offset));
+    }
+    let number = active.number + 1;
+    let next = (number < count).then(|| open(&*medium, store, number)).transpose()?;
+    if let Some(next) = &next {
+        reader.refuse_if_continued(&active, next, count)?;
+    }
+    reader.settle(&active)?;
+    let Reader { outline, cursor, contents, .. } = reader;
+    Ok((Stream::new(medium, store, segment_bytes, (active, next), outline, cursor), contents))
+}
+
+/// How many segments there are; they are numbered from 0 without a gap.
+fn count_segments(medium: &dyn Medium) -> Result<u64, StorageError> {
+    let names = medium.list().map_err(StorageError::io(medium.path(), "list the directory"))?;
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment::number(name)).collect();
+    numbers.sort_unstable();
+    let gap = (0..).zip(&numbers).find(|(expected, number)| expected != *number);
+    if let Some((expected, number)) = gap {
+        let path = medium.path().join(segment::name(expected));
+        let why = format!("{} is there", segment::name(*number));
+        return Err(StorageError::Missing { path, why });
+    }
+    if numbers.is_empty() {
+        let path = medium.path().join(segment::name(0));
+        return Err(StorageError::Missing { path, why: "every store has it".into() });
+    }
+    Ok(numbers.len() as u64)
+}
+
+fn open(medium: &dyn Medium, store: StoreId, number: u64) -> Result<Segment, StorageError> {
+    let (segment, owner) = Segment::open(medium, number)?;
+    if owner == store {
+        return Ok(segment);
+    }
+    let (path, found, expected) = (segment.path, owner.to_string(), store.to_string());
+    Err(StorageError::Foreign { path, what: "store", found, expected })
+}
+
+/// Where the records of a segment stop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stop {
+    /// At a record that says so.
+    End,
+    /// At something that is no valid record.
+    Open,
+}
+
+/// What has been read so far.
+struct Reader {
+    store: StoreId,
+    outline: Outline,
+    cursor: Cursor,
+    contents: Contents,
+    /// The last segment that was read to its end, and where that is.
+    ended: Option<(Segment, u64)>,
+    /// The records that no later one calls durable.
+    unproven: VecDeque<Unproven>,
+}
+
+/// A record that may have reached the page cache only.
+struct Unproven {
+    sequence: u64,
+    segment: u64,
+    offset: u64,
+}
+
+impl Reader {
+    fn new(store: StoreId) -> Self {
+        let cursor =
+            Cursor { offset: HEAD_BYTES, sequence: 0, durable: 0, previous: 0, sealed: true };
+        let (outline, contents) = (Outline::default(), Contents::default());
+        Self { store, outline, cursor, contents, ended: None, unproven: VecDeque::new() }
+    }
+
+    fn place(&self, segment: &Segment, offset: u64) -> Place {
+        Place { store: self.store, segment: segment.number, offset }
+    }
+
+    fn read(&mut self, segment: &Segment) -> Result<Stop, StorageError> {
+        let mut window = Window::new(segment);
+        self.cursor.offset = HEAD_BYTES;
+        loop {
+            let offset = self.cursor.offset;
+            let bytes = window.bytes(offset, HEADER_BYTES as u64)?;
+            let found = bytes.and_then(|bytes| Header::decode(bytes, self.place(segment, offset)));
+            let Some((header, checksum)) = found else { return Ok(Stop::Open) };
+            let body = window.bytes(offset + HEADER_BYTES as u64, header.padded_bytes())?;
+            let Some(body) = body.filter(|body| crc32fast::hash(body) == header.body_checksum)
+            else {
+                return Ok(Stop::Open);
+            };
+            let corrupt = |what| StorageError::corrupt(&segment.path, offset, what);
+            self.follows(&header).map_err(corrupt)?;
+            self.take(header.kind, &body[..header.body_bytes as usize]).map_err(corrupt)?;
+            self.cursor = Cursor {
+                offset: offset + HEADER_BYTES as u64 + header.padded_bytes(),
+                sequence: header.sequence,
+                durable: header.durable,
+                previous: checksum,
+                sealed: header.kind == Kind::Seal,
+            };
+            self.expect_proof(&header, segment.number, offset);
+            if header.kind == Kind::End {
+                return Ok(Stop::End);
+            }
+        }
+    }
+
+    /// A record proves others durable and is itself yet to be proven.
+    fn expect_proof(&mut self, header: &Header, segment: u64, offset: u64) {
+        while self.unproven.front().is_some_and(|first| first.sequence <= header.durable) {
+            self.unproven.pop_front();
+        }
+        self.unproven.push_back(Unproven { sequence: header.sequence, segment, offset });
+    }
+
+    /// Whether a valid record is the one that comes next. A torn write cannot make it another.
+    fn follows(&self, header: &Header) -> Result<(), String> {
+        let cursor = &self.cursor;
+        if header.sequence != cursor.sequence + 1 {
+            return Err(format!("record {} after record {}", header.sequence, cursor.sequence));
+        }
+        if header.previous != cursor.previous {
+            return Err(format!("record {} does not continue the one before", header.sequence));
+        }
+        if header.durable < cursor.durable {
+            return Err(format!("record {} knows of less than the one before", header.sequence));
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, kind: Kind, body: &[u8]) -> Result<(), String> {
+        match kind {
+            Kind::HardState => self.outline.elect(format::decode_body(body)?)?,
+            Kind::Entries => {
+                let (after, entries): (Index, Vec<Entry>) = format::decode_body(body)?;
+                self.outline.replace(after, &entries)?;
+                // The log starts at index 1, and the outline has just found `after` in it.
+                self.contents.entries.truncate(after.0 as usize);
+                self.contents.entries.extend(entries);
+            }
+            Kind::Founding => {
+                let founding: Founding = format::decode_body(body)?;
+                if self.contents.founding.replace(founding).is_some() {
+                    return Err("a second founding".into());
+                }
+            }
+            Kind::Seal | Kind::End if body.is_empty() => {}
+            Kind::Seal | Kind::End => return Err(format!("{kind:?} with a body")),
+        }
+        self.contents.hard_state = self.outline.hard_state();
+        Ok(())
+    }
+
+    /// A segment is written to, and its successor made, only after the end of the one before is
+    /// durable.
+    fn refuse_if_continued(
+        &self,
+        active: &Segment,
+        next: &Segment,
+        count: u64,
+    ) -> Result<(), StorageError> {
+        let mut window = Window::new(next);
+        let written = window.first_written(HEAD_BYTES)?;
+        let bytes = window.bytes(HEAD_BYTES, HEADER_BYTES as u64)?.unwrap_or_default();
+        let found = Header::decode(bytes, self.place(next, HEAD_BYTES));
+        if found.is_some() || next.number + 1 < count {
+            let what = format!(
+                "record {} is damaged; {} proves that the stream goes on",
+                self.cursor.sequence + 1,
+                segment::name(count - 1)
+            );
+            return Err(StorageError::corrupt(&active.path, self.cursor.offset, what));
+        }
+        let Some(offset) = written else { return Ok(()) };
+        Err(StorageError::corrupt(&next.path, offset, "bytes that no record accounts for"))
+    }
+
+    /// Decides about the rest of the last segment, and makes all of it durable.
+    fn settle(&mut self, active: &Segment) -> Result<(), StorageError> {
+        let offset = self.cursor.offset;
+        let written_to = self.judge_tail(active)?;
+        if written_to > offset {
+            tracing::warn!(
+                file = %active.path.display(), offset, bytes = written_to - offset,
+                "cutting a torn tail: its sync never returned",
+            );
+            erase(active, offset, written_to)?;
+        }
+        // After a failed sync, or a crash before one, the page cache may show what the disk does
+        // not have, and a sync alone would not write it again. What nothing proves durable is
+        // therefore written again before it is believed.
+        if let Some((ended, to)) = &self.ended {
+            self.rewrite(ended, *to)?;
+        }
+        self.rewrite(active, offset)?;
+        active.file.sync().map_err(StorageError::io(&active.path, "sync"))?;
+        self.cursor.durable = self.cursor.sequence;
+        Ok(())
+    }
+
+    /// Writes what nothing proves durable over itself, and syncs it.
+    fn rewrite(&self, segment: &Segment, to: u64) -> Result<(), StorageError> {
+        let mut unproven = self.unproven.iter().filter(|record| record.segment == segment.number);
+        let Some(mut offset) = unproven.next().map(|record| record.offset) else {
+            return Ok(());
+        };
+        let mut window = Window::new(segment);
+        while offset < to {
+            let length = (to - offset).min(COPY_BYTES as u64);
+            let bytes = window.bytes(offset, length)?.unwrap_or_default();
+            segment
+                .file
+                .write_at(offset, bytes)
+                .map_err(StorageError::io(&segment.path, "write"))?;
+            offset += length;
+        }
+        segment.file.sync().map_err(StorageError::io(&segment.path, "sync"))
+    }
+
+    /// Where what was written in the tail ends; an error if something there was acknowledged.
+    fn judge_tail(&self, active: &Segment) -> Result<u64, StorageError> {
+        let (start, last) = (self.cursor.offset, self.cursor.sequence);
+        let mut window = Window::new(active);
+        let mut written_to = start;
+        let mut offset = start;
+        while let Some(written) = window.first_written(offset)? {
+            // Records begin at multiples of the alignment.
+            let at = written - written % ALIGNMENT_BYTES;
+            written_to = (at + ALIGNMENT_BYTES).min(active.size_bytes);
+            let bytes = window.bytes(at, HEADER_BYTES as u64)?.unwrap_or_default();
+            let found = Header::decode(bytes, self.place(active, at));
+            if let Some((header, _)) = found.filter(|(header, _)| header.durable > last) {
+                let what = format!(
+                    "record {} is damaged; record {} at byte {at} says that it was durable",
+                    last + 1,
+                    header.sequence
+                );
+                return Err(StorageError::corrupt(&active.path, start, what));
+            }
+            offset = at + ALIGNMENT_BYTES;
+        }
+        Ok(written_to)
+    }
+}
+
+/// Makes a range zero. Cut short by a crash, it leaves a torn tail that is shorter.
+fn erase(segment: &Segment, from: u64, to: u64) -> Result<(), StorageError> {
+    let zeros = vec![0; COPY_BYTES.min((to - from) as usize)];
+    let mut offset = from;
+    while offset < to {
+        let length = (to - offset).min(COPY_BYTES as u64);
+        segment
+            .file
+            .write_at(offset, &zeros[..length as usize])
+            .map_err(StorageError::io(&segment.path, "write"))?;
+        offset += length;
+    }
+    Ok(())
+}
+
+const COPY_BYTES: usize = 1 << 20;

@@ -1,0 +1,266 @@
+//! The thread that writes: takes what is queued, commits it as one group, says so.
+//!
+//! While one sync runs, the next group gathers; in a pause the thread seals the stream and
+//! prepares the next segment. Knows nothing of the meaning of a write.
+//!
+//! Invariant: after the first error nothing is written any more, and the error is all that is
+//! ever reported.
+
+use std::{
+    collections::VecDeque,
+    mem,
+    path::PathBuf,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
+    task::{Context, Poll},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use futures_util::task::AtomicWaker;
+use raft::{Write, WriteId};
+
+use super::{Founding, StorageError, stream::Stream};
+
+/// The near end of the thread. Dropping it finishes what is queued and seals the stream.
+pub(crate) struct Writer {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Starts the thread.
+    pub(crate) fn start(stream: Stream, path: PathBuf) -> Result<Self, StorageError> {
+        let shared = Arc::new(Shared { path, ..Shared::default() });
+        let thread = thread::Builder::new()
+            .name("tessera-store".into())
+            .spawn({
+                let shared = Arc::clone(&shared);
+                move || Worker { shared, stream, jobs: Vec::new() }.run()
+            })
+            .map_err(StorageError::io(&shared.path, "start the writer of"))?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    pub(crate) fn submit(&self, id: WriteId, write: Write) {
+        self.push(Job::Write(id, write));
+    }
+
+    /// Writes and seals the founding before it returns.
+    pub(crate) fn found(&self, founding: Founding) -> Result<(), StorageError> {
+        let (done, founded) = mpsc::sync_channel(1);
+        self.push(Job::Found(founding, done));
+        // The thread answers, or drops the sender when it has failed before.
+        founded.recv().unwrap_or_else(|_| Err(self.shared.failure()))
+    }
+
+    /// See [`super::Storage::poll_persisted`].
+    pub(crate) fn poll(&self, context: &mut Context<'_>) -> Poll<Result<WriteId, StorageError>> {
+        // Registered before looking, or a word said between the two would be lost.
+        self.shared.waker.register(context.waker());
+        let mut state = self.shared.state();
+        if let Some(error) = &state.failed {
+            return Poll::Ready(Err(error.clone()));
+        }
+        state.durable.take().map_or(Poll::Pending, |id| Poll::Ready(Ok(id)))
+    }
+
+    pub(crate) fn backlog_bytes(&self) -> usize {
+        self.shared.state().backlog_bytes
+    }
+
+    fn push(&self, job: Job) {
+        let mut state = self.shared.state();
+        if state.failed.is_some() {
+            return;
+        }
+        state.backlog_bytes += job.weight_bytes();
+        state.jobs.push_back(job);
+        drop(state);
+        self.shared.work.notify_one();
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.shared.state().closed = true;
+        self.shared.work.notify_one();
+        let joined = self.thread.take().map(JoinHandle::join);
+        if let Some(Err(_)) = joined {
+            tracing::error!(store = %self.shared.path.display(), "the writer panicked");
+        }
+    }
+}
+
+#[derive(Default)]
+struct Shared {
+    path: PathBuf,
+    state: Mutex<State>,
+    work: Condvar,
+    waker: AtomicWaker,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    backlog_bytes: usize,
+    closed: bool,
+    /// Durable and not yet reported.
+    durable: Option<WriteId>,
+    failed: Option<StorageError>,
+}
+
+enum Job {
+    Write(WriteId, Write),
+    Found(Founding, mpsc::SyncSender<Result<(), StorageError>>),
+}
+
+/// What the thread does next.
+enum Turn {
+    Group(Vec<Job>),
+    Pause,
+    Close,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Each change of the state is complete in itself; a panic elsewhere leaves it whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The error on record.
+    fn failure(&self) -> StorageError {
+        let stopped = || StorageError::Stopped { path: self.path.clone() };
+        self.state().failed.clone().unwrap_or_else(stopped)
+    }
+
+    fn fail(&self, error: StorageError) {
+        let mut state = self.state();
+        state.failed.get_or_insert(error);
+        // Whoever waits for a job in the queue learns it from the job's end.
+        let jobs = mem::take(&mut state.jobs);
+        state.backlog_bytes = 0;
+        drop(state);
+        drop(jobs);
+        self.waker.wake();
+    }
+
+    /// Waits for work; when there is something to settle, not for long.
+    fn turn(&self, settled: bool) -> Turn {
+        let mut state = self.state();
+        let idle = |state: &mut State| state.jobs.is_empty() && !state.closed;
+        if settled {
+            state = self.work.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
+        } else {
+            let waited = self.work.wait_timeout_while(state, PAUSE, idle);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let mut weight_bytes = 0;
+        let mut group = Vec::new();
+        while weight_bytes < GROUP_BYTES_MAX
+            && let Some(job) = state.jobs.pop_front()
+        {
+            weight_bytes += job.weight_bytes();
+            group.push(job);
+        }
+        match (group.is_empty(), state.closed) {
+            (false, _) => Turn::Group(group),
+            (true, true) => Turn::Close,
+            (true, false) => Turn::Pause,
+        }
+    }
+}
+
+impl Job {
+    fn weight_bytes(&self) -> usize {
+        let content = match self {
+            Self::Write(_, Write::Entries { entries, .. }) => {
+                entries.iter().map(raft::Entry::weight_bytes).sum()
+            }
+            Self::Write(_, Write::HardState(_)) | Self::Found(..) => 0,
+        };
+        content + JOB_OVERHEAD_BYTES
+    }
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    stream: Stream,
+    /// The group at work. After an error it stays until the error is on record, so that whoever
+    /// waits for one of these jobs finds the reason.
+    jobs: Vec<Job>,
+}
+
+impl Worker {
+    fn run(mut self) {
+        // However this thread ends, a member that waits for it must hear of it.
+        let _last_word = LastWord(Arc::clone(&self.shared));
+        if let Err(error) = self.serve() {
+            tracing::error!(%error, "the store failed; nothing more is written to it");
+            self.shared.fail(error);
+        }
+    }
+
+    fn serve(&mut self) -> Result<(), StorageError> {
+        loop {
+            match self.shared.turn(self.stream.is_settled()) {
+                Turn::Group(jobs) => {
+                    self.jobs = jobs;
+                    self.commit()?;
+                }
+                Turn::Pause => {
+                    self.stream.seal()?;
+                    self.stream.prepare()?;
+                }
+                Turn::Close => return self.stream.seal(),
+            }
+        }
+    }
+
+    fn commit(&mut self) -> Result<(), StorageError> {
+        let (mut newest, mut founds) = (None, false);
+        for job in &self.jobs {
+            match job {
+                Job::Write(id, write) => {
+                    self.stream.append(write)?;
+                    newest = Some(*id);
+                }
+                Job::Found(founding, _) => {
+                    self.stream.append_founding(founding)?;
+                    founds = true;
+                }
+            }
+        }
+        self.stream.commit()?;
+        if founds {
+            self.stream.seal()?;
+        }
+        let weight_bytes: usize = self.jobs.iter().map(Job::weight_bytes).sum();
+        let mut state = self.shared.state();
+        state.backlog_bytes -= weight_bytes;
+        state.durable = newest.or(state.durable);
+        drop(state);
+        self.shared.waker.wake();
+        for job in self.jobs.drain(..) {
+            if let Job::Found(_, done) = job {
+                // Nobody waits any more: the founding is durable all the same.
+                let _ = done.send(Ok(()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reports the end of the thread, also when it panics.
+struct LastWord(Arc<Shared>);
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        self.0.fail(StorageError::Stopped { path: self.0.path.clone() });
+    }
+}
+
+/// A pause of this length ends a burst: the seal costs a sync that nobody waits for then.
+const PAUSE: Duration = Duration::from_millis(10);
+/// A group's weight; what is queued beyond it waits for the next, so that acknowledgements flow.
+const GROUP_BYTES_MAX: usize = 4 << 20;
+const JOB_OVERHEAD_BYTES: usize = 64;

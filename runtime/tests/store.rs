@@ -1,0 +1,252 @@
+//! Stores on the host's own disk, through the public face: what opens again, and what is refused.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
+    thread::{self, Thread},
+    time::Duration,
+};
+
+use raft::{NodeId, Payload, SessionId, Write, WriteId};
+use runtime::{
+    Configuration, ConsensusConfig, Entry, GroupId, GroupKey, HardState, Index, Lineage, PeerId,
+    Position, RequestId, StorageError, StoreId, Term,
+    storage::{Contents, Disk, Founding, Owner, Storage, Store},
+};
+use tempfile::TempDir;
+
+fn owner() -> Owner {
+    let key = GroupKey::from_secret("store test");
+    let group = GroupId::of(&key, "machine", &ConsensusConfig::default());
+    Owner { group, peer: PeerId([3; 32]), fresh: StoreId(0xfeed) }
+}
+
+fn founding() -> Founding {
+    let configuration = Configuration::of([NodeId::small(1)]);
+    Founding { lineage: Lineage::of(owner().group, &configuration), configuration }
+}
+
+fn entries(term: u64, first: u64, count: u64, command_bytes: usize) -> Vec<Entry> {
+    let entry = |index| Entry {
+        position: Position { term: Term(term), index: Index(index) },
+        payload: Payload::Command {
+            request: RequestId { session: SessionId(Index(1)), sequence: index },
+            floor: 1,
+            command: vec![index as u8; command_bytes].into(),
+        },
+    };
+    (first..first + count).map(entry).collect()
+}
+
+fn open(path: &Path) -> Result<Box<dyn Storage>, StorageError> {
+    Box::new(Disk::at(path).segment_bytes(64 << 10)).open(owner())
+}
+
+fn refusal(path: &Path) -> String {
+    match open(path) {
+        Ok(_) => panic!("{} was opened", path.display()),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// Waits, with a bound, until that write is durable.
+fn wait(storage: &mut dyn Storage, id: WriteId) {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    for _ in 0..1000 {
+        match storage.poll_persisted(&mut context) {
+            Poll::Ready(durable) if durable.as_ref().is_ok_and(|durable| *durable >= id) => return,
+            Poll::Ready(Ok(_)) => {}
+            Poll::Ready(Err(error)) => panic!("{error}"),
+            Poll::Pending => thread::park_timeout(Duration::from_millis(20)),
+        }
+    }
+    panic!("write {} is not durable after 20 s", id.0);
+}
+
+/// A store of several segments, closed in order.
+fn filled(path: &Path) -> Contents {
+    let mut storage = open(path).expect("a new store");
+    storage.found(&founding()).expect("the first founding");
+    let hard_state = HardState { term: Term(2), vote: Some(NodeId::small(1)) };
+    storage.submit(WriteId(1), Write::HardState(hard_state));
+    let mut expected = Vec::new();
+    for turn in 0..20 {
+        let entries = entries(2, 1 + 10 * turn, 10, 1_000);
+        expected.extend(entries.clone());
+        let after = Index(10 * turn);
+        storage.submit(WriteId(2 + turn), Write::Entries { after, entries });
+    }
+    wait(&mut *storage, WriteId(21));
+    Contents { founding: Some(founding()), hard_state, snapshot: None, entries: expected }
+}
+
+fn segments(path: &Path) -> Vec<PathBuf> {
+    let files = fs::read_dir(path).expect("a directory").map(|file| file.expect("a file").path());
+    let mut segments: Vec<_> =
+        files.filter(|file| file.extension().is_some_and(|suffix| suffix == "log")).collect();
+    segments.sort();
+    segments
+}
+
+#[test]
+fn a_store_holds_after_reopening_what_was_durable_and_keeps_its_id() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let path = folder.path().join("a/new/folder");
+    let expected = filled(&path);
+    assert!(segments(&path).len() > 3, "{:?}", segments(&path));
+
+    let other = Owner { fresh: StoreId(1), ..owner() };
+    let mut storage = Box::new(Disk::at(&path)).open(other).expect("the same group and peer");
+    assert_eq!(storage.id(), owner().fresh);
+    assert_eq!(storage.take_contents(), expected);
+    assert_eq!(storage.take_contents(), Contents::default());
+
+    // A suffix is replaced, by a command that no segment of the ordinary size can hold.
+    let entries = entries(2, 101, 2, 17 << 20);
+    storage.submit(WriteId(1), Write::Entries { after: Index(100), entries: entries.clone() });
+    assert!(storage.backlog_bytes() <= 2 * (17 << 20) + 1024);
+    wait(&mut *storage, WriteId(1));
+    assert_eq!(storage.backlog_bytes(), 0);
+    drop(storage);
+    let contents = open(&path).expect("whole").take_contents();
+    assert_eq!(contents.entries[..100], expected.entries[..100]);
+    assert_eq!(contents.entries[100..], entries);
+}
+
+#[test]
+fn an_empty_directory_becomes_a_store_and_any_other_is_refused() {
+    let folder = TempDir::new().expect("a temporary folder");
+    drop(open(folder.path()).expect("an empty directory"));
+    drop(open(folder.path()).expect("the store that it became"));
+
+    let folder = TempDir::new().expect("a temporary folder");
+    fs::write(folder.path().join("letter.txt"), "dear").expect("written");
+    assert!(refusal(folder.path()).contains("letter.txt"), "{}", refusal(folder.path()));
+
+    let file = folder.path().join("letter.txt");
+    assert!(refusal(&file).contains("letter.txt"), "{}", refusal(&file));
+}
+
+#[test]
+fn a_second_founding_that_differs_is_refused() {
+    let folder = TempDir::new().expect("a temporary folder");
+    filled(folder.path());
+    let mut storage = open(folder.path()).expect("whole");
+    storage.found(&founding()).expect("the same again");
+    let configuration = Configuration::of([NodeId::small(2)]);
+    let lineage = Lineage::of(owner().group, &configuration);
+    let error = storage.found(&Founding { lineage, configuration }).expect_err("another");
+    assert!(matches!(error, StorageError::Founded { .. }), "{error}");
+}
+
+#[test]
+fn one_member_at_a_time_has_a_store_open() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let storage = open(folder.path()).expect("new");
+    assert!(refusal(folder.path()).ends_with("is in use by another member"));
+    drop(storage);
+    open(folder.path()).expect("free again");
+}
+
+#[test]
+fn a_store_of_another_group_peer_or_version_is_refused() {
+    let folder = TempDir::new().expect("a temporary folder");
+    filled(folder.path());
+    let key = GroupKey::from_secret("another");
+    let group = GroupId::of(&key, "machine", &ConsensusConfig::default());
+    for (stranger, what) in [
+        (Owner { group, ..owner() }, "group"),
+        (Owner { peer: PeerId([4; 32]), ..owner() }, "peer"),
+    ] {
+        let opened = Box::new(Disk::at(folder.path())).open(stranger);
+        let error = opened.err().expect("foreign").to_string();
+        assert!(error.contains(what) && error.contains("store belongs to"), "{error}");
+    }
+
+    let marker = folder.path().join("store");
+    let mut bytes = fs::read(&marker).expect("the marker");
+    bytes[8] = 9;
+    fs::write(&marker, bytes).expect("written");
+    assert!(refusal(folder.path()).contains("has format version 9; this program reads 1"));
+}
+
+#[test]
+fn a_segment_of_another_store_is_refused() {
+    let (one, two) = (TempDir::new().expect("a folder"), TempDir::new().expect("a folder"));
+    filled(one.path());
+    let other = Owner { fresh: StoreId(0xbeef), ..owner() };
+    drop(Box::new(Disk::at(two.path())).open(other).expect("new"));
+    let (from, to) = (&segments(two.path())[0], &segments(one.path())[0]);
+    fs::copy(from, to).expect("copied");
+    assert!(refusal(one.path()).contains("belongs to store beef, not to feed"));
+}
+
+#[test]
+fn an_empty_missing_or_cut_file_is_refused_and_nothing_starts_empty() {
+    let whole = TempDir::new().expect("a temporary folder");
+    filled(whole.path());
+    let names: Vec<_> = fs::read_dir(whole.path())
+        .expect("a directory")
+        .map(|file| file.expect("a file").file_name())
+        .collect();
+    let newest = segments(whole.path()).pop().expect("segments");
+    for name in &names {
+        for damage in ["empty", "missing", "cut"] {
+            let folder = TempDir::new().expect("a temporary folder");
+            for name in &names {
+                fs::copy(whole.path().join(name), folder.path().join(name)).expect("copied");
+            }
+            let file = folder.path().join(name);
+            let length = fs::metadata(&file).expect("a file").len();
+            let length = if damage == "empty" { 0 } else { length - 1 };
+            match damage {
+                // The newest segment may be one that was prepared and not used yet.
+                "missing" if newest.ends_with(name) => continue,
+                "missing" => fs::remove_file(&file).expect("removed"),
+                _ => fs::File::options()
+                    .write(true)
+                    .open(&file)
+                    .and_then(|file| file.set_len(length))
+                    .expect("cut"),
+            }
+            let refusal = refusal(folder.path());
+            let says = match (damage, name.to_str()) {
+                ("missing", Some("store")) => "no store marker",
+                ("missing", _) => "is missing",
+                _ => " bytes where ",
+            };
+            assert!(refusal.contains(says), "{damage} {}: {refusal}", name.display());
+        }
+    }
+}
+
+#[test]
+fn an_option_out_of_range_is_refused_by_name() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let store = Box::new(Disk::at(folder.path()).segment_bytes(100));
+    let error = store.open(owner()).err().expect("too small").to_string();
+    assert_eq!(error, "segment_bytes is 100; allowed is 4096 to 1073741824");
+}
+
+#[test]
+fn what_is_queued_when_a_store_is_closed_is_written_in_order() {
+    let folder = TempDir::new().expect("a temporary folder");
+    let mut storage = open(folder.path()).expect("new");
+    storage.submit(WriteId(1), Write::HardState(HardState { term: Term(1), vote: None }));
+    for index in 1..=500 {
+        let (after, entries) = (Index(index - 1), entries(1, index, 1, 64));
+        storage.submit(WriteId(1 + index), Write::Entries { after, entries });
+    }
+    drop(storage);
+    let contents = open(folder.path()).expect("whole").take_contents();
+    assert_eq!(contents.entries, entries(1, 1, 500, 64));
+}
