@@ -1,0 +1,288 @@
+//! What a world gives to a run: nodes that can be started, hit, asked and watched.
+//!
+//! The run, the nemesis and the workload know only these traits, never which world is behind
+//! them. Invariant: all times of one cluster, those in the nodes' events included, are of one
+//! monotonic clock.
+
+use std::future::Future;
+
+use runtime::{Client, ConsensusProfile, Index, PeerId, Role, Time};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+use crate::{
+    fault::NodeNumber, history::LogLine, plan::StorageKind, register::Registers, seed::Seed,
+};
+
+/// Makes clusters.
+pub trait World: Send + Sync {
+    /// What it makes.
+    type Cluster: Cluster;
+
+    /// Its name: `process` or `sim`.
+    fn name(&self) -> &'static str;
+
+    /// The monotonic clock of all its clusters.
+    fn now(&self) -> Time;
+
+    /// What carries the datagrams, in words.
+    fn transport(&self) -> &'static str;
+
+    /// Starts the nodes and has them join the group. Does not wait for a leader.
+    fn start(
+        &self,
+        settings: Settings,
+        events: mpsc::Sender<NodeEvent>,
+    ) -> impl Future<Output = Result<Self::Cluster, ClusterError>> + Send;
+
+    /// Removes what the nodes' stores left behind.
+    ///
+    /// # Errors
+    /// In words.
+    fn clean(&self) -> Result<(), String>;
+}
+
+/// What the nodes of a cluster shall be.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// How many.
+    pub nodes: u64,
+    /// How they keep time.
+    pub profile: ConsensusProfile,
+    /// Where they remember.
+    pub storage: StorageKind,
+    /// Decides their identities and all their draws.
+    pub seed: Seed,
+    /// Which cluster of the run it is, from 1: a cluster never opens another's stores.
+    pub number: u64,
+}
+
+/// Nodes of one group.
+pub trait Cluster: Send + Sync + 'static {
+    /// The monotonic clock.
+    fn now(&self) -> Time;
+
+    /// Lets time pass until then.
+    fn advance(&self, until: Time) -> impl Future<Output = ()> + Send;
+
+    /// When the start of the first node began.
+    fn started(&self) -> Time;
+
+    /// Ends a node at once; resolves when it is proven to be gone. The time is that of the
+    /// moment just before.
+    fn kill(&self, node: NodeNumber) -> impl Future<Output = Result<Time, ClusterError>> + Send;
+
+    /// Makes a node stand still; resolves when it is proven to. The time is that of the moment
+    /// just before.
+    fn pause(&self, node: NodeNumber) -> impl Future<Output = Result<Time, ClusterError>> + Send;
+
+    /// Lets a paused node go on. The time is that of the moment just before.
+    fn resume(&self, node: NodeNumber) -> impl Future<Output = Result<Time, ClusterError>> + Send;
+
+    /// Starts a killed node again, with its store and at its old address. The time is that of
+    /// the moment just before.
+    fn restart(&self, node: NodeNumber) -> impl Future<Output = Result<Time, ClusterError>> + Send;
+
+    /// A node's own view.
+    fn status(
+        &self,
+        node: NodeNumber,
+    ) -> impl Future<Output = Result<NodeStatus, ClusterError>> + Send;
+
+    /// Resolves when a node has applied everything up to the index, with the moment at which it
+    /// had.
+    fn reached(
+        &self,
+        node: NodeNumber,
+        index: Index,
+    ) -> impl Future<Output = Result<Time, ClusterError>> + Send;
+
+    /// A page of a node's committed log; empty at its end.
+    fn log(
+        &self,
+        node: NodeNumber,
+        from: Index,
+    ) -> impl Future<Output = Result<Vec<LogLine>, ClusterError>> + Send;
+
+    /// A client with an endpoint of its own that may ask these nodes, the first one first.
+    fn client(
+        &self,
+        name: u64,
+        nodes: &[NodeNumber],
+    ) -> impl Future<Output = Result<Client<Registers>, ClusterError>> + Send;
+
+    /// The number of the node with this id.
+    fn number(&self, peer: PeerId) -> Option<NodeNumber>;
+
+    /// Ends all nodes, politely where they still answer.
+    fn stop(&self) -> impl Future<Output = Result<(), ClusterError>> + Send;
+}
+
+/// A node's own view, in the laboratory's words.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// Its role.
+    pub role: Role,
+    /// Its term.
+    pub term: u64,
+    /// Whom it believes to lead.
+    pub leader: Option<NodeNumber>,
+    /// What it knows to be committed.
+    pub commit: u64,
+    /// What it has applied.
+    pub applied: u64,
+    /// The last entry of its log.
+    pub last: u64,
+    /// Members that it holds bonds to.
+    pub bonded: u64,
+    /// Why it stopped, once it has.
+    pub stopped: Option<String>,
+    /// Events that it could not tell because the harness did not listen.
+    pub events_lost: u64,
+}
+
+/// Something that a node noted about itself, or the world about a node.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NodeEvent {
+    /// When, on the cluster's clock.
+    pub at_ns: u64,
+    /// Which node.
+    pub node: NodeNumber,
+    /// What.
+    pub what: What,
+}
+
+/// What a node noted.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// All founders have met.
+    Founded,
+    /// A bond came up.
+    Bonded {
+        /// With whom.
+        with: NodeNumber,
+    },
+    /// A bond went down.
+    Unbonded {
+        /// With whom.
+        with: NodeNumber,
+    },
+    /// A campaign began.
+    Campaign {
+        /// For which term.
+        term: u64,
+        /// Whether it only asked whether it could win.
+        pre_vote: bool,
+    },
+    /// The role or the term changed.
+    Became {
+        /// The role now.
+        role: Role,
+        /// The term now.
+        term: u64,
+    },
+    /// Another is believed to lead, or nobody.
+    Leader {
+        /// Who.
+        leader: Option<NodeNumber>,
+        /// Its term.
+        term: u64,
+    },
+    /// The first commit since the last change of role or term. A leader's is of its own term
+    /// (Raft §5.4.2); the later ones are not told.
+    Committed {
+        /// The index.
+        index: u64,
+        /// The term.
+        term: u64,
+    },
+    /// Anything else of note.
+    Note {
+        /// In words.
+        text: String,
+    },
+    /// A thread that asked to sleep 5 ms woke at least 20 ms late: the node did not run.
+    Stall {
+        /// Since when it should have run.
+        from_ns: u64,
+    },
+    /// A sample of what the node uses.
+    Usage {
+        /// Resident memory.
+        resident_kb: u64,
+        /// Of it, what the log is reckoned to take.
+        log_kb: u64,
+        /// Processor time since its start.
+        cpu_ms: u64,
+    },
+    /// The member stopped by itself.
+    Stopped {
+        /// Why.
+        reason: String,
+    },
+    /// The node ended and nobody had asked it to.
+    Died {
+        /// How, and the end of its log.
+        reason: String,
+    },
+}
+
+/// Why a cluster does not do what it was asked.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum ClusterError {
+    /// A node did not start.
+    #[error("node {node} did not start: {reason}")]
+    Start {
+        /// The node.
+        node: NodeNumber,
+        /// Why, and the end of its log.
+        reason: String,
+    },
+    /// A node is gone or stands still.
+    #[error("node {node} cannot be asked: {reason}")]
+    Gone {
+        /// The node.
+        node: NodeNumber,
+        /// Why.
+        reason: String,
+    },
+    /// A node did not answer in time.
+    #[error("node {node} did not answer {what} within {bound_ms} ms")]
+    Late {
+        /// The node.
+        node: NodeNumber,
+        /// What it was asked.
+        what: &'static str,
+        /// The bound.
+        bound_ms: u64,
+    },
+    /// A node answered that it cannot.
+    #[error("node {node} refused: {reason}")]
+    Refused {
+        /// The node.
+        node: NodeNumber,
+        /// Why.
+        reason: String,
+    },
+    /// A fault did not take place.
+    #[error("the fault on node {node} did not take place: {reason}")]
+    Fault {
+        /// The node.
+        node: NodeNumber,
+        /// What was seen instead.
+        reason: String,
+    },
+    /// A client could not connect.
+    #[error("client {client} could not connect: {reason}")]
+    Client {
+        /// The client.
+        client: u64,
+        /// Why.
+        reason: String,
+    },
+    /// The world itself failed.
+    #[error("{0}")]
+    World(String),
+}

@@ -1,0 +1,74 @@
+//! What is done to a node, and to which one: plain data, nothing here acts.
+//!
+//! Knows no world. Which node a target means is decided when the fault is carried out, since
+//! only then is it known who leads.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A node of a cluster, counted from 1.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct NodeNumber(pub u64);
+
+/// Something that happens to a node.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fault {
+    /// The process ends at once, unasked (`SIGKILL`). It returns with the same store.
+    Kill,
+    /// The process stands still (`SIGSTOP`) and later goes on as if nothing had been
+    /// (`SIGCONT`).
+    Pause,
+}
+
+/// Which node it happens to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    /// Whoever leads at that moment.
+    #[default]
+    Leader,
+    /// One that does not lead, drawn.
+    Follower,
+    /// Any, drawn.
+    Random,
+    /// This one.
+    Node(NodeNumber),
+}
+
+impl Fault {
+    /// The word for it in plans, marks and tables.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::Pause => "pause",
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl fmt::Display for NodeNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Leader => f.write_str("the leader"),
+            Self::Follower => f.write_str("a follower"),
+            Self::Random => f.write_str("any node"),
+            Self::Node(node) => write!(f, "node {node}"),
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! What must hold in every state of a group: white box, checked after every step.
+//!
+//! An invariant sees plain views of servers and can cause no effect. Each keeps just enough to
+//! look only at what changed in the step, so that checking costs no more than stepping. One
+//! invariant per file; [`Invariants`] is all of them.
+
+mod at_most_once;
+mod configuration_safety;
+mod durability;
+mod election_safety;
+mod leader_completeness;
+mod linearizable_read;
+mod log_matching;
+mod monotonic;
+mod no_truncation_below_commit;
+mod state_machine_safety;
+mod vote_once;
+
+use std::fmt;
+
+use raft::{Configuration, HardState, Index, Log, Message, NodeId, Position, RequestId, Role};
+
+pub use at_most_once::AtMostOnce;
+pub use configuration_safety::ConfigurationSafety;
+pub use durability::Durability;
+pub use election_safety::ElectionSafety;
+pub use leader_completeness::LeaderCompleteness;
+pub use linearizable_read::{LinearizableRead, ReadFloor};
+pub use log_matching::{LogMatching, digest};
+pub use monotonic::Monotonic;
+pub use no_truncation_below_commit::NoTruncationBelowCommit;
+pub use state_machine_safety::StateMachineSafety;
+pub use vote_once::VoteOnce;
+
+/// Which of all servers that ever existed, counted from 0. A new store is a new server.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Server(pub usize);
+
+/// A server after a step, as plain data.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// Which server.
+    pub server: Server,
+    /// Its name in the group.
+    pub node: NodeId,
+    /// How often it has started.
+    pub incarnation: u64,
+    /// Its role.
+    pub role: Role,
+    /// Its term and vote, in memory.
+    pub hard_state: HardState,
+    /// Its commit index.
+    pub commit: Index,
+    /// Through where it was told to apply.
+    pub applied: Index,
+    /// Its log, in memory.
+    pub log: &'a Log,
+    /// The configuration in force for it.
+    pub configuration: &'a Configuration,
+    /// Its term and vote, on its disk.
+    pub durable_state: HardState,
+    /// The last entry on its disk.
+    pub durable: Position,
+    /// The log after this index was replaced or extended since the last view.
+    pub written: Option<Index>,
+}
+
+/// A message at the moment it leaves its server for the network.
+#[derive(Clone, Copy, Debug)]
+pub struct Departure<'a> {
+    /// The sender.
+    pub server: Server,
+    /// The sender's name.
+    pub node: NodeId,
+    /// The receiver's name.
+    pub to: NodeId,
+    /// What is said.
+    pub message: &'a Message,
+    /// The sender's term and vote, on its disk.
+    pub hard_state: HardState,
+    /// The last entry on the sender's disk.
+    pub durable: Position,
+}
+
+/// An entry at the moment a machine has applied it.
+#[derive(Clone, Copy, Debug)]
+pub struct Application {
+    /// Whose machine.
+    pub node: NodeId,
+    /// The entry.
+    pub position: Position,
+    /// The request that took effect by it, if one did.
+    pub effective: Option<RequestId>,
+    /// The machine's state after it.
+    pub state: u64,
+}
+
+/// A guarantee that was broken.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Violation {
+    /// Which invariant.
+    pub invariant: &'static str,
+    /// What happened: which servers, term and index.
+    pub message: String,
+}
+
+impl Violation {
+    /// A violation of the named invariant.
+    pub fn of(invariant: &'static str, message: String) -> Self {
+        Self { invariant, message }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.invariant, self.message)
+    }
+}
+
+impl std::error::Error for Violation {}
+
+/// All invariants of one group.
+#[derive(Debug, Default)]
+pub struct Invariants {
+    election_safety: ElectionSafety,
+    log_matching: LogMatching,
+    leader_completeness: LeaderCompleteness,
+    state_machine_safety: StateMachineSafety,
+    vote_once: VoteOnce,
+    no_truncation_below_commit: NoTruncationBelowCommit,
+    monotonic: Monotonic,
+    at_most_once: AtMostOnce,
+    configuration_safety: ConfigurationSafety,
+    durability: Durability,
+    linearizable_read: LinearizableRead,
+}
+
+impl Invariants {
+    /// A server has stepped, or started.
+    pub fn stepped(&mut self, view: &View<'_>) -> Result<(), Violation> {
+        self.no_truncation_below_commit.observe(view)?;
+        self.monotonic.observe(view)?;
+        self.vote_once.observe(view)?;
+        self.election_safety.observe(view)?;
+        // Log matching comes before all that compare terms alone: it makes a position name one
+        // entry and all before it.
+        self.log_matching.observe(view)?;
+        self.at_most_once.observe(view)?;
+        self.configuration_safety.observe(view)?;
+        self.leader_completeness.observe(view)?;
+        self.state_machine_safety.observe(view)?;
+        self.durability.observe(view)?;
+        self.linearizable_read.observe(view);
+        Ok(())
+    }
+
+    /// A message leaves a server.
+    pub fn left(&mut self, departure: &Departure<'_>) -> Result<(), Violation> {
+        self.vote_once.left(departure)?;
+        self.durability.left(departure)
+    }
+
+    /// A machine has applied an entry.
+    pub fn applied(&mut self, application: &Application) -> Result<(), Violation> {
+        self.state_machine_safety.applied(application)?;
+        self.at_most_once.applied(application)
+    }
+
+    /// A machine has taken over the state of a snapshot.
+    pub fn restored(&mut self, node: NodeId, at: Position, state: u64) -> Result<(), Violation> {
+        self.state_machine_safety.restored(node, at, state)
+    }
+
+    /// A client was told that its request has taken effect at the index.
+    pub fn acknowledged(&mut self, request: RequestId, index: Index) -> Result<(), Violation> {
+        self.at_most_once.acknowledged(request, index)
+    }
+
+    /// A client asks for a strong read now.
+    pub fn read_asked(&self) -> ReadFloor {
+        self.linearizable_read.asked()
+    }
+
+    /// A strong read that was asked for then is answered at this index.
+    pub fn read_answered(
+        &self,
+        node: NodeId,
+        floor: ReadFloor,
+        index: Index,
+    ) -> Result<(), Violation> {
+        self.linearizable_read.answered(node, floor, index)
+    }
+}
+
+/// State per server, grown as servers appear.
+#[derive(Debug)]
+struct PerServer<T>(Vec<T>);
+
+impl<T> Default for PerServer<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T: Default> PerServer<T> {
+    fn of(&mut self, server: Server) -> &mut T {
+        if self.0.len() <= server.0 {
+            self.0.resize_with(server.0 + 1, T::default);
+        }
+        &mut self.0[server.0]
+    }
+}

@@ -1,0 +1,329 @@
+//! How long clients could not be served, and where that time went: read off a frozen run.
+//!
+//! Pure functions of the nodes' events and the moments of success; nothing is measured while it
+//! happens. Invariant: where all four parts are known, they add up to the outage.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    cluster::{NodeEvent, What},
+    fault::{Fault, NodeNumber},
+};
+
+/// One fault and what it cost. What could not be measured is `None`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Trial {
+    /// Which trial, from 1.
+    pub number: u64,
+    /// The fault.
+    pub fault: Fault,
+    /// The node that was hit.
+    pub node: NodeNumber,
+    /// When: just before the signal was sent.
+    pub fault_at_ns: u64,
+    /// Term before the fault.
+    pub term_before: u64,
+    /// Term once the outage was over.
+    pub term_after: Option<u64>,
+    /// Leader once the outage was over.
+    pub leader_after: Option<NodeNumber>,
+    /// From the fault to the moment from which successes reach 90 % of the target rate over
+    /// 100 ms.
+    pub outage_ms: Option<f64>,
+    /// The longest time without a success, from the last one before the fault to the end of the
+    /// window.
+    pub longest_gap_ms: Option<f64>,
+    /// From the restart, or the resumption, until the node had applied what was committed then.
+    pub rejoin_ms: Option<f64>,
+    /// From the fault to the first campaign of a survivor.
+    pub detect_ms: Option<f64>,
+    /// From there to the election of the leader that ended the outage.
+    pub elect_ms: Option<f64>,
+    /// From there to that leader's first commit in its term.
+    pub commit_ms: Option<f64>,
+    /// From there until clients were served at their rate.
+    pub client_ms: Option<f64>,
+}
+
+/// What was done, and until when its effect is looked for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Strike {
+    /// Which trial, from 1.
+    pub trial: u64,
+    /// What.
+    pub fault: Fault,
+    /// The node that was hit.
+    pub node: NodeNumber,
+    /// When.
+    pub at_ns: u64,
+    /// Term before.
+    pub term_before: u64,
+    /// Where the window of this fault ends: at the next one, or when the load ended.
+    pub until_ns: u64,
+    /// When the node was restarted or resumed.
+    pub returned_ns: Option<u64>,
+    /// When it had caught up.
+    pub rejoined_ns: Option<u64>,
+}
+
+/// Measures what a strike cost. Events and successes must be in order of time.
+pub fn measure(
+    strike: &Strike,
+    events: &[NodeEvent],
+    successes_ns: &[u64],
+    rate_per_s: u64,
+) -> Trial {
+    let end = recovery(successes_ns, strike.at_ns, strike.until_ns, rate_per_s);
+    let election = end.and_then(|end| election(strike, events, end));
+    let since = |from: u64, to: u64| to.saturating_sub(from) as f64 / NS_PER_MS;
+    let rejoined = strike.returned_ns.zip(strike.rejoined_ns);
+    let mut trial = Trial {
+        number: strike.trial,
+        fault: strike.fault,
+        node: strike.node,
+        fault_at_ns: strike.at_ns,
+        term_before: strike.term_before,
+        term_after: election.as_ref().map(|election| election.term),
+        leader_after: election.as_ref().map(|election| election.leader),
+        outage_ms: end.map(|end| since(strike.at_ns, end)),
+        longest_gap_ms: longest_gap(successes_ns, strike.at_ns, strike.until_ns)
+            .map(|gap| gap as f64 / NS_PER_MS),
+        rejoin_ms: rejoined.map(|(from, to)| since(from, to)),
+        detect_ms: None,
+        elect_ms: None,
+        commit_ms: None,
+        client_ms: None,
+    };
+    if let (Some(end), Some(election)) = (end, election) {
+        // Observers note with their own clock readings: a step may seem to come a few
+        // microseconds before the one that caused it. Clamped, the parts still add up.
+        let detected = election.detected_ns.clamp(strike.at_ns, end);
+        let elected = election.elected_ns.clamp(detected, end);
+        let committed = election.committed_ns.clamp(elected, end);
+        trial.detect_ms = Some(since(strike.at_ns, detected));
+        trial.elect_ms = Some(since(detected, elected));
+        trial.commit_ms = Some(since(elected, committed));
+        trial.client_ms = Some(since(committed, end));
+    }
+    trial
+}
+
+/// The first success from which on successes reach 90 % of the target rate over 100 ms.
+///
+/// It begins at a success, not at any moment: a window may not reach back over the silence to
+/// count what came after it. `None` if that never happened before `until_ns`.
+pub fn recovery(
+    successes_ns: &[u64],
+    from_ns: u64,
+    until_ns: u64,
+    rate_per_s: u64,
+) -> Option<u64> {
+    let needed = needed(rate_per_s);
+    let first = successes_ns.partition_point(|at| *at < from_ns);
+    let later = &successes_ns[first..];
+    let windows = later.iter().zip(later.get(needed - 1..)?);
+    windows
+        .take_while(|(start, _)| **start < until_ns)
+        .find(|(start, last)| **last < start.saturating_add(WINDOW_NS))
+        .map(|(start, _)| *start)
+}
+
+/// The longest time without a success, from the last success before `from_ns` to `until_ns`.
+/// `None` if there was none at all before.
+pub fn longest_gap(successes_ns: &[u64], from_ns: u64, until_ns: u64) -> Option<u64> {
+    let first = successes_ns.partition_point(|at| *at < from_ns).checked_sub(1)?;
+    let end = successes_ns.partition_point(|at| *at < until_ns).max(first + 1);
+    let inside = &successes_ns[first..end];
+    let last = inside.last()?;
+    let between = inside.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
+    Some(between.max(until_ns.saturating_sub(*last)))
+}
+
+/// How many successes within 100 ms are 90 % of the rate; at least one.
+pub fn needed(rate_per_s: u64) -> usize {
+    let needed = (rate_per_s.saturating_mul(WINDOW_NS / 1_000_000) * 9).div_ceil(10 * 1_000);
+    usize::try_from(needed.max(1)).unwrap_or(usize::MAX)
+}
+
+/// The election that ended an outage.
+struct Election {
+    detected_ns: u64,
+    elected_ns: u64,
+    committed_ns: u64,
+    leader: NodeNumber,
+    term: u64,
+}
+
+/// The last new leader that was elected and committed before the outage was over. One that was
+/// elected and lost its term before it could commit served nobody.
+fn election(strike: &Strike, events: &[NodeEvent], end_ns: u64) -> Option<Election> {
+    let first = events.partition_point(|event| event.at_ns < strike.at_ns);
+    let after = || {
+        events[first..]
+            .iter()
+            .take_while(|event| event.at_ns <= end_ns)
+            .filter(|event| event.node != strike.node)
+    };
+    let detected = after().find(|event| matches!(event.what, What::Campaign { .. }))?;
+    let (committed, new_term) = after()
+        .filter_map(|event| match event.what {
+            What::Committed { term, .. } if term > strike.term_before => Some((event, term)),
+            _ => None,
+        })
+        .filter(|(event, new_term)| leads(events, event.node, *new_term))
+        .last()?;
+    let elected = after().find(|event| {
+        event.node == committed.node && is_election(event, new_term)
+    })?;
+    Some(Election {
+        detected_ns: detected.at_ns,
+        elected_ns: elected.at_ns,
+        committed_ns: committed.at_ns,
+        leader: committed.node,
+        term: new_term,
+    })
+}
+
+fn leads(events: &[NodeEvent], node: NodeNumber, term: u64) -> bool {
+    events.iter().any(|event| event.node == node && is_election(event, term))
+}
+
+fn is_election(event: &NodeEvent, in_term: u64) -> bool {
+    let What::Became { role: runtime::Role::Leader, term } = event.what else { return false };
+    term == in_term
+}
+
+const WINDOW_NS: u64 = 100_000_000;
+const NS_PER_MS: f64 = 1e6;
+
+#[cfg(test)]
+mod tests {
+    use runtime::Role;
+
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    /// One success every 2 ms in each of the spans, given in milliseconds.
+    fn successes(spans: &[(u64, u64)]) -> Vec<u64> {
+        spans.iter().flat_map(|(from, to)| (*from..*to).step_by(2)).map(|ms| ms * MS).collect()
+    }
+
+    fn event(at_ms: u64, node: u64, what: What) -> NodeEvent {
+        NodeEvent { at_ns: at_ms * MS, node: NodeNumber(node), what }
+    }
+
+    fn campaign(at_ms: u64, node: u64, term: u64) -> NodeEvent {
+        event(at_ms, node, What::Campaign { term, pre_vote: false })
+    }
+
+    fn leader(at_ms: u64, node: u64, term: u64) -> NodeEvent {
+        event(at_ms, node, What::Became { role: Role::Leader, term })
+    }
+
+    fn committed(at_ms: u64, node: u64, term: u64) -> NodeEvent {
+        event(at_ms, node, What::Committed { index: 9, term })
+    }
+
+    fn strike() -> Strike {
+        Strike {
+            trial: 1,
+            fault: Fault::Kill,
+            node: NodeNumber(1),
+            at_ns: 1_000 * MS,
+            term_before: 3,
+            until_ns: 5_000 * MS,
+            returned_ns: Some(2_500 * MS),
+            rejoined_ns: Some(2_700 * MS),
+        }
+    }
+
+    #[test]
+    fn an_outage_is_split_into_parts_that_add_up() {
+        let events = [
+            leader(10, 1, 3),
+            campaign(1_180, 2, 4),
+            leader(1_200, 2, 4),
+            committed(1_205, 2, 4),
+            committed(1_206, 3, 4),
+            campaign(2_600, 1, 5),
+        ];
+        let trial = measure(&strike(), &events, &successes(&[(0, 1_000), (1_220, 5_000)]), 500);
+        assert_eq!(trial.outage_ms, Some(220.0));
+        assert_eq!(trial.longest_gap_ms, Some(222.0));
+        assert_eq!(trial.rejoin_ms, Some(200.0));
+        assert_eq!((trial.term_after, trial.leader_after), (Some(4), Some(NodeNumber(2))));
+        let parts = [trial.detect_ms, trial.elect_ms, trial.commit_ms, trial.client_ms];
+        assert_eq!(parts, [Some(180.0), Some(20.0), Some(5.0), Some(15.0)]);
+    }
+
+    #[test]
+    fn the_leader_that_could_not_commit_did_not_end_the_outage() {
+        let events = [
+            campaign(1_100, 2, 4),
+            leader(1_110, 2, 4),
+            campaign(1_300, 3, 5),
+            leader(1_310, 3, 5),
+            committed(1_320, 3, 5),
+        ];
+        let trial = measure(&strike(), &events, &successes(&[(0, 1_000), (1_330, 5_000)]), 500);
+        assert_eq!(trial.leader_after, Some(NodeNumber(3)));
+        let parts = [trial.detect_ms, trial.elect_ms, trial.commit_ms, trial.client_ms];
+        assert_eq!(parts, [Some(100.0), Some(210.0), Some(10.0), Some(10.0)]);
+    }
+
+    #[test]
+    fn the_silence_counts_to_its_end_however_much_comes_after_it() {
+        // Everything that waited is answered in one instant.
+        let mut backlog = successes(&[(0, 1_000)]);
+        backlog.extend(std::iter::repeat_n(1_300 * MS, 200));
+        assert_eq!(recovery(&backlog, 1_000 * MS, 5_000 * MS, 500), Some(1_300 * MS));
+    }
+
+    #[test]
+    fn a_trickle_is_no_recovery() {
+        let mut trickle: Vec<u64> = (1_000..2_000).step_by(5).map(|ms| ms * MS).collect();
+        assert_eq!(recovery(&trickle, 1_000 * MS, 5_000 * MS, 500), None);
+        trickle.extend(successes(&[(2_000, 3_000)]));
+        // Nine tenths of 50 within 100 ms: the trickle before counts as far as it goes.
+        let end = recovery(&trickle, 1_000 * MS, 5_000 * MS, 500).expect("it recovers");
+        assert!((1_980 * MS..=2_000 * MS).contains(&end), "{end}");
+    }
+
+    #[test]
+    fn what_never_recovers_has_no_outage_but_a_gap() {
+        let trial = measure(&strike(), &[], &successes(&[(0, 1_000)]), 500);
+        assert_eq!(trial.outage_ms, None);
+        assert_eq!(trial.longest_gap_ms, Some(4_002.0));
+        assert_eq!(trial.detect_ms, None);
+    }
+
+    #[test]
+    fn a_fault_that_moves_no_leader_has_no_parts() {
+        let trial = measure(&strike(), &[], &successes(&[(0, 5_000)]), 500);
+        assert_eq!(trial.outage_ms, Some(0.0));
+        assert_eq!((trial.detect_ms, trial.term_after), (None, None));
+    }
+
+    #[test]
+    fn clocks_that_disagree_a_little_keep_the_sum() {
+        let events = [campaign(1_200, 2, 4), leader(1_250, 2, 4), committed(1_249, 2, 4)];
+        let trial = measure(&strike(), &events, &successes(&[(0, 1_000), (1_260, 5_000)]), 500);
+        let parts = [trial.detect_ms, trial.elect_ms, trial.commit_ms, trial.client_ms];
+        let sum: f64 = parts.into_iter().map(|part| part.expect("all are known")).sum();
+        assert_eq!(Some(sum), trial.outage_ms);
+    }
+
+    #[test]
+    fn rates_below_ten_need_one_success() {
+        assert_eq!(needed(1), 1);
+        assert_eq!(needed(500), 45);
+        assert_eq!(needed(2_000), 180);
+    }
+
+    #[test]
+    fn no_success_at_all_measures_nothing() {
+        assert_eq!(recovery(&[], 0, 10, 500), None);
+        assert_eq!(longest_gap(&[], 0, 10), None);
+    }
+}

@@ -1,0 +1,350 @@
+//! A plan: what a run does, as data. The same plan runs in every world.
+//!
+//! Read from TOML by [`parse`], checked by [`validate`]; the fields are public and nothing here
+//! acts. Invariant: what [`validate`] lets pass can be carried out.
+
+mod validate;
+
+use std::{fmt, str::FromStr};
+
+use runtime::ConsensusProfile;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use thiserror::Error;
+
+use crate::{
+    fault::{Fault, Target},
+    seed::Seed,
+};
+
+pub use validate::validate;
+pub(crate) use validate::drawn_window_ns;
+
+/// What a run does.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// The name: letters, digits and `-`; becomes part of the run folder's path.
+    pub scenario: String,
+    /// One line for people.
+    #[serde(default)]
+    pub about: String,
+    /// What a trial is.
+    pub kind: Kind,
+    /// How many nodes, 1 to 9.
+    #[serde(default = "default_nodes")]
+    pub nodes: u64,
+    /// How often the steps are carried out, or for `formation` a fresh group is started.
+    #[serde(default = "one")]
+    pub trials: u64,
+    /// How the nodes keep time.
+    #[serde(default)]
+    pub profile: ConsensusProfile,
+    /// Where the nodes remember.
+    #[serde(default)]
+    pub storage: StorageKind,
+    /// What decides every draw; a fresh one is drawn where it is absent.
+    #[serde(default, with = "seed_text", skip_serializing_if = "Option::is_none")]
+    pub seed: Option<Seed>,
+    /// Busy loops that run beside the nodes.
+    #[serde(default)]
+    pub background_load: u64,
+    /// What clients do meanwhile; absent for `formation` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<WorkloadPlan>,
+    /// What happens in each trial.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
+    /// What the figures must come to, beyond the guarantees that every run is checked for.
+    #[serde(default)]
+    pub expect: Expect,
+}
+
+/// What a trial is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Load runs, the steps strike, the outage is measured, the node returns and catches up.
+    Failover,
+    /// A fresh group is started: from the start to a leader with all bonds.
+    Formation,
+    /// Load without faults.
+    Steady,
+}
+
+/// Where the nodes remember.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StorageKind {
+    /// Nowhere: a node that is killed does not return as the same server.
+    Memory,
+    /// On disk.
+    #[default]
+    Disk,
+}
+
+/// What clients do: registers, read and written in an open loop.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WorkloadPlan {
+    /// Operations that are due each second, whether answers come or not.
+    pub rate_per_s: u64,
+    /// Clients, each with an endpoint and a connection of its own.
+    pub clients: u64,
+    /// Operations due at the same instant on the same key: what makes them overlap.
+    pub burst: u64,
+    /// Keys in use at a time.
+    pub keys_live: u64,
+    /// A key is retired after this many.
+    pub operations_per_key: u64,
+    /// Operations that may be unanswered at a time. One beyond them fails as busy, unsent.
+    pub inflight_max: u64,
+    /// How the operations divide, in percent.
+    pub mix: Mix,
+    /// How long the load of one trial lasts.
+    pub duration_ms: u64,
+}
+
+/// Percentages that add up to 100.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mix {
+    /// Strong queries.
+    pub read: u64,
+    /// Writes of a value that is never written again.
+    pub write: u64,
+    /// Compare-and-set.
+    pub cas: u64,
+}
+
+/// A fault within a trial, and the return from it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// When, within the trial.
+    pub at: At,
+    /// What.
+    pub fault: Fault,
+    /// To whom.
+    #[serde(default)]
+    pub target: Target,
+    /// How long after the fault the node is restarted or goes on.
+    pub return_after_ms: u64,
+}
+
+/// A moment of a trial: `"random"` or milliseconds from its beginning.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum At {
+    /// Drawn from the tenth to three tenths of the trial.
+    Random,
+    /// Exactly then.
+    Ms(u64),
+}
+
+/// Bounds on figures. An absent one is not checked.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Expect {
+    /// Half of the outages are at most this long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outage_ms_p50_max: Option<f64>,
+    /// No outage is longer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outage_ms_max: Option<f64>,
+    /// Half of the groups form within this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forming_ms_p50_max: Option<f64>,
+    /// None takes longer to form.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forming_ms_max: Option<f64>,
+    /// Terms that may begin, under load and without faults.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub term_changes_max: Option<u64>,
+    /// How fast a node's resident memory less its log may grow after the second minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_growth_kb_per_min_max: Option<f64>,
+}
+
+/// Why a plan cannot be carried out.
+#[derive(Clone, PartialEq, Eq, Debug, Error)]
+pub enum PlanError {
+    /// It is not a plan: says where, and what was expected there.
+    #[error("{0}")]
+    Malformed(String),
+    /// A field, or a combination of fields, that cannot be carried out.
+    #[error("{field} is {value}, but {allowed}")]
+    Field {
+        /// The field, with its table.
+        field: String,
+        /// What it says.
+        value: String,
+        /// What is allowed.
+        allowed: String,
+    },
+}
+
+/// Reads a plan. It is not validated yet.
+///
+/// # Errors
+/// [`PlanError::Malformed`] with the line and the field.
+pub fn parse(text: &str) -> Result<Plan, PlanError> {
+    if text.len() > PLAN_BYTES_MAX {
+        let reason = format!("{} bytes, but a plan has at most {PLAN_BYTES_MAX}", text.len());
+        return Err(PlanError::Malformed(reason));
+    }
+    toml::from_str(text).map_err(|error| PlanError::Malformed(error.to_string().trim_end().into()))
+}
+
+/// Reads the name of a consensus profile.
+///
+/// # Errors
+/// [`PlanError::Field`] with the names there are.
+pub fn parse_profile(name: &str) -> Result<ConsensusProfile, PlanError> {
+    match name {
+        "lan" => Ok(ConsensusProfile::Lan),
+        "wan" => Ok(ConsensusProfile::Wan),
+        "loopback" => Ok(ConsensusProfile::Loopback),
+        _ => Err(field("profile", name, "must be lan, wan or loopback")),
+    }
+}
+
+/// The name of a consensus profile.
+pub fn profile_name(profile: ConsensusProfile) -> &'static str {
+    match profile {
+        ConsensusProfile::Lan => "lan",
+        ConsensusProfile::Wan => "wan",
+        ConsensusProfile::Loopback => "loopback",
+    }
+}
+
+impl Default for WorkloadPlan {
+    fn default() -> Self {
+        Self {
+            rate_per_s: 500,
+            clients: 8,
+            burst: 5,
+            keys_live: 10,
+            operations_per_key: 500,
+            inflight_max: 8_192,
+            mix: Mix::default(),
+            duration_ms: 5_000,
+        }
+    }
+}
+
+impl Default for Mix {
+    fn default() -> Self {
+        Self { read: 50, write: 40, cas: 10 }
+    }
+}
+
+impl FromStr for StorageKind {
+    type Err = PlanError;
+
+    fn from_str(name: &str) -> Result<Self, PlanError> {
+        match name {
+            "memory" => Ok(Self::Memory),
+            "disk" => Ok(Self::Disk),
+            _ => Err(field("storage", name, "must be memory or disk")),
+        }
+    }
+}
+
+impl FromStr for Fault {
+    type Err = PlanError;
+
+    fn from_str(name: &str) -> Result<Self, PlanError> {
+        match name {
+            "kill" => Ok(Self::Kill),
+            "pause" => Ok(Self::Pause),
+            _ => Err(field("fault", name, "must be kill or pause")),
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Failover => "failover",
+            Self::Formation => "formation",
+            Self::Steady => "steady",
+        })
+    }
+}
+
+impl Serialize for At {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Random => serializer.serialize_str("random"),
+            Self::Ms(ms) => serializer.serialize_u64(*ms),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for At {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl de::Visitor<'_> for Visitor {
+            type Value = At;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"random\" or milliseconds from the beginning of the trial")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<At, E> {
+                match text {
+                    "random" => Ok(At::Random),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                }
+            }
+
+            fn visit_u64<E: de::Error>(self, ms: u64) -> Result<At, E> {
+                Ok(At::Ms(ms))
+            }
+
+            fn visit_i64<E: de::Error>(self, ms: i64) -> Result<At, E> {
+                let unexpected = de::Unexpected::Signed(ms);
+                u64::try_from(ms).map(At::Ms).map_err(|_| E::invalid_value(unexpected, &self))
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// Seeds are text: TOML's numbers end at 2^63, and people write them in hexadecimal.
+mod seed_text {
+    use super::{Deserialize, Deserializer, Seed, Serializer, de::Error};
+
+    // Serde's `with` hands over a reference to the whole field.
+    #[expect(clippy::ref_option, reason = "the signature is serde's")]
+    pub(super) fn serialize<S: Serializer>(seed: &Option<Seed>, to: S) -> Result<S::Ok, S::Error> {
+        match seed {
+            Some(seed) => to.serialize_str(&seed.to_string()),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Seed>, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse().map(Some).map_err(D::Error::custom)
+    }
+}
+
+fn field(field: &str, value: impl fmt::Display, allowed: impl Into<String>) -> PlanError {
+    // What was typed is repeated, but not at any length.
+    let value = value.to_string().chars().take(60).collect();
+    PlanError::Field { field: field.into(), value, allowed: allowed.into() }
+}
+
+fn default_nodes() -> u64 {
+    5
+}
+
+fn one() -> u64 {
+    1
+}
+
+const PLAN_BYTES_MAX: usize = 1 << 20;

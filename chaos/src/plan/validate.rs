@@ -1,0 +1,221 @@
+//! Which plans can be carried out: each refusal names the field and what is allowed.
+//!
+//! Looks at nothing but the plan. Invariant: a plan that passes asks for nothing that the lab
+//! knows to be impossible, such as a quorum of dead nodes or a voter without a memory.
+
+use crate::{
+    fault::{Fault, NodeNumber, Target},
+    plan::{At, Kind, Mix, Plan, PlanError, Step, StorageKind, WorkloadPlan, field},
+};
+
+/// Checks that a plan can be carried out.
+///
+/// # Errors
+/// The first field, or combination of fields, that cannot.
+pub fn validate(plan: &Plan) -> Result<(), PlanError> {
+    name(&plan.scenario)?;
+    within("nodes", plan.nodes, 1, NODES_MAX)?;
+    within("trials", plan.trials, 1, TRIALS_MAX)?;
+    within("background_load", plan.background_load, 0, BACKGROUND_LOAD_MAX)?;
+    shape(plan)?;
+    if let Some(load) = &plan.workload {
+        workload(load)?;
+        for (number, step) in plan.steps.iter().enumerate() {
+            self::step(plan, load, number, step)?;
+        }
+        overlapping(plan, load)?;
+    }
+    expect(plan)
+}
+
+fn name(scenario: &str) -> Result<(), PlanError> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    let fits = (1..=NAME_BYTES_MAX).contains(&scenario.len());
+    if fits && scenario.bytes().all(plain) && !scenario.starts_with('-') && scenario != "latest" {
+        return Ok(());
+    }
+    let allowed = "must be 1 to 64 letters, digits or '-', not '-' first, and not 'latest'";
+    Err(field("scenario", format!("{scenario:?}"), allowed))
+}
+
+/// What each kind needs and has no use for.
+fn shape(plan: &Plan) -> Result<(), PlanError> {
+    let kind = plan.kind;
+    let steps = format!("of {} steps", plan.steps.len());
+    match (kind, plan.workload.is_some(), plan.steps.is_empty()) {
+        (Kind::Formation, true, _) => {
+            Err(field("workload", "present", "a formation has no clients"))
+        }
+        (Kind::Failover | Kind::Steady, false, _) => {
+            Err(field("workload", "absent", format!("{kind} needs one")))
+        }
+        (Kind::Formation | Kind::Steady, _, false) => {
+            Err(field("steps", steps, format!("{kind} has no faults: use kind = \"failover\"")))
+        }
+        (Kind::Failover, _, true) => Err(field("steps", "empty", "failover needs at least one")),
+        _ if plan.steps.len() > STEPS_MAX => {
+            Err(field("steps", steps, format!("there may be at most {STEPS_MAX}")))
+        }
+        (Kind::Steady, ..) if plan.trials != 1 => {
+            Err(field("trials", plan.trials, "steady has one: its length is workload.duration_ms"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn workload(load: &WorkloadPlan) -> Result<(), PlanError> {
+    within("workload.rate_per_s", load.rate_per_s, 1, RATE_PER_S_MAX)?;
+    within("workload.clients", load.clients, 1, CLIENTS_MAX)?;
+    within("workload.burst", load.burst, 1, BURST_MAX)?;
+    within("workload.keys_live", load.keys_live, 1, KEYS_LIVE_MAX)?;
+    within("workload.operations_per_key", load.operations_per_key, 1, OPERATIONS_PER_KEY_MAX)?;
+    within("workload.inflight_max", load.inflight_max, load.burst, INFLIGHT_MAX)?;
+    within("workload.duration_ms", load.duration_ms, 1_000, DURATION_MS_MAX)?;
+    mix(load.mix)
+}
+
+fn mix(mix: Mix) -> Result<(), PlanError> {
+    let Mix { read, write, cas } = mix;
+    for (name, share) in [("read", read), ("write", write), ("cas", cas)] {
+        within(&format!("workload.mix.{name}"), share, 0, 100)?;
+    }
+    let sum = read + write + cas;
+    if sum == 100 {
+        return Ok(());
+    }
+    let value = format!("{read} + {write} + {cas} = {sum}");
+    Err(field("workload.mix", value, "the shares must add up to 100"))
+}
+
+fn step(plan: &Plan, load: &WorkloadPlan, number: usize, step: &Step) -> Result<(), PlanError> {
+    let name = |part: &str| format!("steps[{number}].{part}");
+    let tolerated = tolerated(plan);
+    if tolerated == 0 {
+        let allowed = format!(
+            "{} of {} nodes is no minority: faults need at least 3 nodes",
+            1, plan.nodes
+        );
+        return Err(field(&name("fault"), step.fault, allowed));
+    }
+    if step.fault == Fault::Kill && plan.storage == StorageKind::Memory {
+        // Design 3: a voter is a peer and its store; without the store it is a new server.
+        let allowed = "a voter on memory storage that restarts is a new server: use \
+                       storage = \"disk\", or fault = \"pause\"";
+        return Err(field(&name("fault"), "kill with storage = \"memory\"", allowed));
+    }
+    if let Target::Node(NodeNumber(node)) = step.target {
+        within(&name("target.node"), node, 1, plan.nodes)?;
+    }
+    within(&name("return_after_ms"), step.return_after_ms, 1, DURATION_MS_MAX)?;
+    let (_, latest) = window(load, step.at);
+    let end = latest.saturating_add(step.return_after_ms).saturating_add(RETURN_MARGIN_MS);
+    if end > load.duration_ms {
+        let allowed = format!(
+            "the fault may come as late as {latest} ms, and the node must be back \
+             {RETURN_MARGIN_MS} ms before the trial ends at {} ms (workload.duration_ms)",
+            load.duration_ms
+        );
+        return Err(field(&name("return_after_ms"), step.return_after_ms, allowed));
+    }
+    Ok(())
+}
+
+/// No more nodes may be away at once than a quorum can spare, and none twice.
+fn overlapping(plan: &Plan, load: &WorkloadPlan) -> Result<(), PlanError> {
+    let away = |step: &Step| {
+        let (earliest, latest) = window(load, step.at);
+        (earliest, latest.saturating_add(step.return_after_ms))
+    };
+    for (number, step) in plan.steps.iter().enumerate() {
+        let (from, _) = away(step);
+        // The number that is away at once is greatest where one begins.
+        let others = plan.steps.iter().enumerate().filter(|(other, candidate)| {
+            let (start, end) = away(candidate);
+            *other != number && start <= from && from <= end
+        });
+        let mut count = 1;
+        for (other, candidate) in others {
+            count += 1;
+            if matches!(step.target, Target::Node(_)) && step.target == candidate.target {
+                let allowed = format!("step {other} may still hold that node down");
+                return Err(field(&format!("steps[{number}].target"), step.target, allowed));
+            }
+        }
+        if count > tolerated(plan) {
+            let value = format!("the beginning of the fault on {count} nodes at once");
+            let allowed = format!(
+                "{} nodes can spare {}: let one return before the next is hit",
+                plan.nodes,
+                tolerated(plan)
+            );
+            return Err(field(&format!("steps[{number}].at"), value, allowed));
+        }
+    }
+    Ok(())
+}
+
+fn expect(plan: &Plan) -> Result<(), PlanError> {
+    let expect = &plan.expect;
+    let bounds = [
+        ("outage_ms_p50_max", expect.outage_ms_p50_max, Kind::Failover),
+        ("outage_ms_max", expect.outage_ms_max, Kind::Failover),
+        ("forming_ms_p50_max", expect.forming_ms_p50_max, Kind::Formation),
+        ("forming_ms_max", expect.forming_ms_max, Kind::Formation),
+        ("memory_growth_kb_per_min_max", expect.memory_growth_kb_per_min_max, Kind::Steady),
+        ("term_changes_max", expect.term_changes_max.map(|count| count as f64), Kind::Steady),
+    ];
+    for (name, bound, kind) in bounds {
+        let Some(bound) = bound else { continue };
+        let name = format!("expect.{name}");
+        if !bound.is_finite() || bound < 0.0 {
+            return Err(field(&name, bound, "must be a number that is not negative"));
+        }
+        if kind != plan.kind {
+            let allowed = format!("only {kind} measures that, and this is {}", plan.kind);
+            return Err(field(&name, bound, allowed));
+        }
+    }
+    Ok(())
+}
+
+fn within(name: &str, value: u64, min: u64, max: u64) -> Result<(), PlanError> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(field(name, value, format!("must lie between {min} and {max}")))
+}
+
+/// The earliest and the latest moment that `at` may mean, in milliseconds.
+fn window(load: &WorkloadPlan, at: At) -> (u64, u64) {
+    match at {
+        At::Random => (load.duration_ms / 10, load.duration_ms / 10 * 3),
+        At::Ms(ms) => (ms, ms),
+    }
+}
+
+/// The same in nanoseconds: a random phase must not sit on whole milliseconds.
+pub(crate) fn drawn_window_ns(load: &WorkloadPlan, at: At) -> (u64, u64) {
+    let (earliest_ms, latest_ms) = window(load, at);
+    (earliest_ms.saturating_mul(1_000_000), latest_ms.saturating_mul(1_000_000))
+}
+
+/// How many nodes a quorum can spare.
+fn tolerated(plan: &Plan) -> u64 {
+    plan.nodes.saturating_sub(1) / 2
+}
+
+const NODES_MAX: u64 = 9;
+const TRIALS_MAX: u64 = 100_000;
+const BACKGROUND_LOAD_MAX: u64 = 1_024;
+const STEPS_MAX: usize = 64;
+const RATE_PER_S_MAX: u64 = 100_000;
+const CLIENTS_MAX: u64 = 256;
+const BURST_MAX: u64 = 64;
+const KEYS_LIVE_MAX: u64 = 10_000;
+const OPERATIONS_PER_KEY_MAX: u64 = 100_000;
+const INFLIGHT_MAX: u64 = 65_536;
+/// A day.
+const DURATION_MS_MAX: u64 = 86_400_000;
+/// For the node to catch up while load still runs.
+const RETURN_MARGIN_MS: u64 = 500;
+const NAME_BYTES_MAX: usize = 64;

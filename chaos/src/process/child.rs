@@ -1,0 +1,234 @@
+//! One node as the harness holds it: its process, and the way to speak with it.
+//!
+//! Knows no group. Invariant: a signal is sent only while the process is certainly ours: it is
+//! reaped and signalled under one lock, so that its number cannot have passed to another.
+
+mod pipes;
+
+use std::{
+    collections::BTreeMap,
+    fs::OpenOptions,
+    os::unix::process::{CommandExt, ExitStatusExt},
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus, Stdio},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc as blocking,
+    },
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use runtime::{Clock, Time};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::timeout,
+};
+
+use crate::{
+    cluster::{ClusterError, NodeEvent},
+    fault::NodeNumber,
+    process::{
+        HostClock,
+        control::{Answer, Ask, Request, to_line},
+        spawner,
+    },
+};
+
+/// A running node.
+pub(super) struct Child {
+    node: NodeNumber,
+    pid: Pid,
+    shared: Arc<Shared>,
+    requests: blocking::SyncSender<Vec<u8>>,
+    ids: AtomicU64,
+    log: PathBuf,
+    ended: watch::Receiver<Option<ExitStatus>>,
+}
+
+type Pending = BTreeMap<u64, oneshot::Sender<Result<Answer, String>>>;
+
+/// What the pipes' threads need too.
+struct Shared {
+    process: Mutex<std::process::Child>,
+    pending: Mutex<Pending>,
+    /// Whether its end is our doing.
+    condemned: AtomicBool,
+}
+
+impl Child {
+    /// Starts the program as a node. It waits for its first request.
+    pub(super) async fn start(
+        program: &Path,
+        node: NodeNumber,
+        log: PathBuf,
+        events: mpsc::Sender<NodeEvent>,
+    ) -> Result<Self, ClusterError> {
+        let failed = |reason: String| ClusterError::Start { node, reason };
+        let file = OpenOptions::new().create(true).append(true).open(&log);
+        let file = file.map_err(|error| failed(format!("{}: {error}", log.display())))?;
+        let mut command = Command::new(program);
+        command
+            .args(["node", "--parent", &std::process::id().to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(file)
+            // Ctrl-C at the terminal is the harness's affair.
+            .process_group(0);
+        let spawned = spawner::spawn(command).await;
+        let mut process =
+            spawned.map_err(|error| failed(format!("{}: {error}", program.display())))?;
+        let pid = i32::try_from(process.id()).map(Pid::from_raw);
+        let pid = pid.map_err(|_| failed("its process number is out of range".into()))?;
+        let (input, output) = (process.stdin.take(), process.stdout.take());
+        let shared = Arc::new(Shared {
+            process: Mutex::new(process),
+            pending: Mutex::default(),
+            condemned: AtomicBool::new(false),
+        });
+        let (Some(input), Some(output)) = (input, output) else {
+            return Err(failed("it has no pipes".into()));
+        };
+        let (requests, to_write) = blocking::sync_channel(REQUESTS_MAX);
+        let (ending, ended) = watch::channel(None);
+        let reader = pipes::Reader { node, log: log.clone(), shared: shared.clone(), events, ending };
+        pipes::start(input, to_write, output, reader)
+            .map_err(|error| failed(format!("no thread for its pipes: {error}")))?;
+        Ok(Self { node, pid, shared, requests, ids: AtomicU64::new(0), log, ended })
+    }
+
+    /// Asks, and waits for the answer no longer than `bound`.
+    pub(super) async fn ask(
+        &self,
+        ask: Ask,
+        what: &'static str,
+        bound: Duration,
+    ) -> Result<Answer, ClusterError> {
+        let node = self.node;
+        let gone = |reason: &str| ClusterError::Gone { node, reason: reason.into() };
+        let id = self.ids.fetch_add(1, Ordering::Relaxed);
+        let (reply, answer) = oneshot::channel();
+        lock(&self.shared.pending).insert(id, reply);
+        let sent = self.requests.try_send(to_line(&Request { id, ask }));
+        let answered = match sent {
+            Ok(()) => timeout(bound, answer).await,
+            Err(_) => Ok(Ok(Err("its control channel is closed or full".into()))),
+        };
+        lock(&self.shared.pending).remove(&id);
+        match answered {
+            Ok(Ok(Ok(answer))) => Ok(answer),
+            Ok(Ok(Err(reason))) => Err(ClusterError::Refused { node, reason }),
+            Ok(Err(_)) => Err(gone("it ended before it answered")),
+            Err(_) => Err(ClusterError::Late {
+                node,
+                what,
+                bound_ms: u64::try_from(bound.as_millis()).unwrap_or(u64::MAX),
+            }),
+        }
+    }
+
+    /// Kills it; resolves once it is reaped and was seen to have died of that.
+    pub(super) async fn kill(&self) -> Result<Time, ClusterError> {
+        self.shared.condemned.store(true, Ordering::SeqCst);
+        let at = self.signal(Signal::SIGKILL)?;
+        let status = self.ended(KILL_BOUND).await?;
+        match status.signal() {
+            Some(signal) if signal == Signal::SIGKILL as i32 => Ok(at),
+            _ => Err(self.no_fault(format!("it ended by itself: {status}"))),
+        }
+    }
+
+    /// Stops it; resolves once the kernel says that it stands still.
+    pub(super) async fn pause(&self) -> Result<Time, ClusterError> {
+        let at = self.signal(Signal::SIGSTOP)?;
+        let deadline = at.plus(PAUSE_BOUND);
+        while HostClock.now() < deadline {
+            if self.state() == Some('T') {
+                return Ok(at);
+            }
+            HostClock.sleep_until(HostClock.now().plus(PAUSE_POLL)).await;
+        }
+        Err(self.no_fault(format!("its state is {:?}, not 'T'", self.state())))
+    }
+
+    /// Lets it go on.
+    pub(super) fn resume(&self) -> Result<Time, ClusterError> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    /// Has it end in good order, or kills it if it does not.
+    pub(super) async fn stop(&self) -> Result<(), ClusterError> {
+        self.shared.condemned.store(true, Ordering::SeqCst);
+        let asked = self.ask(Ask::Shutdown, "the wish to end", STOP_BOUND).await;
+        if asked.is_ok() && self.ended(STOP_BOUND).await.is_ok() {
+            return Ok(());
+        }
+        if self.ended.borrow().is_some() {
+            return Ok(());
+        }
+        tracing::debug!(node = %self.node, "it does not end by itself");
+        self.signal(Signal::SIGKILL)?;
+        self.ended(KILL_BOUND).await.map(drop)
+    }
+
+    /// The error of a node that could not be started, with the end of its log.
+    pub(super) async fn not_started(&self, reason: &str) -> ClusterError {
+        // What it said last is in the log once it has ended.
+        let ended = self.ended(NOT_STARTED_BOUND).await;
+        let status = ended.map_or("still runs".to_owned(), |status| status.to_string());
+        let tail = pipes::tail(&self.log);
+        let reason = format!("{reason} (the process: {status}){tail}");
+        ClusterError::Start { node: self.node, reason }
+    }
+
+    async fn ended(&self, bound: Duration) -> Result<ExitStatus, ClusterError> {
+        let mut ended = self.ended.clone();
+        let waited = timeout(bound, ended.wait_for(Option::is_some)).await;
+        let status = waited.ok().and_then(|seen| seen.ok().and_then(|status| *status));
+        status.ok_or_else(|| self.no_fault(format!("it still runs after {bound:?}")))
+    }
+
+    fn signal(&self, signal: Signal) -> Result<Time, ClusterError> {
+        let _reaping_waits = lock(&self.shared.process);
+        if let Some(status) = *self.ended.borrow() {
+            return Err(self.no_fault(format!("it has ended already: {status}")));
+        }
+        let at = HostClock.now();
+        kill(self.pid, signal).map_err(|error| self.no_fault(format!("{signal}: {error}")))?;
+        Ok(at)
+    }
+
+    /// The letter of its state in `/proc`.
+    fn state(&self) -> Option<char> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
+        // The name before it may hold anything, parentheses too.
+        stat.rsplit_once(')')?.1.trim_start().chars().next()
+    }
+
+    fn no_fault(&self, reason: String) -> ClusterError {
+        ClusterError::Fault { node: self.node, reason }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.shared.condemned.store(true, Ordering::SeqCst);
+        // A node without an owner must not run; the reader's thread reaps it.
+        drop(self.signal(Signal::SIGKILL));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const REQUESTS_MAX: usize = 256;
+const KILL_BOUND: Duration = Duration::from_secs(10);
+const STOP_BOUND: Duration = Duration::from_secs(3);
+const PAUSE_BOUND: Duration = Duration::from_secs(2);
+const PAUSE_POLL: Duration = Duration::from_millis(1);
+const NOT_STARTED_BOUND: Duration = Duration::from_millis(500);

@@ -1,0 +1,314 @@
+//! A cluster of processes.
+//!
+//! Nodes bind before they learn of each other: the system chooses the ports, so that two
+//! harnesses never clash. Invariant: a node keeps its identity, its store and its address
+//! through every restart.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use runtime::{Client, Clock, GroupKey, Index, Network, Peer, PeerId, SecretKey, Time};
+use tokio::{sync::mpsc, task::JoinSet};
+
+use crate::{
+    cluster::{Cluster, ClusterError, NodeEvent, NodeStatus, Settings},
+    fault::NodeNumber,
+    history::LogLine,
+    plan::StorageKind,
+    process::{
+        HostClock, Places,
+        child::Child,
+        control::{Answer, Ask, Init, line_of},
+    },
+    register::Registers,
+    seed::Stream,
+};
+
+/// Nodes of one group, each in a process of its own.
+pub struct ProcessCluster {
+    /// Who the nodes are; the same through every restart.
+    identities: BTreeMap<NodeNumber, Identity>,
+    /// Where they listen.
+    peers: BTreeMap<NodeNumber, Peer>,
+    children: Mutex<BTreeMap<NodeNumber, Arc<Child>>>,
+    /// The networks of clients, to be shut down with the cluster.
+    networks: Mutex<Vec<Network>>,
+    program: PathBuf,
+    settings: Settings,
+    group: String,
+    events: mpsc::Sender<NodeEvent>,
+    started: Time,
+}
+
+#[derive(Clone)]
+struct Identity {
+    init: Init,
+    log: PathBuf,
+}
+
+impl ProcessCluster {
+    pub(super) async fn start(
+        places: &Places,
+        settings: Settings,
+        events: mpsc::Sender<NodeEvent>,
+    ) -> Result<Self, ClusterError> {
+        let started = HostClock.now();
+        // Another harness may run the same plan with the same seed on this host, and be handed a
+        // port that one of our nodes has just given up: its group must not be ours.
+        let group = format!(
+            "{} {} {} {}",
+            settings.seed,
+            settings.number,
+            std::process::id(),
+            started.0.as_nanos()
+        );
+        let stores = places.stores.join(settings.number.to_string());
+        for folder in [&places.logs, &stores] {
+            std::fs::create_dir_all(folder).map_err(|error| {
+                ClusterError::World(format!("{} cannot be made: {error}", folder.display()))
+            })?;
+        }
+        let identities: BTreeMap<NodeNumber, Identity> = (1..=settings.nodes)
+            .map(NodeNumber)
+            .map(|node| {
+                let store = (settings.storage == StorageKind::Disk)
+                    .then(|| stores.join(node.to_string()));
+                let log = places.logs.join(format!("{node}.log"));
+                (node, Identity { init: init(&settings, node, &group, store), log })
+            })
+            .collect();
+        let mut cluster = Self {
+            identities,
+            peers: BTreeMap::new(),
+            children: Mutex::default(),
+            networks: Mutex::default(),
+            program: places.program.clone(),
+            settings,
+            group,
+            events,
+            started,
+        };
+        cluster.start_all().await?;
+        Ok(cluster)
+    }
+
+    async fn start_all(&mut self) -> Result<(), ClusterError> {
+        let mut binding = JoinSet::new();
+        for (node, identity) in &self.identities {
+            let starting =
+                bind(self.program.clone(), identity.clone(), self.events.clone());
+            let node = *node;
+            binding.spawn(async move { (node, starting.await) });
+        }
+        while let Some(bound) = binding.join_next().await {
+            let (node, started) = bound.map_err(task_ended)?;
+            let (child, peer) = started?;
+            self.peers.insert(node, peer);
+            lock(&self.children).insert(node, Arc::new(child));
+        }
+        // From now on each listens where it was put, also after a restart.
+        for (node, peer) in &self.peers {
+            if let (Some(identity), Some(address)) =
+                (self.identities.get_mut(node), peer.addresses.first())
+            {
+                identity.init.bind = *address;
+            }
+        }
+        let mut joining = JoinSet::new();
+        for child in lock(&self.children).values() {
+            let (child, nodes) = (Arc::clone(child), self.nodes());
+            joining.spawn(async move { join(&child, nodes).await });
+        }
+        while let Some(joined) = joining.join_next().await {
+            joined.map_err(task_ended)??;
+        }
+        Ok(())
+    }
+
+    fn nodes(&self) -> Vec<(NodeNumber, Peer)> {
+        self.peers.iter().map(|(node, peer)| (*node, peer.clone())).collect()
+    }
+
+    fn child(&self, node: NodeNumber) -> Result<Arc<Child>, ClusterError> {
+        let gone = || ClusterError::Gone { node, reason: "it was killed".into() };
+        lock(&self.children).get(&node).cloned().ok_or_else(gone)
+    }
+}
+
+impl Cluster for ProcessCluster {
+    fn now(&self) -> Time {
+        HostClock.now()
+    }
+
+    async fn advance(&self, until: Time) {
+        HostClock.sleep_until(until).await;
+    }
+
+    fn started(&self) -> Time {
+        self.started
+    }
+
+    async fn kill(&self, node: NodeNumber) -> Result<Time, ClusterError> {
+        let at = self.child(node)?.kill().await?;
+        lock(&self.children).remove(&node);
+        Ok(at)
+    }
+
+    async fn pause(&self, node: NodeNumber) -> Result<Time, ClusterError> {
+        self.child(node)?.pause().await
+    }
+
+    async fn resume(&self, node: NodeNumber) -> Result<Time, ClusterError> {
+        self.child(node)?.resume()
+    }
+
+    async fn restart(&self, node: NodeNumber) -> Result<Time, ClusterError> {
+        let unknown = || ClusterError::Gone { node, reason: "there is no such node".into() };
+        let identity = self.identities.get(&node).cloned().ok_or_else(unknown)?;
+        let at = HostClock.now();
+        let (child, _) = bind(self.program.clone(), identity, self.events.clone()).await?;
+        join(&child, self.nodes()).await?;
+        lock(&self.children).insert(node, Arc::new(child));
+        Ok(at)
+    }
+
+    async fn status(&self, node: NodeNumber) -> Result<NodeStatus, ClusterError> {
+        match self.child(node)?.ask(Ask::Status, "status", ASK_BOUND).await? {
+            Answer::Status(status) => Ok(status),
+            other => Err(unexpected(node, &other)),
+        }
+    }
+
+    async fn reached(&self, node: NodeNumber, index: Index) -> Result<Time, ClusterError> {
+        let ask = Ask::Reached { index: index.0 };
+        match self.child(node)?.ask(ask, "having applied an index", REACHED_BOUND).await? {
+            Answer::Reached { at_ns } => Ok(Time(Duration::from_nanos(at_ns))),
+            other => Err(unexpected(node, &other)),
+        }
+    }
+
+    async fn log(&self, node: NodeNumber, from: Index) -> Result<Vec<LogLine>, ClusterError> {
+        match self.child(node)?.ask(Ask::Log { from: from.0 }, "its log", ASK_BOUND).await? {
+            Answer::Log(rows) => Ok(rows.into_iter().map(line_of).collect()),
+            other => Err(unexpected(node, &other)),
+        }
+    }
+
+    async fn client(
+        &self,
+        name: u64,
+        nodes: &[NodeNumber],
+    ) -> Result<Client<Registers>, ClusterError> {
+        let failed = |reason: String| ClusterError::Client { client: name, reason };
+        let mut stream = Stream::named(self.settings.seed, &format!("client {name}"));
+        let network = Network::builder(NETWORK)
+            .secret_key(SecretKey::from_bytes(secret(&mut stream)))
+            .bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+            .clock(Arc::new(HostClock))
+            .entropy(stream.draw())
+            .build()
+            .await
+            .map_err(|error| failed(error.to_string()))?;
+        let members: Vec<Peer> =
+            nodes.iter().filter_map(|node| self.peers.get(node)).cloned().collect();
+        let client = network
+            .client(GroupKey::from_secret(&self.group))
+            .consensus(self.settings.profile.config())
+            .members(members)
+            .connect()
+            .await
+            .map_err(|error| failed(error.to_string()))?;
+        lock(&self.networks).push(network);
+        Ok(client)
+    }
+
+    fn number(&self, peer: PeerId) -> Option<NodeNumber> {
+        self.peers.iter().find(|(_, known)| known.id == peer).map(|(node, _)| *node)
+    }
+
+    async fn stop(&self) -> Result<(), ClusterError> {
+        let networks = std::mem::take(&mut *lock(&self.networks));
+        let children = std::mem::take(&mut *lock(&self.children));
+        let mut ending = JoinSet::new();
+        for child in children.into_values() {
+            ending.spawn(async move { child.stop().await });
+        }
+        for network in networks {
+            ending.spawn(async move {
+                network.shutdown().await;
+                Ok(())
+            });
+        }
+        while let Some(ended) = ending.join_next().await {
+            ended.map_err(task_ended)??;
+        }
+        Ok(())
+    }
+}
+
+fn init(settings: &Settings, node: NodeNumber, group: &str, store: Option<PathBuf>) -> Init {
+    let mut stream = Stream::named(settings.seed, &format!("node {node}"));
+    Init {
+        node,
+        secret: secret(&mut stream),
+        bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        group: group.to_owned(),
+        profile: settings.profile,
+        store,
+        entropy: stream.draw(),
+    }
+}
+
+fn secret(stream: &mut Stream) -> [u8; 32] {
+    let mut secret = [0; 32];
+    for part in secret.chunks_exact_mut(8) {
+        part.copy_from_slice(&stream.draw().to_le_bytes());
+    }
+    secret
+}
+
+/// Starts a node and has it listen.
+async fn bind(
+    program: PathBuf,
+    identity: Identity,
+    events: mpsc::Sender<NodeEvent>,
+) -> Result<(Child, Peer), ClusterError> {
+    let node = identity.init.node;
+    let child = Child::start(&program, node, identity.log, events).await?;
+    match child.ask(Ask::Init(identity.init), "having bound its address", START_BOUND).await {
+        Ok(Answer::Bound(peer)) => Ok((child, peer)),
+        Ok(other) => Err(unexpected(node, &other)),
+        Err(error) => Err(child.not_started(&error.to_string()).await),
+    }
+}
+
+async fn join(child: &Child, nodes: Vec<(NodeNumber, Peer)>) -> Result<(), ClusterError> {
+    match child.ask(Ask::Join { nodes }, "having joined the group", START_BOUND).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(child.not_started(&error.to_string()).await),
+    }
+}
+
+fn unexpected(node: NodeNumber, answer: &Answer) -> ClusterError {
+    ClusterError::Refused { node, reason: format!("an answer to another question: {answer:?}") }
+}
+
+fn task_ended(error: tokio::task::JoinError) -> ClusterError {
+    ClusterError::World(format!("a task ended: {error}"))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The network's name, the same for nodes and clients.
+pub(super) const NETWORK: &str = "tessera-chaos";
+/// A cold start reads the program from disk; a taken port is waited for.
+const START_BOUND: Duration = Duration::from_secs(20);
+const ASK_BOUND: Duration = Duration::from_secs(10);
+const REACHED_BOUND: Duration = Duration::from_secs(60);

@@ -1,0 +1,75 @@
+//! Turns what a member notes into events for the harness.
+//!
+//! Called by the member's own task, so it only sorts and hands on. Invariant: what happens with
+//! every command is not told, only what happens now and then.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+
+use runtime::{Event, NodeId, Note, PeerId, Phase, Time};
+
+use super::outbox::Outbox;
+use crate::{cluster::What, fault::NodeNumber};
+
+/// Hears a member's events and tells of those that matter.
+pub(super) struct Noting {
+    numbers: BTreeMap<PeerId, NodeNumber>,
+    outbox: Outbox,
+    term: Mutex<InTerm>,
+}
+
+/// What was told since the last change of role or term.
+#[derive(Default)]
+struct InTerm {
+    term: u64,
+    committed: bool,
+}
+
+impl Noting {
+    pub(super) fn new(numbers: BTreeMap<PeerId, NodeNumber>, outbox: Outbox) -> Self {
+        Self { numbers, outbox, term: Mutex::default() }
+    }
+
+    pub(super) fn hear(&self, at: Time, event: &Event) {
+        let what = match event {
+            Event::Raft(note) => self.note(note),
+            Event::Bonded(node) => self.number(node).map(|with| What::Bonded { with }),
+            Event::Unbonded(node) => self.number(node).map(|with| What::Unbonded { with }),
+            Event::Founded(_) => Some(What::Founded),
+            Event::Stopped(reason) => Some(What::Stopped { reason: reason.clone() }),
+        };
+        if let Some(what) = what {
+            self.outbox.event_at(at, what);
+        }
+    }
+
+    fn note(&self, note: &Note) -> Option<What> {
+        let mut in_term = self.term.lock().unwrap_or_else(PoisonError::into_inner);
+        match note {
+            Note::Became { role, term } => {
+                *in_term = InTerm { term: term.0, committed: false };
+                Some(What::Became { role: *role, term: term.0 })
+            }
+            Note::Leader { leader, term } => {
+                let leader = leader.as_ref().and_then(|leader| self.number(leader));
+                Some(What::Leader { leader, term: term.0 })
+            }
+            Note::Campaign { term, phase } => {
+                Some(What::Campaign { term: term.0, pre_vote: *phase == Phase::PreVote })
+            }
+            Note::Committed { index } => {
+                let first = !std::mem::replace(&mut in_term.committed, true);
+                first.then_some(What::Committed { index: index.0, term: in_term.term })
+            }
+            // A message too many or too late is everyday life after a fault.
+            Note::Dropped { .. } => None,
+            other => Some(What::Note { text: format!("{other:?}") }),
+        }
+    }
+
+    fn number(&self, node: &NodeId) -> Option<NodeNumber> {
+        self.numbers.get(&node.peer).copied()
+    }
+}

@@ -1,0 +1,180 @@
+//! One run of a plan in a world, from the start of the first node to the verdict.
+//!
+//! Phases: start; check the assumptions; faults under load; heal; prove liveness; freeze; check.
+//! Knows no report: what happens is told to a [`Listener`] while it happens. Invariant: every
+//! wait has a bound, and what was done before a stop or a failure is still judged.
+
+mod busy;
+mod expect;
+mod formation;
+mod lab;
+mod loaded;
+mod measures;
+mod recorder;
+mod stop;
+mod usage;
+
+use std::{collections::BTreeMap, io};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{
+    checker::{Check, Verdict},
+    cluster::{ClusterError, World},
+    fault::NodeNumber,
+    history::{Frozen, Operation},
+    outage::Trial,
+    plan::{Kind, Plan, PlanError, validate},
+    schedule::Schedule,
+    seed::Seed,
+};
+
+pub(crate) use lab::Lab;
+pub(crate) use recorder::View;
+pub use stop::{Stop, Stopper};
+
+/// Is told what happens while it happens. All times count from the beginning of the run.
+///
+/// Its errors end the run: what cannot be kept need not be done.
+pub trait Listener: Send {
+    /// The run has come to a phase.
+    fn phase(&mut self, phase: Phase) -> io::Result<()>;
+
+    /// A trial begins, of so many.
+    fn progress(&mut self, trial: u64, trials: u64) -> io::Result<()>;
+
+    /// An operation was answered or given up. Called in the order of the answers.
+    fn operation(&mut self, operation: &Operation) -> io::Result<()>;
+
+    /// All marks so far; the newer replace the older.
+    fn marks(&mut self, marks: &[Mark]) -> io::Result<()>;
+
+    /// All measured trials so far.
+    fn trials(&mut self, trials: &[Trial]) -> io::Result<()>;
+
+    /// The schedule, as far as it was carried out.
+    fn schedule(&mut self, schedule: &Schedule) -> io::Result<()>;
+}
+
+/// Where a run is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Nodes are started.
+    Start,
+    /// They form a group; clients connect; the rate is reached.
+    Assume,
+    /// Load and faults.
+    Load,
+    /// All nodes return and catch up.
+    Heal,
+    /// A write commits through every node.
+    Liveness,
+    /// Logs are read and the history is frozen.
+    Freeze,
+    /// The checkers judge.
+    Check,
+}
+
+/// Something that happened at a moment, or over a while.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Mark {
+    /// When it began.
+    pub at_ns: u64,
+    /// What: `kill`, `pause`, `leader`, `stall`, `stopped`, `died`.
+    pub kind: String,
+    /// The node concerned, if one.
+    pub node: Option<NodeNumber>,
+    /// More, in words.
+    pub detail: String,
+    /// When it was over, for what lasts.
+    pub until_ns: Option<u64>,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Over all checks; unknown if the run was stopped or the lab failed, unless a check broke.
+    pub verdict: Option<Verdict>,
+    /// What was checked.
+    pub checks: Vec<Check>,
+    /// What happened when.
+    pub marks: Vec<Mark>,
+    /// What each fault cost.
+    pub trials: Vec<Trial>,
+    /// The faults as they were carried out.
+    pub schedule: Schedule,
+    /// Things counted.
+    pub counts: BTreeMap<String, u64>,
+    /// Things divided.
+    pub ratios: BTreeMap<String, f64>,
+    /// Measured values by name; the unit is the last word of the name.
+    pub samples: BTreeMap<String, Vec<f64>>,
+    /// What the checkers judged.
+    pub frozen: Frozen,
+    /// Why the lab itself could not go on, if it could not.
+    pub failure: Option<String>,
+    /// Whether it was stopped from outside before its end.
+    pub stopped: bool,
+}
+
+/// Why there is no run at all.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The plan cannot be carried out.
+    #[error("the plan: {0}")]
+    Plan(#[from] PlanError),
+    /// The nodes could not be started, or could not be told what to do.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The listener could not keep what it was told.
+    #[error("what happened could not be written down: {0}")]
+    Listener(#[from] io::Error),
+    /// A part of the lab ended that must not.
+    #[error("the lab failed: {0}")]
+    Lab(String),
+}
+
+impl Outcome {
+    /// The verdict as an exit code: 0 valid, 1 a guarantee broke, 2 unknown, 3 the lab failed.
+    pub fn exit_code(&self) -> u8 {
+        match (self.verdict(), &self.failure) {
+            (Verdict::Invalid, _) => 1,
+            (_, Some(_)) => 3,
+            (Verdict::Unknown, None) => 2,
+            (Verdict::Valid, None) => 0,
+        }
+    }
+
+    /// The verdict; unknown where nothing was judged.
+    pub fn verdict(&self) -> Verdict {
+        self.verdict.unwrap_or(Verdict::Unknown)
+    }
+}
+
+/// Carries a plan out.
+///
+/// # Errors
+/// A plan that cannot be carried out, nodes that do not start, and a listener that fails.
+/// Whatever goes wrong later is in the [`Outcome`].
+pub async fn run<W: World>(
+    world: &W,
+    plan: &Plan,
+    seed: Seed,
+    listener: Box<dyn Listener>,
+    stop: Stop,
+) -> Result<Outcome, RunError> {
+    validate(plan)?;
+    let outcome = match plan.kind {
+        Kind::Formation => formation::run(world, plan, seed, listener, stop).await?,
+        Kind::Failover | Kind::Steady => loaded::run(world, plan, seed, listener, stop).await?,
+    };
+    // The stores of a run that went wrong are evidence.
+    if outcome.verdict() == Verdict::Valid
+        && let Err(reason) = world.clean()
+    {
+        tracing::warn!(%reason, "stores are left behind");
+    }
+    Ok(outcome)
+}

@@ -1,0 +1,247 @@
+//! What a run has at hand: a cluster, the recorder, the plan, and the phases before and after
+//! the faults.
+//!
+//! Invariant: every wait has a bound, and what it waits for is a guarantee or an assumption that
+//! ends up as a [`Check`] when it does not come.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use runtime::{Client, Index, Time};
+use tokio::time::timeout;
+
+use crate::{
+    checker::{Check, Verdict},
+    cluster::{Cluster, ClusterError, Settings},
+    fault::NodeNumber,
+    history::{Function, LogLine, NodeLog, Outcome},
+    plan::Plan,
+    register::Registers,
+    run::{
+        RunError, Stop,
+        recorder::{Recorder, View, nanos},
+    },
+    seed::Seed,
+    workload::{Intent, Invoker, Numbers},
+};
+
+/// One cluster under one plan.
+pub(crate) struct Lab<C> {
+    pub(crate) cluster: Arc<C>,
+    pub(crate) recorder: Recorder,
+    pub(crate) invoker: Arc<Invoker<C>>,
+    pub(crate) plan: Plan,
+    pub(crate) seed: Seed,
+    pub(crate) origin: Time,
+    pub(crate) stop: Stop,
+    pub(crate) numbers: Numbers,
+}
+
+impl<C: Cluster> Lab<C> {
+    pub(crate) fn new(
+        cluster: C,
+        recorder: Recorder,
+        (plan, seed): (Plan, Seed),
+        origin: Time,
+        stop: Stop,
+    ) -> Self {
+        let cluster = Arc::new(cluster);
+        let invoker = Arc::new(Invoker::new(Arc::clone(&cluster), origin));
+        let numbers = Numbers::default();
+        Self { cluster, recorder, invoker, plan, seed, origin, stop, numbers }
+    }
+
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = NodeNumber> + use<C> {
+        (1..=self.plan.nodes).map(NodeNumber)
+    }
+
+    /// Nanoseconds since the beginning of the run.
+    pub(crate) fn since_origin(&self, time: Time) -> u64 {
+        nanos(Time(time.since(self.origin)))
+    }
+
+    /// Waits until all bonds stand and all follow one leader; `None` if that takes too long or
+    /// the run is stopped.
+    pub(crate) async fn formed(&self) -> Result<Option<View>, RunError> {
+        let nodes = self.plan.nodes;
+        let formed = self.recorder.until(|view| view.formed(nodes) || !view.failed.is_empty());
+        let Some(waited) = self.stop.or(timeout(FORM_BOUND, formed)).await else {
+            return Ok(None);
+        };
+        let Ok(view) = waited else { return Ok(None) };
+        Ok(Some(view?).filter(|view| view.formed(nodes)))
+    }
+
+    /// Connects the clients, spread over the nodes.
+    pub(crate) async fn clients(&self, count: u64) -> Result<Vec<Client<Registers>>, RunError> {
+        let mut clients = Vec::new();
+        let mut nodes: Vec<NodeNumber> = self.nodes().collect();
+        for name in 0..count {
+            clients.push(self.cluster.client(name, &nodes).await?);
+            nodes.rotate_left(1);
+        }
+        Ok(clients)
+    }
+
+    /// Proves that the healed cluster lives: a write commits through every node.
+    pub(crate) async fn prove_liveness(&self) -> Result<Check, RunError> {
+        let mut complaints = Vec::new();
+        let mut slowest = Duration::ZERO;
+        for node in self.nodes() {
+            let begun = self.cluster.now();
+            let deadline = begun.plus(LIVENESS_BOUND);
+            match timeout(LIVENESS_BOUND, self.write_through(node, deadline)).await {
+                Ok(Ok(())) => slowest = slowest.max(self.cluster.now().since(begun)),
+                Ok(Err(ProbeError::Run(error))) => return Err(error),
+                Ok(Err(ProbeError::Refused(reason))) => {
+                    complaints.push(format!("node {node}: {reason}"));
+                }
+                Err(_) => complaints.push(format!("node {node}: no answer")),
+            }
+        }
+        let bound = LIVENESS_BOUND.as_secs();
+        Ok(match complaints.is_empty() {
+            true => check(
+                "liveness",
+                Verdict::Valid,
+                format!(
+                    "after healing a write committed through each of {} nodes, the slowest \
+                     within {} ms",
+                    self.plan.nodes,
+                    slowest.as_millis()
+                ),
+            ),
+            false => {
+                let reasons = complaints.join("; ");
+                let detail = format!("no write committed within {bound} s through {reasons}");
+                check("liveness", Verdict::Invalid, detail)
+            }
+        })
+    }
+
+    /// Writes through one node, again with a new value where an attempt came to nothing.
+    async fn write_through(&self, node: NodeNumber, deadline: Time) -> Result<(), ProbeError> {
+        let name = PROBE_CLIENTS_FROM + node.0;
+        let connected = self.cluster.client(name, &[node]).await;
+        let client = connected.map_err(|error| ProbeError::Refused(error.to_string()))?;
+        loop {
+            let id = self.numbers.next();
+            let intent = Intent {
+                client: name,
+                id,
+                f: Function::Write,
+                key: PROBE_KEY,
+                value: Some(id),
+                expected: None,
+            };
+            let operation = self.invoker.invoke(&client, &intent, self.invoker.now_ns()).await;
+            let outcome = operation.outcome;
+            self.recorder.operation(operation).await.map_err(ProbeError::Run)?;
+            if outcome == Outcome::Ok {
+                return Ok(());
+            }
+            let now = self.cluster.now();
+            if now >= deadline {
+                return Err(ProbeError::Refused(format!("its last answer was {outcome:?}")));
+            }
+            self.cluster.advance(now.plus(PROBE_PAUSE)).await;
+        }
+    }
+
+    /// Waits until every node has applied what is committed, and reads their logs.
+    pub(crate) async fn logs(&self) -> (Vec<NodeLog>, Check) {
+        let mut complaints = Vec::new();
+        let mut commit = 0;
+        for node in self.nodes() {
+            match self.cluster.status(node).await {
+                Ok(status) => commit = commit.max(status.commit),
+                Err(error) => complaints.push(error.to_string()),
+            }
+        }
+        let mut logs = Vec::new();
+        for node in self.nodes() {
+            match self.node_log(node, commit).await {
+                Ok(lines) => logs.push(NodeLog { node: node.0, lines }),
+                Err(error) => complaints.push(error.to_string()),
+            }
+        }
+        let (verdict, detail) = match complaints.is_empty() {
+            true => {
+                (Verdict::Valid, format!("all {} nodes applied index {commit}", self.plan.nodes))
+            }
+            false => (Verdict::Invalid, complaints.join("; ")),
+        };
+        (logs, check("caught-up", verdict, detail))
+    }
+
+    async fn node_log(&self, node: NodeNumber, commit: u64) -> Result<Vec<LogLine>, ClusterError> {
+        let reached = timeout(CATCH_UP_BOUND, self.cluster.reached(node, Index(commit)));
+        let late = ClusterError::Late {
+            node,
+            what: "having applied what was committed",
+            bound_ms: u64::try_from(CATCH_UP_BOUND.as_millis()).unwrap_or(u64::MAX),
+        };
+        reached.await.map_err(|_| late)??;
+        let mut lines: Vec<LogLine> = Vec::new();
+        loop {
+            let from = lines.last().map_or(1, |line| line.index + 1);
+            let page = self.cluster.log(node, Index(from)).await?;
+            // A page that does not go on where the last one ended would never come to an end.
+            let goes_on = page.first().is_some_and(|line| line.index >= from);
+            if !goes_on || from > commit {
+                return Ok(lines);
+            }
+            lines.extend(page);
+        }
+    }
+
+    /// Whether all nodes stayed up, and what they say of themselves at the end.
+    pub(crate) async fn nodes_stayed_up(&self, counts: &mut BTreeMap<String, u64>) -> Check {
+        let mut complaints: Vec<String> = self
+            .recorder
+            .view()
+            .failed
+            .iter()
+            .map(|(node, reason)| format!("node {node}: {reason}"))
+            .collect();
+        for node in self.nodes() {
+            let Ok(status) = self.cluster.status(node).await else { continue };
+            *counts.entry("events_lost".into()).or_default() += status.events_lost;
+            if let Some(reason) = status.stopped {
+                complaints.push(format!("node {node} stopped: {reason}"));
+            }
+        }
+        match complaints.is_empty() {
+            true => check("nodes", Verdict::Valid, "none stopped or died unasked".into()),
+            false => check("nodes", Verdict::Invalid, complaints.join("; ")),
+        }
+    }
+}
+
+/// The settings of a cluster of this plan.
+pub(crate) fn settings(plan: &Plan, seed: Seed, number: u64) -> Settings {
+    Settings {
+        nodes: plan.nodes,
+        profile: plan.profile,
+        storage: plan.storage,
+        seed: seed.child(number),
+        number,
+    }
+}
+
+pub(crate) fn check(name: &str, verdict: Verdict, detail: String) -> Check {
+    Check { name: name.into(), verdict, detail }
+}
+
+enum ProbeError {
+    Run(RunError),
+    Refused(String),
+}
+
+pub(crate) const FORM_BOUND: Duration = Duration::from_secs(30);
+const LIVENESS_BOUND: Duration = Duration::from_secs(30);
+const CATCH_UP_BOUND: Duration = Duration::from_secs(30);
+const PROBE_PAUSE: Duration = Duration::from_millis(50);
+/// The workload's keys begin at 1.
+const PROBE_KEY: u64 = 0;
+/// The workload's clients have lower names.
+pub(crate) const PROBE_CLIENTS_FROM: u64 = 1_000;

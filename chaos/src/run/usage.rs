@@ -1,0 +1,141 @@
+//! What nodes used: memory that grows, and processors that should be idle.
+//!
+//! Pure functions of the samples that the nodes told. Invariant: nothing is said of a node that
+//! was not watched long enough.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    cluster::What,
+    fault::NodeNumber,
+    outage::Strike,
+    run::{Outcome, recorder::Records},
+};
+
+#[derive(Clone, Copy)]
+struct Sample {
+    at_ns: u64,
+    resident_kb: u64,
+    log_kb: u64,
+    cpu_ms: u64,
+}
+
+/// Adds what the samples of a run come to.
+pub(crate) fn measure(
+    outcome: &mut Outcome,
+    records: &Records,
+    strikes: &[Strike],
+    load_ns: Option<(u64, u64)>,
+) {
+    let Some((from_ns, to_ns)) = load_ns else { return };
+    let mut nodes: BTreeMap<NodeNumber, Vec<Sample>> = BTreeMap::new();
+    for event in &records.events {
+        let What::Usage { resident_kb, log_kb, cpu_ms } = event.what else { continue };
+        if (from_ns..=to_ns).contains(&event.at_ns) {
+            let sample = Sample { at_ns: event.at_ns, resident_kb, log_kb, cpu_ms };
+            nodes.entry(event.node).or_default().push(sample);
+        }
+    }
+    let mut add = |name: &str, values: Vec<f64>| {
+        if !values.is_empty() {
+            outcome.samples.insert(name.into(), values);
+        }
+    };
+    let all = || nodes.values();
+    let percents = |pairs: &[Sample]| pairs.windows(2).filter_map(percent).collect::<Vec<f64>>();
+    add("node_cpu_percent", all().flat_map(|samples| percents(samples)).collect());
+    let peaks = all().filter_map(|samples| samples.iter().map(|one| one.resident_kb).max());
+    add("node_resident_kb", peaks.map(|kb| kb as f64).collect());
+    let settled_ns = from_ns.saturating_add(SETTLED_NS);
+    if strikes.is_empty() {
+        let growths = all().filter_map(|samples| growth(samples, settled_ns));
+        add("memory_growth_kb_per_min", growths.collect());
+    }
+    add("survivor_cpu_percent", survivors(&nodes, strikes));
+}
+
+/// Processor use of those who were not hit, from a fault until the node's return.
+fn survivors(nodes: &BTreeMap<NodeNumber, Vec<Sample>>, strikes: &[Strike]) -> Vec<f64> {
+    let mut percents = Vec::new();
+    for strike in strikes {
+        let until_ns = strike.returned_ns.unwrap_or(strike.until_ns);
+        for (_, samples) in nodes.iter().filter(|(node, _)| **node != strike.node) {
+            let during = samples.windows(2).filter(|pair| {
+                pair[0].at_ns >= strike.at_ns && pair[1].at_ns <= until_ns
+            });
+            percents.extend(during.filter_map(percent));
+        }
+    }
+    percents
+}
+
+/// Processor time per time between two samples; nothing across a restart.
+fn percent(pair: &[Sample]) -> Option<f64> {
+    let [earlier, later] = pair else { return None };
+    let used_ms = later.cpu_ms.checked_sub(earlier.cpu_ms)?;
+    let passed_ns = later.at_ns.checked_sub(earlier.at_ns).filter(|passed| *passed > 0)?;
+    Some(used_ms as f64 * 1e6 / passed_ns as f64 * 100.0)
+}
+
+/// How fast resident memory less the log grew: the slope of the line of least squares.
+fn growth(samples: &[Sample], from_ns: u64) -> Option<f64> {
+    let first = samples.partition_point(|sample| sample.at_ns < from_ns);
+    let samples = &samples[first..];
+    let (begin, end) = (samples.first()?, samples.last()?);
+    if end.at_ns - begin.at_ns < MINUTE_NS {
+        return None;
+    }
+    let point = |sample: &Sample| {
+        let minutes = (sample.at_ns - begin.at_ns) as f64 / MINUTE_NS as f64;
+        (minutes, sample.resident_kb as f64 - sample.log_kb as f64)
+    };
+    let count = samples.len() as f64;
+    let (sum_x, sum_y) = samples.iter().map(point).fold((0.0, 0.0), |(x, y), (a, b)| (x + a, y + b));
+    let (mean_x, mean_y) = (sum_x / count, sum_y / count);
+    let (mut across, mut along) = (0.0, 0.0);
+    for (x, y) in samples.iter().map(point) {
+        across += (x - mean_x) * (y - mean_y);
+        along += (x - mean_x) * (x - mean_x);
+    }
+    (along > 0.0).then(|| across / along)
+}
+
+const MINUTE_NS: u64 = 60_000_000_000;
+/// Caches and buffers fill up first.
+const SETTLED_NS: u64 = 2 * MINUTE_NS;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn samples(seconds: u64, resident_kb: impl Fn(u64) -> u64) -> Vec<Sample> {
+        (0..seconds)
+            .map(|second| Sample {
+                at_ns: second * 1_000_000_000,
+                resident_kb: resident_kb(second),
+                log_kb: second * 2,
+                cpu_ms: second * 50,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn growth_is_what_remains_after_the_log() {
+        // 2 kB each second for the log, and 10 kB each second for who knows what.
+        let leaking = samples(300, |second| 10_000 + 12 * second);
+        let growth_kb = growth(&leaking, SETTLED_NS).expect("three minutes");
+        assert!((growth_kb - 600.0).abs() < 0.001, "{growth_kb}");
+        let sound = samples(300, |second| 10_000 + 2 * second);
+        assert!(growth(&sound, SETTLED_NS).expect("three minutes").abs() < 0.001);
+        assert_eq!(growth(&samples(150, |_| 1), SETTLED_NS), None, "not watched long enough");
+        assert_eq!(growth(&[], 0), None);
+    }
+
+    #[test]
+    fn processor_use_is_not_reckoned_across_a_restart() {
+        let mut watched = samples(3, |_| 1);
+        assert_eq!(percent(&watched[..2]), Some(5.0));
+        watched[2].cpu_ms = 0;
+        assert_eq!(percent(&watched[1..]), None);
+    }
+}

@@ -1,0 +1,214 @@
+//! One step of one core, and everything that follows from it, in order.
+//!
+//! The only place of the swarm that calls `step`. Effects are carried out as they stand; then
+//! the disk syncs, every invariant looks, the machine applies and clients get their answers.
+
+use std::mem;
+
+use raft::{Answer, Effect, Index, Input, Message, NodeId, Note, Payload, Role, Write, WriteId};
+
+use super::{
+    node::Seat,
+    profile::Span,
+    world::{Checked, Event, PROBE, World},
+};
+use crate::invariant::Violation;
+
+/// What one step of a core asked for that is done after its effects.
+#[derive(Default)]
+pub(super) struct Turn {
+    /// The log after this index is new.
+    written: Option<Index>,
+    /// Apply through here.
+    apply: Index,
+    /// Tell the clients.
+    answers: Vec<Answer>,
+}
+
+impl Turn {
+    /// The log after this index is new.
+    pub(super) fn wrote(written: Option<Index>) -> Self {
+        Self { written, ..Self::default() }
+    }
+}
+
+impl World {
+    /// Gives one input to a core, if it is up, and does what it asks for.
+    pub(super) fn input(&mut self, seat: Seat, input: Input) -> Checked {
+        let node = &mut self.nodes[seat.0];
+        let Some(core) = node.core.as_mut() else { return Ok(()) };
+        let start = core.log().start();
+        let installs = matches!(input, Input::SnapshotInstalled { .. });
+        let mut effects = mem::take(&mut self.effects);
+        core.step(node.clock.shows(self.now), input, &mut effects);
+        // A snapshot replaced the log: what follows it is to be looked at anew.
+        let replaced = Some(core.log().start()).filter(|now| installs && *now != start);
+        let mut turn = Turn::wrote(replaced.map(|now| now.index));
+        for effect in effects.drain(..) {
+            self.carry_out(seat, effect, &mut turn)?;
+        }
+        self.effects = effects;
+        self.settle(seat, turn)
+    }
+
+    /// A sync of a disk has ended.
+    pub(super) fn synced(&mut self, seat: Seat, incarnation: u64, last: WriteId) -> Checked {
+        let node = &mut self.nodes[seat.0];
+        if !node.lives(incarnation) {
+            return Ok(());
+        }
+        if node.paused_until > self.now {
+            let later = node.paused_until;
+            self.queue.put(later, Event::Synced { seat, incarnation, last });
+            return Ok(());
+        }
+        node.disk.synced(last);
+        self.persisted(seat, last)
+    }
+
+    /// The disk says that all writes through this one are durable.
+    pub(super) fn persisted(&mut self, seat: Seat, last: WriteId) -> Checked {
+        let ready: Vec<_> = self.nodes[seat.0].barrier.persisted(last).collect();
+        for (to, message) in ready {
+            self.depart(seat, to, message)?;
+        }
+        self.input(seat, Input::Persisted(last))
+    }
+
+    fn carry_out(&mut self, seat: Seat, effect: Effect, turn: &mut Turn) -> Checked {
+        let node = &mut self.nodes[seat.0];
+        match effect {
+            Effect::Persist { id, write } => {
+                node.barrier.submitted(id);
+                if let Write::Entries { after, .. } = &write {
+                    turn.written = Some(turn.written.map_or(*after, |low| low.min(*after)));
+                }
+                node.disk.submit(id, write)
+            }
+            Effect::Send { to, message } => match node.barrier.pass(to, message) {
+                Some((to, message)) => self.depart(seat, to, message),
+                None => Ok(()),
+            },
+            Effect::Apply { through } => {
+                turn.apply = through;
+                Ok(())
+            }
+            Effect::Install { from, snapshot } => {
+                self.ask_for_snapshot(seat, from, &snapshot);
+                Ok(())
+            }
+            Effect::Answer(answer) => {
+                turn.answers.push(answer);
+                Ok(())
+            }
+            Effect::Note(note) => {
+                self.take_note(seat, &note);
+                Ok(())
+            }
+            Effect::Halt(halt) => {
+                Err(Violation::of("halt", format!("{:?} stops: {halt:?}", node.id)))
+            }
+        }
+    }
+
+    fn take_note(&mut self, seat: Seat, note: &Note) {
+        match note {
+            Note::Became { role: Role::Leader, .. } => {
+                self.counts.elections += 1;
+                self.hunt(seat);
+            }
+            Note::Campaign { .. } => self.counts.campaigns += 1,
+            Note::QuorumLost { .. } => self.counts.quorums_lost += 1,
+            Note::TimerLate { .. } => self.counts.timers_late += 1,
+            Note::Truncated { .. } => self.counts.truncations += 1,
+            Note::SnapshotOffered { .. } => self.counts.snapshots_to_be += 1,
+            _ => {}
+        }
+        self.tell(|world| format!("    {} notes {note:?}", world.nodes[seat.0].id));
+    }
+
+    /// A message leaves its server.
+    fn depart(&mut self, from: Seat, to: NodeId, message: Message) -> Checked {
+        let node = &self.nodes[from.0];
+        self.invariants.left(&node.departure(to, &message))?;
+        let sender = node.id;
+        let seat = Seat(usize::from(to.peer.0[31]).wrapping_sub(1));
+        let words = self.nodes[from.0].words;
+        self.nodes[from.0].words = words.map(|words| words.saturating_sub(1));
+        if words == Some(0) {
+            self.counts.lost += 1;
+            return Ok(());
+        }
+        if self.nodes.get(seat.0).is_none_or(|node| node.id != to) {
+            self.counts.lost += 1;
+            return Ok(());
+        }
+        let fate = self.network.fate(self.now, from, seat);
+        self.counts.reordered += u64::from(fate.overtakes);
+        let Some(arrives) = fate.arrives else {
+            self.counts.lost += 1;
+            return Ok(());
+        };
+        if let Some(again) = fate.again {
+            self.counts.duplicated += 1;
+            let message = message.clone();
+            self.queue.put(again, Event::Deliver { from, sender, seat, to, message });
+        }
+        self.queue.put(arrives, Event::Deliver { from, sender, seat, to, message });
+        Ok(())
+    }
+
+    /// After the effects: syncs, checks, applies, answers.
+    pub(super) fn settle(&mut self, seat: Seat, turn: Turn) -> Checked {
+        let node = &mut self.nodes[seat.0];
+        if let Some(last) = node.disk.start_sync() {
+            let Span(min, max) = self.profile.sync;
+            let done = self.now.plus(self.streams.disks.duration(min, max));
+            let incarnation = node.incarnation;
+            self.queue.put(done, Event::Synced { seat, incarnation, last });
+        }
+        node.arm(self.now);
+        let Some(view) = node.view(turn.written) else { return Ok(()) };
+        if view.log.last().index != node.disk.end() {
+            let (last, end) = (view.log.last(), node.disk.end());
+            let what = format!("{:?} has entries through {last}, wrote through {end}", node.id);
+            return Err(Violation::of("durability", what));
+        }
+        self.invariants.stepped(&view)?;
+        self.apply(seat, turn.apply)?;
+        let appended = turn.written.is_some();
+        for answer in turn.answers {
+            self.answered(seat, &answer, appended)?;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, seat: Seat, through: Index) -> Checked {
+        loop {
+            let node = &mut self.nodes[seat.0];
+            let index = node.machine.applied.index.next();
+            let Some(core) = node.core.as_ref().filter(|_| index <= through) else { break };
+            let Some(entry) = core.log().get(index) else {
+                let what = format!("{:?} is to apply entry {index} that it has not", node.id);
+                return Err(Violation::of("state machine safety", what));
+            };
+            let application = node.machine.apply(node.id, entry);
+            self.invariants.applied(&application)?;
+            if entry.payload == (Payload::OpenSession { nonce: PROBE }) {
+                self.probed = self.probed.max(index);
+            }
+            if index > self.applied {
+                self.applied = index;
+                self.counts.committed += 1;
+                if let Payload::Configuration(configuration) = &entry.payload {
+                    self.configuration.clone_from(configuration);
+                    self.counts.membership_changes += 1;
+                }
+            }
+            let draw = &mut self.streams.clients;
+            self.clients.see(seat, entry, &application, draw, &mut self.counts);
+        }
+        self.compact(seat);
+        Ok(())
+    }
+}

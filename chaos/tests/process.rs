@@ -1,0 +1,61 @@
+//! Stories of real processes: they form, are hit, return, and never outlive their harness.
+//!
+//! Without the standard harness, since this very program is also what becomes a node: told
+//! `node` it is one. Each story waits for conditions with a bound and leaves no process behind.
+
+#[path = "process/lab.rs"]
+mod lab;
+#[path = "process/orphans.rs"]
+mod orphans;
+#[path = "process/runs.rs"]
+mod runs;
+#[path = "process/starts.rs"]
+mod starts;
+
+use std::process::ExitCode;
+
+type Story = fn();
+
+const STORIES: &[(&str, Story)] = &[
+    ("a_node_without_its_harness_is_refused", starts::a_node_without_its_harness_is_refused),
+    ("a_node_that_hears_garbage_ends_and_says_why", starts::a_node_that_hears_garbage_ends),
+    ("a_store_that_is_no_store_stops_the_start", starts::a_store_that_is_no_store),
+    ("a_program_that_is_no_node_stops_the_start", starts::a_program_that_is_no_node),
+    ("nodes_keep_address_and_log_through_a_kill", starts::nodes_keep_address_and_log),
+    ("a_paused_node_stands_still_and_goes_on", starts::a_paused_node_stands_still),
+    ("no_node_outlives_a_killed_harness", orphans::no_node_outlives_a_killed_harness),
+    ("killed_leaders_cost_no_acknowledged_write", runs::killed_leaders),
+    ("paused_leaders_cost_no_acknowledged_write", runs::paused_leaders),
+    ("groups_form_again_and_again", runs::groups_form),
+    ("a_stopped_run_is_judged_as_far_as_it_went", runs::a_stopped_run),
+    ("two_harnesses_run_side_by_side", runs::two_side_by_side),
+];
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match words.first().map(String::as_str) {
+        Some("node") => return chaos::process::node::main(&words[1..]),
+        // A harness of one story, to be killed by it.
+        Some("harness") => return orphans::harness(&words[1..]),
+        _ => {}
+    }
+    let filters: Vec<&String> = words.iter().filter(|word| !word.starts_with('-')).collect();
+    let mut failed = 0;
+    for (name, story) in STORIES {
+        if !filters.is_empty() && !filters.iter().any(|filter| name.contains(filter.as_str())) {
+            continue;
+        }
+        if words.iter().any(|word| word == "--list") {
+            println!("{name}: test");
+            continue;
+        }
+        match std::panic::catch_unwind(story) {
+            Ok(()) => println!("story {name} ... ok"),
+            Err(_) => {
+                println!("story {name} ... FAILED");
+                failed += 1;
+            }
+        }
+    }
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

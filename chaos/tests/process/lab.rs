@@ -1,0 +1,148 @@
+//! What the stories share: a world in a folder of its own, a listener that keeps everything, and
+//! waiting with a bound.
+
+use std::{
+    io,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use chaos::{
+    cluster::{Settings, World},
+    fault::NodeNumber,
+    history::Operation,
+    outage::Trial,
+    plan::{Plan, StorageKind, parse},
+    process::{HostClock, Places, ProcessCluster, ProcessWorld},
+    run::{Listener, Mark, Outcome, Phase, RunError, Stop, run},
+    schedule::Schedule,
+    seed::Seed,
+};
+use runtime::{Clock, ConsensusProfile};
+use tokio::sync::mpsc;
+
+pub(crate) fn places(folder: &Path) -> Places {
+    Places {
+        program: std::env::current_exe().expect("this program has a path"),
+        logs: folder.join("nodes"),
+        stores: folder.join("stores"),
+    }
+}
+
+pub(crate) fn world(folder: &Path) -> ProcessWorld {
+    ProcessWorld::new(places(folder))
+}
+
+pub(crate) fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a place for files")
+}
+
+pub(crate) fn settings(nodes: u64) -> Settings {
+    Settings {
+        nodes,
+        profile: ConsensusProfile::Lan,
+        storage: StorageKind::Disk,
+        seed: Seed(7),
+        number: 1,
+    }
+}
+
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.expect("threads for a runtime").block_on(future)
+}
+
+/// A started cluster; its events are let go.
+pub(crate) async fn cluster(world: &ProcessWorld, nodes: u64) -> ProcessCluster {
+    let (events, mut noted) = mpsc::channel(1_024);
+    tokio::spawn(async move { while noted.recv().await.is_some() {} });
+    world.start(settings(nodes), events).await.expect("it starts")
+}
+
+/// Looks again and again, no longer than the bound.
+pub(crate) async fn eventually<F>(what: &str, bound: Duration, mut holds: impl FnMut() -> F)
+where
+    F: Future<Output = bool>,
+{
+    let deadline = HostClock.now().plus(bound);
+    while !holds().await {
+        assert!(HostClock.now() < deadline, "not within {bound:?}: {what}");
+        HostClock.sleep_until(HostClock.now().plus(Duration::from_millis(2))).await;
+    }
+}
+
+pub(crate) fn all(nodes: u64) -> Vec<NodeNumber> {
+    (1..=nodes).map(NodeNumber).collect()
+}
+
+/// Everything that a listener was told.
+#[derive(Default)]
+pub(crate) struct Told {
+    pub(crate) phases: Vec<Phase>,
+    pub(crate) operations: u64,
+    pub(crate) marks: Vec<Mark>,
+    pub(crate) trials: Vec<Trial>,
+    pub(crate) schedule: Option<Schedule>,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Keeper {
+    pub(crate) told: Arc<Mutex<Told>>,
+    /// Makes the wish to stop when this trial begins.
+    pub(crate) stop_at: Option<(u64, chaos::run::Stopper)>,
+}
+
+impl Keeper {
+    fn with(&self, tell: impl FnOnce(&mut Told)) -> io::Result<()> {
+        tell(&mut self.told.lock().expect("nobody panics while holding it"));
+        Ok(())
+    }
+}
+
+impl Listener for Keeper {
+    fn phase(&mut self, phase: Phase) -> io::Result<()> {
+        self.with(|told| told.phases.push(phase))
+    }
+
+    fn progress(&mut self, trial: u64, _trials: u64) -> io::Result<()> {
+        if let Some((at, stopper)) = &self.stop_at
+            && trial == *at
+        {
+            stopper.stop();
+        }
+        Ok(())
+    }
+
+    fn operation(&mut self, _operation: &Operation) -> io::Result<()> {
+        self.with(|told| told.operations += 1)
+    }
+
+    fn marks(&mut self, marks: &[Mark]) -> io::Result<()> {
+        self.with(|told| told.marks = marks.to_vec())
+    }
+
+    fn trials(&mut self, trials: &[Trial]) -> io::Result<()> {
+        self.with(|told| told.trials = trials.to_vec())
+    }
+
+    fn schedule(&mut self, schedule: &Schedule) -> io::Result<()> {
+        self.with(|told| told.schedule = Some(schedule.clone()))
+    }
+}
+
+pub(crate) fn plan(text: &str) -> Plan {
+    parse(text).expect("a plan")
+}
+
+/// Runs a plan in a folder of its own.
+pub(crate) async fn run_plan(
+    plan: &Plan,
+    seed: u64,
+    keeper: &Keeper,
+    stop: Stop,
+) -> Result<Outcome, RunError> {
+    let folder = folder();
+    let world = world(folder.path());
+    run(&world, plan, Seed(seed), Box::new(keeper.clone()), stop).await
+}

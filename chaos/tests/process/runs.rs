@@ -1,0 +1,99 @@
+//! Whole runs, small: what the command line does at full length.
+
+use chaos::{
+    checker::Verdict,
+    plan::Plan,
+    run::{Outcome, Phase, Stop},
+};
+
+use crate::lab::{Keeper, block_on, plan, run_plan};
+
+fn failover(fault: &str, trials: u64) -> Plan {
+    plan(&format!(
+        "scenario = \"small\"\nkind = \"failover\"\nnodes = 3\ntrials = {trials}\n\
+         [workload]\nrate_per_s = 200\nclients = 5\nduration_ms = 3000\n\
+         [[steps]]\nat = \"random\"\nfault = \"{fault}\"\nreturn_after_ms = 800\n"
+    ))
+}
+
+fn valid(outcome: &Outcome) {
+    let broken: Vec<_> =
+        outcome.checks.iter().filter(|check| check.verdict != Verdict::Valid).collect();
+    assert!(broken.is_empty(), "{broken:#?}");
+    assert_eq!(outcome.failure, None);
+    assert_eq!((outcome.verdict(), outcome.exit_code()), (Verdict::Valid, 0));
+}
+
+fn leaders_are_hit(fault: &str) {
+    let keeper = Keeper::default();
+    let plan = failover(fault, 2);
+    let (_stopper, stop) = Stop::new();
+    let outcome = block_on(run_plan(&plan, 11, &keeper, stop)).expect("the lab works");
+    valid(&outcome);
+    assert_eq!(outcome.trials.len(), 2);
+    for trial in &outcome.trials {
+        let outage_ms = trial.outage_ms.expect("it recovered");
+        let parts = [trial.detect_ms, trial.elect_ms, trial.commit_ms, trial.client_ms];
+        let sum: f64 = parts.iter().map(|part| part.expect("a leader was hit")).sum();
+        assert!((sum - outage_ms).abs() < 0.001, "{parts:?} make {sum}, not {outage_ms}");
+        assert!(trial.term_after > Some(trial.term_before), "{trial:?}");
+        assert!(trial.leader_after.is_some_and(|leader| leader != trial.node), "{trial:?}");
+        assert!(trial.rejoin_ms.is_some(), "{trial:?}");
+    }
+    let told = keeper.told.lock().expect("the run is over");
+    assert_eq!(told.operations, outcome.counts["operations"]);
+    assert_eq!(told.trials, outcome.trials);
+    let hit: Vec<_> = told.marks.iter().filter(|mark| mark.kind == fault).collect();
+    assert_eq!(hit.len(), 2);
+    assert!(hit.iter().all(|mark| mark.until_ns > Some(mark.at_ns)), "{hit:?}");
+    let schedule = told.schedule.as_ref().expect("it was told");
+    assert!(schedule.faults.iter().all(|fault| fault.returned_ns > fault.struck_ns));
+    assert_eq!(told.phases.first(), Some(&Phase::Start));
+    assert!(told.phases.is_sorted(), "{:?}", told.phases);
+    assert!(outcome.ratios["overlap_per_key"] >= 2.0);
+    assert_eq!(outcome.frozen.logs.len(), 3);
+}
+
+pub(crate) fn killed_leaders() {
+    leaders_are_hit("kill");
+}
+
+pub(crate) fn paused_leaders() {
+    leaders_are_hit("pause");
+}
+
+pub(crate) fn groups_form() {
+    let keeper = Keeper::default();
+    let plan = plan("scenario = \"f\"\nkind = \"formation\"\nnodes = 3\ntrials = 4\n");
+    let (_stopper, stop) = Stop::new();
+    let outcome = block_on(run_plan(&plan, 3, &keeper, stop)).expect("the lab works");
+    valid(&outcome);
+    assert_eq!(outcome.samples["forming_ms"].len(), 4);
+    assert!(outcome.samples["forming_ms"].iter().all(|ms| *ms > 0.0));
+}
+
+pub(crate) fn a_stopped_run() {
+    let (stopper, stop) = Stop::new();
+    let keeper = Keeper { stop_at: Some((2, stopper)), ..Keeper::default() };
+    let outcome = block_on(run_plan(&failover("kill", 50), 5, &keeper, stop)).expect("it works");
+    assert!(outcome.stopped);
+    assert_eq!((outcome.verdict(), outcome.exit_code()), (Verdict::Unknown, 2));
+    assert_eq!(outcome.trials.len(), 1);
+    let broken: Vec<_> =
+        outcome.checks.iter().filter(|check| check.verdict != Verdict::Valid).collect();
+    assert!(broken.is_empty(), "what was done is judged, and was right: {broken:#?}");
+    let judged = outcome.checks.iter().any(|check| check.name == "linearizable");
+    assert!(judged, "{:?}", outcome.checks);
+}
+
+pub(crate) fn two_side_by_side() {
+    let plan = plan("scenario = \"f\"\nkind = \"formation\"\nnodes = 3\ntrials = 2\n");
+    let (one, other) = (Keeper::default(), Keeper::default());
+    let ((_first, stop_one), (_second, stop_other)) = (Stop::new(), Stop::new());
+    // The same seed: the same identities, at other addresses, in another group.
+    let (one, other) = block_on(async {
+        tokio::join!(run_plan(&plan, 9, &one, stop_one), run_plan(&plan, 9, &other, stop_other))
+    });
+    valid(&one.expect("the lab works"));
+    valid(&other.expect("the lab works"));
+}
