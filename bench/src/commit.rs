@@ -1,0 +1,111 @@
+//! The cost of one commit, as a multiple of one echo over the same transport and topology.
+//!
+//! The three are timed in turn, round by round, so that a noisy moment hits all of them.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context, Result};
+use runtime::{Clock, Link, SystemClock};
+
+use crate::{
+    echo,
+    node::{self, Node, NodeProcess, Roster},
+    outcome::{Outcome, Samples},
+};
+
+pub(crate) fn main(rounds: u32, bytes: usize, out: &Path, json: bool) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let mut outcome = Outcome::new(rounds, bytes);
+    let samples = runtime.block_on(one_process(rounds, bytes))?;
+    outcome.add("one_process", &samples);
+    let samples = runtime.block_on(three_processes(rounds, bytes))?;
+    outcome.add("three_processes", &samples);
+    outcome.finish(out, json)
+}
+
+async fn one_process(rounds: u32, bytes: usize) -> Result<Samples> {
+    let mut networks = Vec::new();
+    for _ in 0..NODES {
+        networks.push(node::bind().await?);
+    }
+    let peers: Vec<_> = networks.iter().map(runtime::Network::peer).collect();
+    let mut nodes = Vec::new();
+    for (place, network) in networks.into_iter().enumerate() {
+        nodes.push(node::start(network, &Roster { peers: peers.clone(), place }).await?);
+    }
+    let mut link = echo::dial(&nodes[0].network, &peers[1]).await?;
+    let samples = measure(&nodes[0], &mut link, rounds, bytes).await;
+    for node in nodes {
+        node.network.shutdown().await;
+    }
+    samples
+}
+
+async fn three_processes(rounds: u32, bytes: usize) -> Result<Samples> {
+    let network = node::bind().await?;
+    let mut peers = vec![network.peer()];
+    let mut processes = Vec::new();
+    for _ in 1..NODES {
+        let (process, peer) = NodeProcess::spawn()?;
+        processes.push(process);
+        peers.push(peer);
+    }
+    for (process, place) in processes.iter_mut().zip(1..) {
+        process.tell(&Roster { peers: peers.clone(), place })?;
+    }
+    let mut link = echo::dial(&network, &peers[1]).await?;
+    let node = node::start(network, &Roster { peers, place: 0 }).await?;
+    let samples = measure(&node, &mut link, rounds, bytes).await;
+    node.network.shutdown().await;
+    samples
+}
+
+async fn measure(node: &Node, link: &mut Link, rounds: u32, bytes: usize) -> Result<Samples> {
+    for group in &node.groups {
+        tokio::time::timeout(FORMING_MAX, group.when().leader_elected())
+            .await
+            .context("no leader was elected in time")??;
+    }
+    let clock = SystemClock::new();
+    let mut samples = Samples::default();
+    // The first round warms caches and path estimates and is not counted.
+    for round in 0..=rounds {
+        let mut timed = Samples::default();
+        for _ in 0..PER_ROUND {
+            timed.echo.push(echo_once(&clock, link, bytes).await?);
+        }
+        for _ in 0..PER_ROUND {
+            timed.leader.push(commit_once(&clock, node, 0, bytes).await?);
+        }
+        for _ in 0..PER_ROUND {
+            timed.follower.push(commit_once(&clock, node, 1, bytes).await?);
+        }
+        if round > 0 {
+            samples.append(timed);
+        }
+    }
+    Ok(samples)
+}
+
+async fn echo_once(clock: &SystemClock, link: &mut Link, bytes: usize) -> Result<Duration> {
+    let payload = vec![7; bytes];
+    let began = clock.now();
+    echo::once(link, &payload).await?;
+    Ok(clock.now().since(began))
+}
+
+async fn commit_once(
+    clock: &SystemClock,
+    node: &Node,
+    group: usize,
+    bytes: usize,
+) -> Result<Duration> {
+    let command = vec![7; bytes];
+    let began = clock.now();
+    node.groups[group].execute(command).await.context("committing")?;
+    Ok(clock.now().since(began))
+}
+
+const NODES: usize = 3;
+const PER_ROUND: usize = 50;
+const FORMING_MAX: Duration = Duration::from_secs(10);

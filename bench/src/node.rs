@@ -1,0 +1,121 @@
+//! One node of a benchmark, in this process or in one of its own.
+//!
+//! Each node is a member of two groups: one that node 0 leads and one that node 1 leads, so that
+//! a commit on the leader and one through a follower can be timed in turn.
+
+use std::{
+    collections::BTreeSet,
+    io::{BufRead, BufReader, Write},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+};
+
+use anyhow::{Context, Result};
+use runtime::{
+    Bootstrap, ConsensusProfile, Group, GroupKey, LeadershipPreference, Network, Peer, storage,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::echo::{self, Echo};
+
+/// A node's network, its echo, and its two groups.
+pub(crate) struct Node {
+    pub(crate) network: Network,
+    /// Led by node 0 and by node 1.
+    pub(crate) groups: [Group<Echo>; 2],
+}
+
+/// All nodes of one benchmark, in the order of their places.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Roster {
+    pub(crate) peers: Vec<Peer>,
+    /// The place of the node that reads this.
+    pub(crate) place: usize,
+}
+
+/// A node in a process of its own; it ends when its standard input closes.
+pub(crate) struct NodeProcess {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+pub(crate) async fn bind() -> Result<Network> {
+    let network = Network::builder("bench")
+        .bind(([127, 0, 0, 1], 0).into())
+        .protocol(echo::PROTOCOL)
+        .build()
+        .await?;
+    echo::serve(network.clone());
+    Ok(network)
+}
+
+pub(crate) async fn start(network: Network, roster: &Roster) -> Result<Node> {
+    let groups = [join(&network, roster, 0).await?, join(&network, roster, 1).await?];
+    Ok(Node { network, groups })
+}
+
+/// A member of the group that the node at place `leader` leads: the others do not stand.
+async fn join(network: &Network, roster: &Roster, leader: usize) -> Result<Group<Echo>> {
+    let preference = match roster.place == leader {
+        true => LeadershipPreference::Normal,
+        false => LeadershipPreference::Observer,
+    };
+    let voters: BTreeSet<_> = roster.peers.iter().map(|peer| peer.id).collect();
+    let group = network
+        .group(GroupKey::from_secret(format!("bench group {leader}")))
+        .machine(Echo::default())
+        .consensus(ConsensusProfile::Lan.config())
+        .storage(storage::Memory)
+        .bootstrap(Bootstrap::Voters(voters))
+        .peers(roster.peers.iter().filter(|peer| peer.id != network.peer().id).cloned())
+        .preference(preference)
+        .join()
+        .await?;
+    Ok(group)
+}
+
+/// The body of a node process: says who it is, learns who the others are, serves.
+pub(crate) fn main() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let network = runtime.block_on(bind())?;
+    println!("{}", serde_json::to_string(&network.peer())?);
+    std::io::stdout().flush()?;
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    let roster: Roster = serde_json::from_str(&line).context("the roster")?;
+    let _node = runtime.block_on(start(network, &roster))?;
+    // Serves until the parent closes our input, however the parent ends.
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
+    Ok(())
+}
+
+impl NodeProcess {
+    pub(crate) fn spawn() -> Result<(Self, Peer)> {
+        let binary = std::env::current_exe().context("finding this program")?;
+        let mut child = Command::new(binary)
+            .arg("node")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("starting a node process")?;
+        let input = child.stdin.take().context("a node's input")?;
+        let output = BufReader::new(child.stdout.take().context("a node's output")?);
+        let mut process = Self { child, input, output };
+        let mut line = String::new();
+        process.output.read_line(&mut line)?;
+        let peer = serde_json::from_str(&line).context("a node process said no address")?;
+        Ok((process, peer))
+    }
+
+    pub(crate) fn tell(&mut self, roster: &Roster) -> Result<()> {
+        writeln!(self.input, "{}", serde_json::to_string(roster)?).context("telling a node")
+    }
+}
+
+impl Drop for NodeProcess {
+    fn drop(&mut self) {
+        // It has no state to lose, and may be ending already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}

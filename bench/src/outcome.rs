@@ -1,0 +1,92 @@
+//! What a benchmark found: samples become ratios, a table and a run folder.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use anyhow::{Context, Result};
+use reports::{Environment, RunFolder, RunRecord, SCHEMA_VERSION, Summary, Verdict};
+use runtime::{Clock, SystemClock};
+
+/// What one topology took.
+#[derive(Default)]
+pub(crate) struct Samples {
+    pub(crate) echo: Vec<Duration>,
+    pub(crate) leader: Vec<Duration>,
+    pub(crate) follower: Vec<Duration>,
+}
+
+/// All topologies so far.
+pub(crate) struct Outcome {
+    record: RunRecord,
+}
+
+impl Samples {
+    pub(crate) fn append(&mut self, mut more: Self) {
+        self.echo.append(&mut more.echo);
+        self.leader.append(&mut more.leader);
+        self.follower.append(&mut more.follower);
+    }
+}
+
+impl Outcome {
+    pub(crate) fn new(rounds: u32, bytes: usize) -> Self {
+        let record = RunRecord {
+            schema_version: SCHEMA_VERSION,
+            scenario: "bench-commit".into(),
+            world: "process".into(),
+            transport: "iroh QUIC over loopback UDP".into(),
+            seed: 0,
+            verdict: Verdict::Valid,
+            plan: serde_json::json!({ "rounds": rounds, "bytes": bytes, "storage": "memory" }),
+            environment: Environment::here(),
+            trace_hash: None,
+            checks: Vec::new(),
+            marks: Vec::new(),
+            trials: Vec::new(),
+            counts: BTreeMap::new(),
+            ratios: BTreeMap::new(),
+            metrics: BTreeMap::new(),
+        };
+        Self { record }
+    }
+
+    pub(crate) fn add(&mut self, topology: &str, samples: &Samples) {
+        let Some(echo) = self.summarise(topology, "echo", &samples.echo) else { return };
+        for (name, times) in [("leader", &samples.leader), ("follower", &samples.follower)] {
+            if let Some(commit) = self.summarise(topology, name, times) {
+                self.record.ratios.insert(format!("{topology}_{name}_to_echo"), commit.p50 / echo.p50);
+            }
+        }
+    }
+
+    /// Prints the table or the record, and writes the folder.
+    pub(crate) fn finish(self, out: &Path, json: bool) -> Result<()> {
+        let utc = SystemClock::new().wall().as_secs();
+        let folder =
+            RunFolder::create(out, &self.record.scenario, utc, 0, std::process::id())?;
+        folder.write_record(&self.record)?;
+        if json {
+            println!("{}", serde_json::to_string_pretty(&self.record).context("the record")?);
+            return Ok(());
+        }
+        println!("{:<28}{:>9}{:>10}{:>10}{:>10}", "microseconds", "p50", "p90", "p99", "ratio");
+        for (name, summary) in &self.record.metrics {
+            let name = name.trim_end_matches("_us");
+            let ratio = self.record.ratios.get(&format!("{name}_to_echo"));
+            let ratio = ratio.map_or(String::new(), |ratio| format!("{ratio:.2}"));
+            let p99 = summary.p99.map_or("-".into(), |p99| format!("{p99:.0}"));
+            println!("{name:<28}{:>9.0}{:>10.0}{p99:>10}{ratio:>10}", summary.p50, summary.p90);
+        }
+        if !self.record.environment.is_measurement() {
+            println!("\ndebug build: not a measurement; use cargo run --release -p bench");
+        }
+        println!("\n{}", folder.path().display());
+        Ok(())
+    }
+
+    fn summarise(&mut self, topology: &str, name: &str, times: &[Duration]) -> Option<Summary> {
+        let samples: Vec<f64> = times.iter().map(|time| time.as_secs_f64() * 1e6).collect();
+        let summary = Summary::from_samples(&samples)?;
+        self.record.metrics.insert(format!("{topology}_{name}_us"), summary.clone());
+        Some(summary)
+    }
+}

@@ -1,0 +1,243 @@
+//! The words on the command line, as a request.
+//!
+//! Every built-in plan is a subcommand of its name. Knows what was asked for, and carries out
+//! nothing. Invariant: whatever it refuses, it refuses with what is allowed.
+
+use std::path::PathBuf;
+
+use clap::builder::ValueParser;
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches as _};
+
+use crate::catalogue::Builtin;
+use crate::overrides::{Overrides, out_of_place_in};
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Request {
+    /// Carry out a plan.
+    Run { origin: Origin, overrides: Box<Overrides>, output: Output },
+    /// Name the built-in scenarios.
+    List,
+    /// Say what a plan file would do, or what is wrong with it.
+    Validate(PathBuf),
+    /// Judge a run's folder again.
+    Check(PathBuf),
+}
+
+/// Where a plan comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Origin {
+    /// The built-in scenario of that name.
+    Builtin(String),
+    /// A file.
+    File(PathBuf),
+}
+
+/// Where the outcome goes.
+#[derive(Args, Debug, Clone, PartialEq)]
+pub(crate) struct Output {
+    /// The directory in which `runs` is created
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) out: PathBuf,
+    /// Print run.json to standard output, and nothing else
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Reads the words after the program's name.
+///
+/// # Errors
+/// The text to print; `--help` and `--version` come this way, too.
+pub(crate) fn parse(words: &[String], builtins: &[Builtin]) -> Result<Request, clap::Error> {
+    let mut command = command(builtins);
+    let program = std::iter::once(PROGRAM.to_owned());
+    let matches = command.try_get_matches_from_mut(program.chain(words.iter().cloned()));
+    match matches.map_err(|error| with_scenarios(error, builtins)) {
+        Ok(matches) => request(&matches, &mut command),
+        Err(error) => Err(error),
+    }
+}
+
+fn request(matches: &ArgMatches, command: &mut Command) -> Result<Request, clap::Error> {
+    if matches.get_flag("list") {
+        return Ok(Request::List);
+    }
+    let Some((name, of)) = matches.subcommand() else {
+        let text = "name a scenario, or run, validate or check; --list names the scenarios";
+        return Err(command.error(ErrorKind::MissingSubcommand, text));
+    };
+    let path = |id: &str| of.get_one::<PathBuf>(id).cloned().expect("clap demands it");
+    let origin = match name {
+        "validate" => return Ok(Request::Validate(path("FILE"))),
+        "check" => return Ok(Request::Check(path("RUN"))),
+        "run" => Origin::File(path("FILE")),
+        scenario => Origin::Builtin(scenario.to_owned()),
+    };
+    let overrides = Box::new(Overrides::from_arg_matches(of)?);
+    Ok(Request::Run { origin, overrides, output: Output::from_arg_matches(of)? })
+}
+
+fn command(builtins: &[Builtin]) -> Command {
+    let list = Arg::new("list")
+        .long("list")
+        .action(ArgAction::SetTrue)
+        .help("Name the built-in scenarios");
+    Command::new(PROGRAM)
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Starts real nodes, hurts them under load, and judges what clients were told")
+        .after_help(EXIT_CODES)
+        .disable_help_subcommand(true)
+        .subcommand_negates_reqs(true)
+        .args_conflicts_with_subcommands(true)
+        .arg(list)
+        .subcommands(builtins.iter().map(scenario))
+        .subcommand(run_options(
+            Command::new("run").about("Carries out a plan file").arg(path("FILE", "A plan, TOML")),
+        ))
+        .subcommand(
+            Command::new("validate")
+                .about("Says what a plan file would do, or what is wrong with it")
+                .arg(path("FILE", "A plan, TOML")),
+        )
+        .subcommand(
+            Command::new("check")
+                .about("Judges an earlier run again")
+                .arg(path("RUN", "The run's folder; runs/latest is the newest")),
+        )
+}
+
+fn scenario(builtin: &Builtin) -> Command {
+    let about = builtin.plan.about.clone();
+    let command = run_options(Command::new(builtin.plan.scenario.clone()).about(about));
+    let out_of_place = out_of_place_in(builtin.plan.kind);
+    // They are still understood, so that the refusal can say why.
+    out_of_place.iter().fold(command, |command, name| command.mut_arg(name, |arg| arg.hide(true)))
+}
+
+fn run_options(command: Command) -> Command {
+    let command = Output::augment_args(Overrides::augment_args(command)).after_help(EXIT_CODES);
+    // `--nodes -1` is a bad number, not an unknown option.
+    command.mut_args(|arg| {
+        if arg.get_action().takes_values() { arg.allow_negative_numbers(true) } else { arg }
+    })
+}
+
+fn path(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).required(true).help(help).value_parser(ValueParser::path_buf())
+}
+
+/// Whoever mistypes a scenario learns which there are.
+fn with_scenarios(error: clap::Error, builtins: &[Builtin]) -> clap::Error {
+    if error.kind() != ErrorKind::InvalidSubcommand {
+        return error;
+    }
+    let known: Vec<&str> = builtins.iter().map(|known| known.plan.scenario.as_str()).collect();
+    let text = error.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let scenarios =
+        format!("{text}\nThe scenarios are {}; `run FILE` takes a plan.\n", known.join(", "));
+    clap::Error::raw(ErrorKind::InvalidSubcommand, scenarios)
+}
+
+const PROGRAM: &str = "scenarios";
+const EXIT_CODES: &str = "Exit codes: 0 valid, 1 a guarantee broke, 2 unknown or interrupted, \
+                          3 usage error or the laboratory itself failed";
+
+#[cfg(test)]
+mod tests {
+    use chaos::fault::Fault;
+    use chaos::plan::StorageKind;
+    use chaos::seed::Seed;
+    use runtime::ConsensusProfile;
+
+    use super::*;
+    use crate::catalogue;
+
+    fn parsed(line: &str) -> Result<Request, clap::Error> {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        parse(&words, &catalogue::all().unwrap())
+    }
+
+    fn refused(line: &str) -> String {
+        parsed(line).unwrap_err().render().to_string()
+    }
+
+    #[test]
+    fn every_word_is_understood() {
+        let line = "leader-failover --nodes 3 --trials 2 --rate 700 --clients 4 --profile wan \
+                    --storage memory --fault pause --duration 9s --background-load 1 \
+                    --seed 0xabc --out /tmp/x --json";
+        let overrides = Overrides {
+            nodes: Some(3),
+            trials: Some(2),
+            rate: Some(700),
+            clients: Some(4),
+            profile: Some(ConsensusProfile::Wan),
+            storage: Some(StorageKind::Memory),
+            fault: Some(Fault::Pause),
+            duration: Some(9_000),
+            background_load: Some(1),
+            seed: Some(Seed(0xabc)),
+        };
+        let expected = Request::Run {
+            origin: Origin::Builtin("leader-failover".to_owned()),
+            overrides: Box::new(overrides),
+            output: Output { out: "/tmp/x".into(), json: true },
+        };
+        assert_eq!(parsed(line).unwrap(), expected);
+    }
+
+    #[test]
+    fn nothing_but_the_name_is_needed() {
+        let expected = Request::Run {
+            origin: Origin::Builtin("steady".to_owned()),
+            overrides: Box::default(),
+            output: Output { out: ".".into(), json: false },
+        };
+        assert_eq!(parsed("steady").unwrap(), expected);
+        assert_eq!(parsed("--list").unwrap(), Request::List);
+        assert_eq!(parsed("validate x.toml").unwrap(), Request::Validate("x.toml".into()));
+        assert_eq!(parsed("check runs/latest").unwrap(), Request::Check("runs/latest".into()));
+        let Request::Run { origin, overrides, .. } = parsed("run x.toml --seed 7").unwrap() else {
+            panic!("a run was asked for");
+        };
+        assert_eq!((origin, overrides.seed), (Origin::File("x.toml".into()), Some(Seed(7))));
+    }
+
+    #[test]
+    fn an_unknown_scenario_is_told_the_known_ones_and_the_nearest() {
+        let text = refused("leader-failove");
+        assert!(text.contains("'leader-failover'"), "{text}");
+        assert!(text.contains("leader-failover, formation, steady"), "{text}");
+        assert!(text.starts_with("error: ") && !text.contains("error: error"), "{text}");
+    }
+
+    #[test]
+    fn bad_words_are_refused_with_what_is_allowed() {
+        for (line, expected) in [
+            ("", "--list"),
+            ("steady --profile lam", "lan, wan or loopback"),
+            ("steady --storage tape", "memory or disk"),
+            ("leader-failover --fault unplug", "kill or pause"),
+            ("leader-failover --duration 5", "500ms, 5s, 10m, 1h"),
+            ("leader-failover --nodes many", "a whole number"),
+            ("leader-failover --nodes -1", "--nodes"),
+            ("leader-failover --seed 0xg", "decimal or with 0x"),
+            ("leader-failover --speed 3", "--speed"),
+            ("run", "<FILE>"),
+            ("check", "<RUN>"),
+        ] {
+            let text = refused(line);
+            assert!(text.contains(expected), "{line}: {text}");
+        }
+    }
+
+    #[test]
+    fn help_shows_what_a_scenario_has_a_place_for() {
+        let help = refused("formation --help");
+        assert!(help.contains("--trials") && !help.contains("--rate"), "{help}");
+        let help = refused("leader-failover --help");
+        assert!(help.contains("--rate") && help.contains("Exit codes"), "{help}");
+    }
+}

@@ -1,0 +1,155 @@
+//! One run from a validated plan to an exit code.
+//!
+//! Gives `chaos` a listener that writes the folder and shows the progress, and stops it when a
+//! person wishes so. Judges nothing. Invariant: once the folder exists, whatever happens, its
+//! record is completed, unless the harness is killed.
+
+use std::io;
+use std::path::PathBuf;
+use std::process;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::Context as _;
+use chaos::cluster::World;
+use chaos::history::Operation;
+use chaos::outage::Trial;
+use chaos::plan::Plan;
+use chaos::run::{self, Listener, Mark, Phase, Stop, Stopper};
+use chaos::schedule::Schedule;
+use chaos::seed::Seed;
+use reports::{Environment, RunFolder, RunRecord};
+use runtime::{Clock as _, SystemClock};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::convert::{self, Place};
+use crate::journal::Journal;
+use crate::progress::Progress;
+
+/// What came of it.
+pub(crate) struct Conducted {
+    /// The record as it stands in the folder.
+    pub(crate) record: RunRecord,
+    /// The folder.
+    pub(crate) path: PathBuf,
+    /// 0 valid, 1 a guarantee broke, 2 unknown, 3 the laboratory failed.
+    pub(crate) exit_code: u8,
+}
+
+/// Creates the folder of a run.
+///
+/// # Errors
+/// Those of the file system.
+pub(crate) fn folder(out: &std::path::Path, plan: &Plan, seed: Seed) -> reports::Result<RunFolder> {
+    let utc_unix_s = SystemClock::new().wall().as_secs();
+    RunFolder::create(out, &plan.scenario, utc_unix_s, seed.0, process::id())
+}
+
+/// Carries a plan out.
+///
+/// # Errors
+/// Those of the folder; what goes wrong in the run is in the record.
+pub(crate) async fn conduct<W: World>(
+    world: &W,
+    plan: &Plan,
+    seed: Seed,
+    folder: RunFolder,
+) -> anyhow::Result<Conducted> {
+    let place = Place { world: world.name(), transport: world.transport() };
+    let record = convert::begun(plan, seed, place, Environment::here())
+        .context("the plan cannot be written as JSON")?;
+    let path = folder.path().to_owned();
+    let journal = Journal::begin_in(folder, record)?;
+    let desk = Desk { journal, progress: Progress::new(plan) };
+    let shared = Shared(Arc::new(Mutex::new(desk)));
+
+    let (stopper, stop) = Stop::new();
+    let signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
+    let listening = tokio::spawn(heed(signals, stopper, shared.clone()));
+    let outcome = run::run(world, plan, seed, Box::new(shared.clone()), stop).await;
+    let mut desk = shared.desk();
+    desk.progress.end();
+    let (record, exit_code) = match outcome {
+        Ok(outcome) => (desk.journal.finish(&outcome)?, outcome.exit_code()),
+        Err(error) => (desk.journal.fail(&error.to_string())?, LAB_FAILED),
+    };
+    // Until here a second signal must find somebody who listens.
+    listening.abort();
+    Ok(Conducted { record, path, exit_code })
+}
+
+/// The first signal asks the run to end well, the second ends the harness, and its nodes with it.
+async fn heed([mut interrupt, mut terminate]: [Signal; 2], stopper: Stopper, shared: Shared) {
+    for is_first in [true, false] {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        if !is_first {
+            process::exit(UNKNOWN);
+        }
+        stopper.stop();
+        // While the folder is completed the desk is taken, and the next signal must be heard.
+        if let Ok(desk) = shared.0.try_lock() {
+            desk.progress.say(STOPPING);
+        }
+    }
+}
+
+/// Where what happens is taken in.
+struct Desk {
+    journal: Journal,
+    progress: Progress,
+}
+
+#[derive(Clone)]
+struct Shared(Arc<Mutex<Desk>>);
+
+impl Shared {
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        // Nothing is left half done in it by a panic that the next caller could not stand.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Listener for Shared {
+    fn phase(&mut self, phase: Phase) -> io::Result<()> {
+        let mut desk = self.desk();
+        if phase == Phase::Start {
+            desk.journal.zero();
+        }
+        desk.progress.phase(phase);
+        Ok(())
+    }
+
+    fn progress(&mut self, trial: u64, trials: u64) -> io::Result<()> {
+        self.desk().progress.trial(trial, trials);
+        Ok(())
+    }
+
+    fn operation(&mut self, operation: &Operation) -> io::Result<()> {
+        let mut desk = self.desk();
+        desk.journal.operation(operation)?;
+        desk.progress.operation(operation);
+        Ok(())
+    }
+
+    fn marks(&mut self, marks: &[Mark]) -> io::Result<()> {
+        self.desk().journal.marks(marks);
+        Ok(())
+    }
+
+    fn trials(&mut self, trials: &[Trial]) -> io::Result<()> {
+        let mut desk = self.desk();
+        desk.progress.trials(trials);
+        desk.journal.trials(trials)
+    }
+
+    fn schedule(&mut self, schedule: &Schedule) -> io::Result<()> {
+        self.desk().journal.schedule(schedule)
+    }
+}
+
+const STOPPING: &str =
+    "stopping: what was done is healed, checked and written; once more ends at once";
+const UNKNOWN: i32 = 2;
+const LAB_FAILED: u8 = 3;

@@ -1,0 +1,289 @@
+//! The one place where the laboratory's words become a report's.
+//!
+//! Pure functions between plain data: `chaos` does not know `reports`, and `reports` knows
+//! neither Raft nor plans. Times become milliseconds; nothing is judged and nothing left out.
+
+use chaos::checker;
+use chaos::history::{Function, Operation, Outcome as Answer};
+use chaos::outage;
+use chaos::plan::Plan;
+use chaos::run::{self, Outcome};
+use chaos::seed::Seed;
+use reports::{
+    Check, Environment, Kind, Mark, RunRecord, SCHEMA_VERSION, Sample, Summary, Trial, Verdict,
+};
+
+/// Where a plan is carried out, in the words of the record.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    /// The world's name.
+    pub(crate) world: &'a str,
+    /// What carries the datagrams.
+    pub(crate) transport: &'a str,
+}
+
+/// The record of a run that has only begun. As it stands it says *unknown*, since this is what a
+/// harness leaves that was killed.
+pub(crate) fn begun(
+    plan: &Plan,
+    seed: Seed,
+    place: Place<'_>,
+    environment: Environment,
+) -> Result<RunRecord, serde_json::Error> {
+    let plan = Plan { seed: Some(seed), ..plan.clone() };
+    Ok(RunRecord {
+        schema_version: SCHEMA_VERSION,
+        scenario: plan.scenario.clone(),
+        world: place.world.to_owned(),
+        transport: place.transport.to_owned(),
+        seed: seed.0,
+        verdict: Verdict::Unknown,
+        plan: serde_json::to_value(plan)?,
+        environment,
+        trace_hash: None,
+        checks: vec![unknown(FINISHED, "the run goes on, or its harness was killed")],
+        marks: Vec::new(),
+        trials: Vec::new(),
+        counts: std::collections::BTreeMap::new(),
+        ratios: std::collections::BTreeMap::new(),
+        metrics: std::collections::BTreeMap::new(),
+    })
+}
+
+/// Enters what came of the run.
+pub(crate) fn finished(record: &mut RunRecord, outcome: &Outcome) {
+    record.verdict = verdict(outcome.verdict());
+    record.checks = outcome.checks.iter().map(check).collect();
+    if let Some(failure) = &outcome.failure {
+        record.checks.push(unknown(LABORATORY, failure));
+    }
+    if outcome.stopped {
+        record.checks.push(unknown(FINISHED, "it was stopped from outside before its end"));
+    }
+    record.marks = outcome.marks.iter().map(mark).collect();
+    record.trials = outcome.trials.iter().map(trial).collect();
+    record.counts.extend(outcome.counts.clone());
+    record.ratios.extend(outcome.ratios.clone());
+    let summaries = outcome
+        .samples
+        .iter()
+        .filter_map(|(name, samples)| Some((name.clone(), Summary::from_samples(samples)?)));
+    record.metrics.extend(summaries);
+}
+
+/// Enters why nothing came of the run.
+pub(crate) fn failed(record: &mut RunRecord, reason: &str) {
+    record.verdict = Verdict::Unknown;
+    record.checks = vec![unknown(LABORATORY, reason)];
+}
+
+/// An operation, as far as latency and throughput go.
+pub(crate) fn sample(operation: &Operation) -> Sample {
+    Sample {
+        intended_ns: operation.intended_ns,
+        completed_ns: operation.completed_ns,
+        kind: match operation.f {
+            Function::Read => Kind::Read,
+            Function::Write => Kind::Write,
+            Function::Cas => Kind::Cas,
+        },
+        outcome: match operation.outcome {
+            Answer::Ok => reports::Outcome::Ok,
+            Answer::Fail => reports::Outcome::Fail,
+            Answer::Unknown => reports::Outcome::Unknown,
+        },
+    }
+}
+
+/// A checker's answer.
+pub(crate) fn check(check: &checker::Check) -> Check {
+    Check {
+        name: check.name.clone(),
+        verdict: verdict(check.verdict),
+        detail: check.detail.clone(),
+    }
+}
+
+/// A verdict.
+pub(crate) fn verdict(verdict: checker::Verdict) -> Verdict {
+    match verdict {
+        checker::Verdict::Valid => Verdict::Valid,
+        checker::Verdict::Invalid => Verdict::Invalid,
+        checker::Verdict::Unknown => Verdict::Unknown,
+    }
+}
+
+/// Something that happened.
+pub(crate) fn mark(mark: &run::Mark) -> Mark {
+    Mark {
+        at_ms: ms(mark.at_ns),
+        kind: mark.kind.clone(),
+        node: mark.node.map(|node| node.0),
+        detail: mark.detail.clone(),
+        until_ms: mark.until_ns.map(ms),
+    }
+}
+
+/// What a fault cost.
+pub(crate) fn trial(trial: &outage::Trial) -> Trial {
+    Trial {
+        fault: trial.fault.word().to_owned(),
+        node: trial.node.0,
+        fault_at_ms: ms(trial.fault_at_ns),
+        term_before: Some(trial.term_before),
+        term_after: trial.term_after,
+        leader_after: trial.leader_after.map(|node| node.0),
+        outage_ms: trial.outage_ms,
+        longest_gap_ms: trial.longest_gap_ms,
+        rejoin_ms: trial.rejoin_ms,
+        detect_ms: trial.detect_ms,
+        elect_ms: trial.elect_ms,
+        commit_ms: trial.commit_ms,
+        client_ms: trial.client_ms,
+    }
+}
+
+fn unknown(name: &str, detail: &str) -> Check {
+    Check { name: name.to_owned(), verdict: Verdict::Unknown, detail: detail.to_owned() }
+}
+
+fn ms(ns: u64) -> f64 {
+    ns as f64 / 1e6
+}
+
+/// The check that a run came to its end.
+pub(crate) const FINISHED: &str = "finished";
+/// The check that the laboratory itself did its part.
+const LABORATORY: &str = "laboratory";
+
+#[cfg(test)]
+mod tests {
+    use chaos::fault::{Fault, NodeNumber};
+    use chaos::history::RequestId;
+
+    use super::*;
+    use crate::catalogue;
+
+    fn record() -> RunRecord {
+        let plan = catalogue::all().unwrap().remove(0).plan;
+        let environment = Environment {
+            commit: "0123456789ab".to_owned(),
+            build_profile: "release".to_owned(),
+            rustc: "rustc 1".to_owned(),
+            machine: "2 cores".to_owned(),
+        };
+        let place = Place { world: "process", transport: "QUIC" };
+        begun(&plan, Seed(u64::MAX), place, environment).unwrap()
+    }
+
+    fn outcome() -> Outcome {
+        Outcome {
+            verdict: Some(checker::Verdict::Valid),
+            checks: vec![checker::Check {
+                name: "linearizable".to_owned(),
+                verdict: checker::Verdict::Valid,
+                detail: "10 keys".to_owned(),
+            }],
+            marks: vec![run::Mark {
+                at_ns: 1_500_000,
+                kind: "kill".to_owned(),
+                node: Some(NodeNumber(2)),
+                detail: "leader".to_owned(),
+                until_ns: Some(2_000_000),
+            }],
+            trials: vec![outage::Trial {
+                number: 1,
+                fault: Fault::Kill,
+                node: NodeNumber(2),
+                fault_at_ns: 1_500_000,
+                term_before: 3,
+                term_after: Some(4),
+                leader_after: Some(NodeNumber(1)),
+                outage_ms: Some(200.0),
+                longest_gap_ms: Some(201.0),
+                rejoin_ms: Some(40.0),
+                detect_ms: Some(150.0),
+                elect_ms: Some(20.0),
+                commit_ms: Some(10.0),
+                client_ms: Some(20.0),
+            }],
+            counts: [("elections".to_owned(), 1)].into(),
+            ratios: [("overlap".to_owned(), 2.5)].into(),
+            samples: [("rejoin_ms".to_owned(), vec![40.0, 60.0]), ("none_ms".to_owned(), vec![])]
+                .into(),
+            ..Outcome::default()
+        }
+    }
+
+    #[test]
+    fn a_run_that_only_began_is_unknown_and_holds_its_seed() {
+        let record = record();
+        assert_eq!(record.verdict, Verdict::Unknown);
+        assert_eq!(record.checks[0].name, FINISHED);
+        assert_eq!(record.plan["seed"], "0xffffffffffffffff");
+        assert_eq!(record.plan["workload"]["rate_per_s"], 500);
+    }
+
+    #[test]
+    fn an_outcome_keeps_everything_in_milliseconds() {
+        let mut record = record();
+        finished(&mut record, &outcome());
+        assert_eq!(record.verdict, Verdict::Valid);
+        assert_eq!(record.checks.len(), 1);
+        let mark = &record.marks[0];
+        assert_eq!((mark.at_ms, mark.until_ms, mark.node), (1.5, Some(2.0), Some(2)));
+        let trial = &record.trials[0];
+        assert_eq!((trial.fault.as_str(), trial.node, trial.fault_at_ms), ("kill", 2, 1.5));
+        assert_eq!((trial.term_before, trial.term_after), (Some(3), Some(4)));
+        assert_eq!((trial.leader_after, trial.outage_ms), (Some(1), Some(200.0)));
+        assert_eq!(trial.parts(), [Some(150.0), Some(20.0), Some(10.0), Some(20.0)]);
+        assert_eq!((trial.longest_gap_ms, trial.rejoin_ms), (Some(201.0), Some(40.0)));
+        assert_eq!((record.counts["elections"], record.ratios["overlap"]), (1, 2.5));
+        assert_eq!(record.metrics["rejoin_ms"].mean, 50.0);
+        assert!(!record.metrics.contains_key("none_ms"), "of nothing there is no distribution");
+    }
+
+    #[test]
+    fn a_failure_and_a_stop_are_told_among_the_checks() {
+        let mut record = record();
+        let outcome = Outcome {
+            verdict: None,
+            failure: Some("node 3 did not start".to_owned()),
+            stopped: true,
+            ..outcome()
+        };
+        finished(&mut record, &outcome);
+        assert_eq!(record.verdict, Verdict::Unknown);
+        let told: Vec<_> = record.checks.iter().map(|check| check.name.as_str()).collect();
+        assert_eq!(told, ["linearizable", LABORATORY, FINISHED]);
+        assert_eq!(record.checks[1].detail, "node 3 did not start");
+    }
+
+    #[test]
+    fn an_operation_becomes_a_sample() {
+        let operation = Operation {
+            client: 1,
+            id: 7,
+            f: Function::Cas,
+            key: 3,
+            value: Some(9),
+            expected: None,
+            result: None,
+            outcome: Answer::Unknown,
+            intended_ns: 10,
+            invoked_ns: 12,
+            completed_ns: None,
+            node: None,
+            term: None,
+            index: None,
+            request: Some(RequestId { session: 1, sequence: 2 }),
+        };
+        let expected = Sample {
+            intended_ns: 10,
+            completed_ns: None,
+            kind: Kind::Cas,
+            outcome: reports::Outcome::Unknown,
+        };
+        assert_eq!(sample(&operation), expected);
+    }
+}

@@ -1,0 +1,133 @@
+//! A plan in words: what `validate` and `--list` print.
+//!
+//! Reads the plan and nothing else. Invariant: every field that decides what happens is said.
+
+use chaos::plan::{At, Expect, Kind, Plan, Step, StorageKind, WorkloadPlan, profile_name};
+
+use crate::catalogue::Builtin;
+
+/// One line per built-in scenario.
+pub(crate) fn list(builtins: &[Builtin]) -> String {
+    let name = |builtin: &Builtin| builtin.plan.scenario.len();
+    let width = builtins.iter().map(name).max().unwrap_or(0);
+    let line = |Builtin { plan, .. }: &Builtin| {
+        let Plan { scenario, about, nodes, trials, profile, .. } = plan;
+        let trials = if *trials > 1 { format!(", {trials} trials") } else { String::new() };
+        let profile = profile_name(*profile);
+        format!("{scenario:width$}  {about}\n{:width$}  {nodes} nodes{trials}, {profile}\n", "")
+    };
+    builtins.iter().map(line).collect()
+}
+
+/// What a plan would do.
+pub(crate) fn plan(plan: &Plan) -> String {
+    let Plan { scenario, about, nodes, profile, storage, background_load, .. } = plan;
+    let mut lines = vec![scenario.clone()];
+    if !about.is_empty() {
+        lines[0].push_str(": ");
+        lines[0].push_str(&printable(about));
+    }
+    let storage = match storage {
+        StorageKind::Memory => "in memory",
+        StorageKind::Disk => "on disk",
+    };
+    lines.push(format!("{nodes} nodes, profile {}, storage {storage}", profile_name(*profile)));
+    lines.push(trials(plan));
+    lines.extend(plan.workload.as_ref().map(workload));
+    lines.extend(plan.steps.iter().map(step));
+    if *background_load > 0 {
+        lines.push(format!("{background_load} busy loops beside it"));
+    }
+    lines.push(match plan.seed {
+        Some(seed) => format!("seed {seed}"),
+        None => "a seed drawn for each run".to_owned(),
+    });
+    lines.extend(expect(&plan.expect));
+    lines.join("\n  ") + "\n"
+}
+
+fn trials(plan: &Plan) -> String {
+    let trials = plan.trials;
+    match plan.kind {
+        Kind::Failover => format!("{trials} trials of load and faults"),
+        Kind::Formation => format!("{trials} fresh groups, each from its start to all bonds"),
+        Kind::Steady => "load without faults".to_owned(),
+    }
+}
+
+fn workload(load: &WorkloadPlan) -> String {
+    let WorkloadPlan { rate_per_s, clients, burst, keys_live, duration_ms, mix, .. } = load;
+    format!(
+        "{clients} clients, {rate_per_s} operations/s in bursts of {burst} over {keys_live} keys, \
+         {} % reads, {} % writes, {} % compare-and-set, {duration_ms} ms per trial",
+        mix.read, mix.write, mix.cas
+    )
+}
+
+fn step(step: &Step) -> String {
+    let Step { at, fault, target, return_after_ms } = step;
+    let at = match at {
+        At::Random => "at a random moment".to_owned(),
+        At::Ms(ms) => format!("{ms} ms into the trial"),
+    };
+    format!("{at}: {fault} {target}, which returns {return_after_ms} ms later")
+}
+
+fn expect(expect: &Expect) -> Vec<String> {
+    let bounds = [
+        ("the median outage", "ms", expect.outage_ms_p50_max),
+        ("every outage", "ms", expect.outage_ms_max),
+        ("the median forming", "ms", expect.forming_ms_p50_max),
+        ("every forming", "ms", expect.forming_ms_max),
+        ("growth of memory less log", "kB/min", expect.memory_growth_kb_per_min_max),
+    ];
+    let bound = |(what, unit, max): (&str, &str, Option<f64>)| {
+        Some(format!("expects {what} to be at most {} {unit}", max?))
+    };
+    let mut lines: Vec<String> = bounds.into_iter().filter_map(bound).collect();
+    let terms = |max| format!("expects at most {max} changes of term");
+    lines.extend(expect.term_changes_max.map(terms));
+    lines
+}
+
+/// A plan's own words are not let loose on a terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalogue;
+
+    #[test]
+    fn the_list_names_every_scenario_with_its_purpose() {
+        let all = catalogue::all().unwrap();
+        let list = list(&all);
+        for builtin in &all {
+            assert!(list.contains(&builtin.plan.scenario), "{list}");
+            assert!(list.contains(&builtin.plan.about), "{list}");
+        }
+    }
+
+    #[test]
+    fn a_plan_is_told_whole() {
+        let mut plan = catalogue::all().unwrap().remove(0).plan;
+        plan.expect.outage_ms_max = Some(700.0);
+        plan.background_load = 2;
+        plan.about = "rings \x07".to_owned();
+        let text = super::plan(&plan);
+        for words in [
+            "leader-failover: rings  \n",
+            "5 nodes, profile lan, storage on disk",
+            "10 trials",
+            "8 clients, 500 operations/s",
+            "at a random moment: kill the leader, which returns 1000 ms later",
+            "2 busy loops",
+            "a seed drawn for each run",
+            "every outage to be at most 700 ms",
+        ] {
+            assert!(text.contains(words), "{words:?} in {text:?}");
+        }
+    }
+}

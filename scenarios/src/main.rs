@@ -1,0 +1,183 @@
+//! The front door: words become a plan, a plan becomes a run, a run becomes an exit code.
+//!
+//! 0 valid, 1 a guarantee broke, 2 unknown or interrupted, 3 usage error or the laboratory itself
+//! failed. Invariant: when a run was not valid, the last line printed is the command that
+//! repeats it.
+
+mod arguments;
+mod catalogue;
+mod check;
+mod conduct;
+mod convert;
+mod describe;
+mod journal;
+mod overrides;
+mod progress;
+mod rerun;
+mod source;
+
+use std::collections::hash_map::RandomState;
+use std::env;
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, anyhow};
+use chaos::plan::{self, Plan};
+use chaos::process::{Places, ProcessWorld};
+use chaos::seed::Seed;
+use reports::{RunRecord, Verdict};
+use tracing_subscriber::EnvFilter;
+
+use crate::arguments::{Origin, Output, Request};
+use crate::catalogue::Builtin;
+use crate::conduct::Conducted;
+use crate::overrides::Overrides;
+use crate::source::PlanFile;
+
+fn main() -> ExitCode {
+    let words: Result<Vec<String>, _> = env::args_os().skip(1).map(|w| w.into_string()).collect();
+    let done = match &words {
+        // The harness starts its nodes from this very program.
+        Ok(words) if words.first().is_some_and(|word| word == "node") => {
+            log_to_stderr(NODE_LOG);
+            return chaos::process::node::main(&words[1..]);
+        }
+        Ok(words) => serve(words),
+        Err(word) => Err(anyhow!("{} is not UTF-8", word.display())),
+    };
+    ExitCode::from(done.unwrap_or_else(|error| {
+        complain(&format!("error: {error:#}"));
+        FAILED
+    }))
+}
+
+fn serve(words: &[String]) -> anyhow::Result<u8> {
+    let builtins = catalogue::all().context("a built-in plan")?;
+    let request = match arguments::parse(words, &builtins) {
+        Ok(request) => request,
+        // Help and version, too, come this way; clap knows where each is printed.
+        Err(error) => {
+            let _ = error.print();
+            return Ok(if error.use_stderr() { FAILED } else { VALID });
+        }
+    };
+    match request {
+        Request::List => say(&describe::list(&builtins)).map(|()| VALID),
+        Request::Validate(file) => validate(&file),
+        Request::Check(run) => check_again(&run),
+        Request::Run { origin, overrides, output } => {
+            let plan = planned(&origin, &overrides, builtins)?;
+            carry_out(&plan, words, &output)
+        }
+    }
+}
+
+fn validate(file: &Path) -> anyhow::Result<u8> {
+    let file = PlanFile::read(file)?;
+    plan::validate(&file.plan).map_err(|error| file.refusal(&error))?;
+    say(&describe::plan(&file.plan))?;
+    Ok(VALID)
+}
+
+fn check_again(run: &Path) -> anyhow::Result<u8> {
+    let record = check::judge(run)?;
+    say(&reports::render(&record, is_colored()))?;
+    Ok(code_of(record.verdict))
+}
+
+/// The plan with its overrides, fit to be carried out.
+fn planned(origin: &Origin, overrides: &Overrides, builtins: Vec<Builtin>) -> anyhow::Result<Plan> {
+    match origin {
+        Origin::Builtin(name) => {
+            let found = builtins.into_iter().find(|builtin| builtin.plan.scenario == *name);
+            let mut plan = found.context("clap lets only known scenarios pass")?.plan;
+            overrides.apply(&mut plan)?;
+            plan::validate(&plan)?;
+            Ok(plan)
+        }
+        Origin::File(path) => {
+            let mut file = PlanFile::read(path)?;
+            overrides.apply(&mut file.plan)?;
+            plan::validate(&file.plan).map_err(|error| file.refusal(&error))?;
+            Ok(file.plan)
+        }
+    }
+}
+
+fn carry_out(plan: &Plan, words: &[String], output: &Output) -> anyhow::Result<u8> {
+    let seed = plan.seed.unwrap_or_else(drawn_seed);
+    complain(&format!("{}, seed {seed}", plan.scenario));
+    log_to_stderr(HARNESS_LOG);
+    let folder = conduct::folder(&output.out, plan, seed)?;
+    let world = ProcessWorld::new(Places {
+        program: env::current_exe().context("cannot find this program, to start nodes from it")?,
+        logs: folder.path().join("nodes"),
+        stores: folder.path().join("stores"),
+    });
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the harness' threads")?;
+    let Conducted { record, path, exit_code } =
+        runtime.block_on(conduct::conduct(&world, plan, seed, folder))?;
+    let folder = format!("run folder: {}", path.display());
+    let again = (exit_code != VALID).then(|| rerun::command(words, seed));
+    if output.json {
+        say(&format!("{}\n", json(&record)?))?;
+        complain(&folder);
+        again.iter().for_each(|again| complain(again));
+        return Ok(exit_code);
+    }
+    say(&format!("\n{}\n{folder}\n", reports::render(&record, is_colored())))?;
+    if let Some(again) = again {
+        say(&format!("{again}\n"))?;
+    }
+    Ok(exit_code)
+}
+
+fn json(record: &RunRecord) -> anyhow::Result<String> {
+    serde_json::to_string_pretty(record).context("the record cannot be written as JSON")
+}
+
+fn code_of(verdict: Verdict) -> u8 {
+    match verdict {
+        Verdict::Valid => VALID,
+        Verdict::Invalid => BROKE,
+        Verdict::Unknown => UNKNOWN,
+    }
+}
+
+/// `RUST_LOG` says what is logged, and nodes inherit it; their standard error is their log.
+fn log_to_stderr(default: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let subscriber = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false);
+    subscriber.with_env_filter(filter).init();
+}
+
+/// A seed that nobody chose. The standard library keys its hashers with the system's entropy.
+fn drawn_seed() -> Seed {
+    Seed(RandomState::new().build_hasher().finish())
+}
+
+fn is_colored() -> bool {
+    io::stdout().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+fn say(text: &str) -> anyhow::Result<()> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        // Whoever reads may have read enough, as `head` does.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to standard output"),
+    }
+}
+
+/// To standard error; there is nowhere left to tell that it is closed.
+fn complain(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+const NODE_LOG: &str = "info,iroh=warn";
+const HARNESS_LOG: &str = "error";
+const VALID: u8 = 0;
+const BROKE: u8 = 1;
+const UNKNOWN: u8 = 2;
+const FAILED: u8 = 3;

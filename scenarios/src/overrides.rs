@@ -1,0 +1,210 @@
+//! What the command line changes in a plan.
+//!
+//! Decides only whether a plan has the field at all; whether the value can be carried out is
+//! `validate`'s to say. Invariant: what is not given changes nothing.
+
+use chaos::fault::Fault;
+use chaos::plan::{self, Kind, Plan, PlanError, StorageKind};
+use chaos::seed::Seed;
+use clap::Args;
+use runtime::ConsensusProfile;
+
+/// Fields of a plan that can be set on the command line.
+#[derive(Args, Debug, Default, Clone, PartialEq)]
+pub(crate) struct Overrides {
+    /// Nodes of the group, 1 to 9
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub(crate) nodes: Option<u64>,
+    /// How often it is done
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub(crate) trials: Option<u64>,
+    /// Operations due each second, whether answers come or not
+    #[arg(long, value_name = "PER_SECOND", value_parser = count)]
+    pub(crate) rate: Option<u64>,
+    /// Clients, each with a connection of its own
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub(crate) clients: Option<u64>,
+    /// How the nodes keep time: lan, wan or loopback
+    #[arg(long, value_name = "PROFILE", value_parser = plan::parse_profile)]
+    pub(crate) profile: Option<ConsensusProfile>,
+    /// Where the nodes remember: disk or memory
+    #[arg(long, value_name = "STORAGE")]
+    pub(crate) storage: Option<StorageKind>,
+    /// What is done to the node: kill or pause
+    #[arg(long, value_name = "FAULT")]
+    pub(crate) fault: Option<Fault>,
+    /// How long the load lasts, for each trial: 500ms, 5s, 10m, 1h
+    #[arg(long, value_name = "DURATION", value_parser = duration_ms)]
+    pub(crate) duration: Option<u64>,
+    /// Busy loops that run beside the nodes
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub(crate) background_load: Option<u64>,
+    /// What decides every draw, decimal or 0x…; drawn and printed if absent
+    #[arg(long, value_name = "SEED")]
+    pub(crate) seed: Option<Seed>,
+}
+
+impl Overrides {
+    /// Changes the plan.
+    ///
+    /// # Errors
+    /// What the plan has no place for, with the reason. Values are not judged here.
+    pub(crate) fn apply(&self, plan: &mut Plan) -> Result<(), PlanError> {
+        let Self { nodes, trials, profile, storage, background_load, seed, .. } = *self;
+        plan.nodes = nodes.unwrap_or(plan.nodes);
+        plan.trials = trials.unwrap_or(plan.trials);
+        plan.profile = profile.unwrap_or(plan.profile);
+        plan.storage = storage.unwrap_or(plan.storage);
+        plan.background_load = background_load.unwrap_or(plan.background_load);
+        plan.seed = seed.or(plan.seed);
+        self.apply_load(plan)?;
+        let Some(fault) = self.fault else { return Ok(()) };
+        if plan.steps.is_empty() {
+            return Err(out_of_place("--fault", fault, "faults", plan));
+        }
+        for step in &mut plan.steps {
+            step.fault = fault;
+        }
+        Ok(())
+    }
+
+    fn apply_load(&self, plan: &mut Plan) -> Result<(), PlanError> {
+        let given = [("--rate", self.rate), ("--clients", self.clients)];
+        let given = given.into_iter().chain([("--duration (in ms)", self.duration)]);
+        let Some(load) = &mut plan.workload else {
+            return match given.filter_map(|(name, value)| Some((name, value?))).next() {
+                Some((name, value)) => Err(out_of_place(name, value, "clients", plan)),
+                None => Ok(()),
+            };
+        };
+        load.rate_per_s = self.rate.unwrap_or(load.rate_per_s);
+        load.clients = self.clients.unwrap_or(load.clients);
+        load.duration_ms = self.duration.unwrap_or(load.duration_ms);
+        Ok(())
+    }
+}
+
+/// The arguments that a kind of plan has no place for.
+pub(crate) fn out_of_place_in(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::Failover => &[],
+        Kind::Formation => &["rate", "clients", "duration", "fault"],
+        Kind::Steady => &["trials", "fault"],
+    }
+}
+
+/// A duration with its unit, in milliseconds.
+pub(crate) fn duration_ms(text: &str) -> Result<u64, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let ms_per_unit = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(DURATION.to_owned()),
+    };
+    let number: u64 = number.parse().map_err(|_| DURATION.to_owned())?;
+    number.checked_mul(ms_per_unit).ok_or_else(|| DURATION.to_owned())
+}
+
+fn count(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "expected a whole number that is not negative".to_owned())
+}
+
+fn out_of_place(name: &str, value: impl std::fmt::Display, what: &str, plan: &Plan) -> PlanError {
+    let allowed = format!("{} has no {what}: its kind is {}", plan.scenario, plan.kind);
+    PlanError::Field { field: name.to_owned(), value: value.to_string(), allowed }
+}
+
+const DURATION: &str = "expected a whole number and a unit: 500ms, 5s, 10m, 1h";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalogue;
+
+    fn builtin(name: &str) -> Plan {
+        let all = catalogue::all().unwrap();
+        all.into_iter().find(|builtin| builtin.plan.scenario == name).unwrap().plan
+    }
+
+    #[test]
+    fn every_override_lands_in_the_plan() {
+        let mut plan = builtin("leader-failover");
+        let overrides = Overrides {
+            nodes: Some(3),
+            trials: Some(2),
+            rate: Some(700),
+            clients: Some(4),
+            profile: Some(ConsensusProfile::Wan),
+            storage: Some(StorageKind::Memory),
+            fault: Some(Fault::Pause),
+            duration: Some(9_000),
+            background_load: Some(1),
+            seed: Some(Seed(0xabc)),
+        };
+        overrides.apply(&mut plan).unwrap();
+        assert_eq!((plan.nodes, plan.trials, plan.background_load), (3, 2, 1));
+        assert_eq!(plan.profile, ConsensusProfile::Wan);
+        assert_eq!(plan.storage, StorageKind::Memory);
+        assert_eq!(plan.seed, Some(Seed(0xabc)));
+        assert!(plan.steps.iter().all(|step| step.fault == Fault::Pause));
+        let load = plan.workload.as_ref().unwrap();
+        assert_eq!((load.rate_per_s, load.clients, load.duration_ms), (700, 4, 9_000));
+        assert_eq!(plan::validate(&plan), Ok(()));
+    }
+
+    #[test]
+    fn nothing_given_changes_nothing() {
+        for name in ["leader-failover", "formation", "steady"] {
+            let mut plan = builtin(name);
+            Overrides::default().apply(&mut plan).unwrap();
+            assert_eq!(plan, builtin(name));
+        }
+    }
+
+    #[test]
+    fn what_a_plan_has_no_place_for_is_refused_by_name() {
+        let refused = |name: &str, overrides: Overrides| {
+            overrides.apply(&mut builtin(name)).unwrap_err().to_string()
+        };
+        let text = refused("formation", Overrides { rate: Some(5), ..Overrides::default() });
+        assert_eq!(text, "--rate is 5, but formation has no clients: its kind is formation");
+        let fault = Overrides { fault: Some(Fault::Kill), ..Overrides::default() };
+        let text = refused("steady", fault);
+        assert_eq!(text, "--fault is kill, but steady has no faults: its kind is steady");
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused_with_the_range() {
+        for (overrides, expected) in [
+            (Overrides { nodes: Some(10), ..Overrides::default() }, "between 1 and 9"),
+            (Overrides { trials: Some(0), ..Overrides::default() }, "between 1 and"),
+            (Overrides { rate: Some(0), ..Overrides::default() }, "between 1 and"),
+            (Overrides { clients: Some(0), ..Overrides::default() }, "between 1 and"),
+            (Overrides { duration: Some(1), ..Overrides::default() }, "between 1000 and"),
+            (Overrides { nodes: Some(2), ..Overrides::default() }, "at least 3 nodes"),
+            (
+                Overrides { storage: Some(StorageKind::Memory), ..Overrides::default() },
+                "fault = \"pause\"",
+            ),
+        ] {
+            let mut plan = builtin("leader-failover");
+            overrides.apply(&mut plan).unwrap();
+            let text = plan::validate(&plan).unwrap_err().to_string();
+            assert!(text.contains(expected), "{overrides:?}: {text}");
+        }
+    }
+
+    #[test]
+    fn durations_need_a_unit() {
+        assert_eq!(duration_ms("600s"), Ok(600_000));
+        assert_eq!(duration_ms("10m"), Ok(600_000));
+        assert_eq!(duration_ms("500ms"), Ok(500));
+        assert_eq!(duration_ms("1h"), Ok(3_600_000));
+        for bad in ["", "5", "s", "-5s", "5 s", "1.5s", "5d", "99999999999999999999s", "5sm"] {
+            assert_eq!(duration_ms(bad), Err(DURATION.to_owned()), "{bad}");
+        }
+    }
+}

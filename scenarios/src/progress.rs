@@ -1,0 +1,263 @@
+//! What a person sees while a run goes on, on standard error.
+//!
+//! A bar on a terminal, plain lines elsewhere: one per phase and trial, or one every few seconds.
+//! Knows nothing that was not told to it; a slow or closed terminal never fails a run.
+
+use std::collections::VecDeque;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use chaos::history::{Operation, Outcome};
+use chaos::outage::Trial;
+use chaos::plan::Plan;
+use chaos::run::Phase;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use runtime::{Clock as _, SystemClock, Time};
+
+/// Shows how far a run has come.
+pub(crate) struct Progress {
+    bar: Option<ProgressBar>,
+    clock: SystemClock,
+    shown_at: Time,
+    state: State,
+}
+
+/// What is shown.
+#[derive(Debug, Default)]
+struct State {
+    phase: Option<Phase>,
+    /// From 1; 0 before the first.
+    trial: u64,
+    trials: u64,
+    /// How long the load of a trial lasts, where that is known.
+    load: Option<Duration>,
+    /// When the first trial and the present one began.
+    first_began: Option<Time>,
+    trial_began: Option<Time>,
+    outage_ms: Option<f64>,
+    /// When the latest successes were told.
+    successes: VecDeque<Time>,
+    has_clients: bool,
+}
+
+impl Progress {
+    /// Shows on standard error how a plan is carried out.
+    pub(crate) fn new(plan: &Plan) -> Self {
+        let load = plan.workload.as_ref().map(|load| Duration::from_millis(load.duration_ms));
+        let clock = SystemClock::new();
+        let state = State {
+            trials: plan.trials,
+            load,
+            has_clients: plan.workload.is_some(),
+            ..State::default()
+        };
+        let bar = io::stderr().is_terminal().then(|| bar(plan.trials));
+        Self { bar, shown_at: clock.now(), clock, state }
+    }
+
+    pub(crate) fn phase(&mut self, phase: Phase) {
+        // A formation goes through its phases anew for every group.
+        let is_new = self.state.phase.is_none_or(|earlier| earlier < phase);
+        self.state.phase = Some(phase);
+        if is_new {
+            self.show();
+        }
+    }
+
+    pub(crate) fn trial(&mut self, trial: u64, trials: u64) {
+        let now = self.clock.now();
+        self.state.first_began.get_or_insert(now);
+        self.state.trial_began = Some(now);
+        (self.state.trial, self.state.trials) = (trial, trials);
+        // Trials with load last for seconds; others may last for a tenth of one.
+        if self.state.has_clients { self.show() } else { self.show_if_due(now) }
+    }
+
+    pub(crate) fn operation(&mut self, operation: &Operation) {
+        let now = self.clock.now();
+        if operation.outcome == Outcome::Ok {
+            self.state.succeeded(now);
+        }
+        self.show_if_due(now);
+    }
+
+    pub(crate) fn trials(&mut self, trials: &[Trial]) {
+        self.state.outage_ms = trials.last().and_then(|trial| trial.outage_ms);
+    }
+
+    /// Prints a line of its own.
+    pub(crate) fn say(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| print(line)),
+            None => print(line),
+        }
+    }
+
+    /// Takes the bar away.
+    pub(crate) fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn show_if_due(&mut self, now: Time) {
+        let interval = if self.bar.is_some() { BAR_INTERVAL } else { LINE_INTERVAL };
+        if now.0.saturating_sub(self.shown_at.0) >= interval {
+            self.show();
+        }
+    }
+
+    fn show(&mut self) {
+        self.shown_at = self.clock.now();
+        let line = self.state.line(self.shown_at);
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(self.state.permille(self.shown_at));
+                bar.set_message(line);
+            }
+            None => print(&line),
+        }
+    }
+}
+
+impl State {
+    fn succeeded(&mut self, now: Time) {
+        self.successes.push_back(now);
+        while self.successes.len() > SUCCESSES_MAX
+            || self.successes.front().is_some_and(|at| now.0.saturating_sub(at.0) > RATE_WINDOW)
+        {
+            self.successes.pop_front();
+        }
+    }
+
+    /// Phase, trial, rate, last outage, time left.
+    fn line(&self, now: Time) -> String {
+        let mut parts = vec![self.phase.map_or("starting", words).to_owned()];
+        if self.trial > 0 && self.trials > 1 {
+            parts.push(format!("trial {} of {}", self.trial, self.trials));
+        }
+        if self.has_clients && self.phase == Some(Phase::Load) {
+            let recent = |at: &&Time| now.0.saturating_sub(at.0) <= RATE_WINDOW;
+            parts.push(format!("{}/s answered", self.successes.iter().filter(recent).count()));
+        }
+        if let Some(outage_ms) = self.outage_ms {
+            parts.push(format!("last outage {outage_ms:.0} ms"));
+        }
+        if let Some(left) = self.left(now) {
+            parts.push(format!("about {} s left", left.as_secs_f64().ceil()));
+        }
+        parts.join(", ")
+    }
+
+    /// From what the trials took so far, or from how long their load shall last.
+    fn left(&self, now: Time) -> Option<Duration> {
+        if self.phase.is_some_and(|phase| phase > Phase::Load) {
+            return None;
+        }
+        let spent = now.0.saturating_sub(self.trial_began?.0);
+        let completed = u32::try_from(self.trial.checked_sub(1)?).ok()?;
+        let before = self.trial_began?.0.saturating_sub(self.first_began?.0);
+        let each = before.checked_div(completed).or(self.load)?;
+        let later = u32::try_from(self.trials.saturating_sub(self.trial)).ok()?;
+        Some(each.saturating_mul(later) + each.saturating_sub(spent))
+    }
+
+    fn permille(&self, now: Time) -> u64 {
+        let (Some(left), Some(began)) = (self.left(now), self.first_began) else {
+            return if self.phase > Some(Phase::Load) { 1_000 } else { 0 };
+        };
+        let spent = now.0.saturating_sub(began.0).as_secs_f64();
+        let whole = spent + left.as_secs_f64();
+        if whole > 0.0 { (spent / whole * 1_000.0) as u64 } else { 0 }
+    }
+}
+
+fn words(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Start => "starting nodes",
+        Phase::Assume => "waiting for a leader and all bonds",
+        Phase::Load => "running",
+        Phase::Heal => "healing",
+        Phase::Liveness => "writing through every node",
+        Phase::Freeze => "reading the logs",
+        Phase::Check => "checking the history",
+    }
+}
+
+fn bar(trials: u64) -> ProgressBar {
+    let template = if trials > 0 { "{bar:30} {msg}" } else { "{msg}" };
+    let style = ProgressStyle::with_template(template).expect("a constant template is valid");
+    let bar = ProgressBar::with_draw_target(Some(1_000), ProgressDrawTarget::stderr());
+    bar.set_style(style);
+    bar
+}
+
+/// A closed standard error is no reason to end a run.
+fn print(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+const BAR_INTERVAL: Duration = Duration::from_millis(100);
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
+const RATE_WINDOW: Duration = Duration::from_secs(1);
+const SUCCESSES_MAX: usize = 200_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Time {
+        Time(Duration::from_millis(ms))
+    }
+
+    fn state() -> State {
+        State {
+            phase: Some(Phase::Load),
+            trial: 3,
+            trials: 10,
+            load: Some(Duration::from_secs(5)),
+            first_began: Some(at(1_000)),
+            trial_began: Some(at(13_000)),
+            outage_ms: Some(212.4),
+            has_clients: true,
+            ..State::default()
+        }
+    }
+
+    #[test]
+    fn a_line_says_where_how_fast_and_how_long() {
+        let mut state = state();
+        for ms in (14_000..15_000).step_by(2) {
+            state.succeeded(at(ms));
+        }
+        // Two trials took 6 s each: 4 s of this one and seven more.
+        let line = "running, trial 3 of 10, 500/s answered, last outage 212 ms, about 46 s left";
+        assert_eq!(state.line(at(15_000)), line);
+        assert_eq!(state.permille(at(15_000)), 233);
+    }
+
+    #[test]
+    fn the_first_trial_is_reckoned_by_its_load() {
+        let state = State { trial: 1, first_began: Some(at(13_000)), ..state() };
+        assert_eq!(state.left(at(14_000)), Some(Duration::from_secs(4 + 9 * 5)));
+    }
+
+    #[test]
+    fn before_and_after_the_load_no_time_is_promised() {
+        assert_eq!(State::default().line(at(1)), "starting");
+        let state = State { phase: Some(Phase::Check), ..state() };
+        assert_eq!(
+            state.line(at(99_000)),
+            "checking the history, trial 3 of 10, last outage 212 ms"
+        );
+        assert_eq!(state.permille(at(99_000)), 1_000);
+    }
+
+    #[test]
+    fn old_successes_are_forgotten() {
+        let mut state = state();
+        state.succeeded(at(1));
+        state.succeeded(at(5_000));
+        assert_eq!(state.successes, [at(5_000)]);
+    }
+}

@@ -1,0 +1,223 @@
+//! Whole runs through the program, with real nodes: what they leave behind, and that nothing of
+//! them is left running.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// One cluster at a time: a small machine has no room for four.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn scenarios(words: &[&str], out: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_scenarios"));
+    command.args(words).arg("--out").arg(out).stdin(Stdio::null());
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn check(run: &Path) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_scenarios")).arg("check").arg(run).output().unwrap()
+}
+
+/// Waits for a condition, with a bound.
+fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..POLLS_MAX {
+        if holds() {
+            return;
+        }
+        std::thread::park_timeout(POLL_INTERVAL);
+    }
+    panic!("waited in vain for {what}");
+}
+
+/// Nodes that a harness started and that have not ended. The command line of a process that only
+/// waits to be reaped is empty.
+fn nodes_of(harness: u32) -> Vec<Pid> {
+    let is_node = |pid: &Pid| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.ends_with(format!("\0node\0--parent\0{harness}\0").as_bytes())
+    };
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.map(Pid::from_raw).filter(is_node).collect()
+}
+
+/// A harness in mid-run.
+struct Running {
+    harness: Child,
+    out: tempfile::TempDir,
+}
+
+impl Running {
+    /// Starts a long run and waits until its clients are being answered.
+    fn start() -> Self {
+        let out = tempfile::tempdir().unwrap();
+        let words = ["steady", "--nodes", "3", "--rate", "100", "--duration", "10m"];
+        let mut command = scenarios(&words, out.path());
+        let harness = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let running = Self { harness, out };
+        let history = running.folder().join("history.jsonl");
+        wait_for("answers", || fs::metadata(&history).is_ok_and(|file| file.len() > 0));
+        assert_eq!(nodes_of(running.harness.id()).len(), 3);
+        running
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.out.path().join("runs").join("latest")
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.harness.id()).unwrap();
+        kill(Pid::from_raw(pid), signal).unwrap();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // A test that failed half-way must not leave a run behind; a harness that has ended is
+        // no longer there to be killed.
+        let _ = self.harness.kill();
+        let _ = self.harness.wait();
+    }
+}
+
+#[test]
+fn a_failover_run_is_valid_and_leaves_its_folder() {
+    let _turn = turn();
+    let out = tempfile::tempdir().unwrap();
+    let words = [
+        "leader-failover",
+        "--nodes",
+        "3",
+        "--trials",
+        "2",
+        "--rate",
+        "200",
+        "--duration",
+        "3s",
+        "--seed",
+        "0x2a",
+        "--json",
+    ];
+    let output = scenarios(&words, out.path()).output().unwrap();
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{told}\n{}", text(&output.stdout));
+
+    let folder = out.path().join("runs").join("latest");
+    let record: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let kept = fs::read(folder.join("run.json")).unwrap();
+    assert_eq!(record, serde_json::from_slice::<serde_json::Value>(&kept).unwrap());
+    assert_eq!((&record["verdict"], &record["seed"]), (&"valid".into(), &SEED.into()));
+    assert_eq!(record["trials"].as_array().unwrap().len(), 2);
+    for trial in record["trials"].as_array().unwrap() {
+        assert!(trial["outage_ms"].as_f64().unwrap() > 0.0, "{trial}");
+        assert!(trial["rejoin_ms"].is_f64() && trial["term_after"].is_u64(), "{trial}");
+    }
+    for file in FILES {
+        let found = fs::metadata(folder.join(file));
+        assert!(found.as_ref().is_ok_and(|found| found.len() > 0), "{file}: {found:?}");
+    }
+    let lines = fs::read_to_string(folder.join("history.jsonl")).unwrap().lines().count();
+    assert_eq!(record["counts"]["operations_offered"], lines);
+
+    let again = check(&folder);
+    assert_eq!(again.status.code(), Some(0), "{again:?}");
+    assert!(text(&again.stdout).contains("verdict: valid"), "{again:?}");
+}
+
+#[test]
+fn groups_form_again_and_again() {
+    let _turn = turn();
+    let out = tempfile::tempdir().unwrap();
+    let output = scenarios(&["formation", "--trials", "3"], out.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let folder = out.path().join("runs").join("latest");
+    let record = fs::read(folder.join("run.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+    assert_eq!(record["metrics"]["forming_ms"]["count"], 3, "{record}");
+    assert_eq!(check(&folder).status.code(), Some(0));
+}
+
+#[test]
+fn no_node_outlives_a_killed_harness() {
+    let _turn = turn();
+    let mut running = Running::start();
+    running.signal(Signal::SIGKILL);
+    running.harness.wait().unwrap();
+    let pid = running.harness.id();
+    wait_for("the last node to end", || nodes_of(pid).is_empty());
+
+    // What was seen until then can be judged, but never as valid.
+    let again = check(&running.folder());
+    assert_eq!(again.status.code(), Some(2), "{again:?}");
+}
+
+#[test]
+fn no_stopped_node_outlives_a_killed_harness() {
+    let _turn = turn();
+    let mut running = Running::start();
+    let pid = running.harness.id();
+    for node in nodes_of(pid) {
+        kill(node, Signal::SIGSTOP).unwrap();
+    }
+    running.signal(Signal::SIGKILL);
+    running.harness.wait().unwrap();
+    wait_for("the last node to end", || nodes_of(pid).is_empty());
+}
+
+#[test]
+fn an_interrupted_run_is_checked_and_written_and_says_how_to_repeat_it() {
+    let _turn = turn();
+    let mut running = Running::start();
+    running.signal(Signal::SIGINT);
+    let mut stdout = running.harness.stdout.take().unwrap();
+    let mut told = String::new();
+    std::io::Read::read_to_string(&mut stdout, &mut told).unwrap();
+    assert_eq!(running.harness.wait().unwrap().code(), Some(2), "{told}");
+    assert!(nodes_of(running.harness.id()).is_empty());
+
+    let last = told.lines().last().unwrap();
+    assert!(last.contains("-p scenarios -- steady --nodes 3"), "{told}");
+    assert!(last.contains(" --seed 0x"), "{told}");
+    let record = fs::read(running.folder().join("run.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+    assert_eq!(record["verdict"], "unknown");
+    let checks = record["checks"].as_array().unwrap();
+    let verdict = |name: &str| checks.iter().find(|check| check["name"] == name).unwrap();
+    assert_eq!(verdict("linearizable")["verdict"], "valid", "{record}");
+    assert_eq!(verdict("finished")["verdict"], "unknown", "{record}");
+}
+
+const SEED: &str = "0x000000000000002a";
+const FILES: [&str; 15] = [
+    "run.json",
+    "history.jsonl",
+    "logs.jsonl",
+    "schedule.toml",
+    "latency.csv",
+    "throughput.csv",
+    "latency.hlog",
+    "latency.svg",
+    "latency.png",
+    "latency-dark.png",
+    "outage.svg",
+    "outage.png",
+    "nodes/1.log",
+    "nodes/2.log",
+    "nodes/3.log",
+];
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// A minute: on a busy machine a cold start takes its time.
+const POLLS_MAX: usize = 3_000;

@@ -1,0 +1,192 @@
+//! The program from outside: words in, exit codes and text out. No node is started here.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn scenarios(words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_scenarios")).args(words).output().unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// Writes a plan and validates it.
+fn validated(text: &str) -> (i32, String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("plan.toml");
+    fs::write(&file, text).unwrap();
+    let output = scenarios(&["validate", file.to_str().unwrap()]);
+    (code(&output), stdout(&output), stderr(&output))
+}
+
+const GOOD: &str = "scenario = \"mine\"\nkind = \"failover\"\n\n[workload]\nclients = 2\n\n\
+                    [[steps]]\nat = \"random\"\nfault = \"pause\"\nreturn_after_ms = 900\n";
+
+#[test]
+fn the_list_and_the_help_go_to_standard_output() {
+    let list = scenarios(&["--list"]);
+    assert_eq!(code(&list), 0);
+    for name in ["leader-failover", "formation", "steady"] {
+        assert!(stdout(&list).contains(name), "{list:?}");
+    }
+    for words in [&["--help"][..], &["leader-failover", "--help"], &["run", "--help"]] {
+        let help = scenarios(words);
+        assert_eq!(code(&help), 0);
+        assert!(stdout(&help).contains("Exit codes"), "{help:?}");
+        assert!(!stdout(&help).contains("node --parent"), "the hidden command stays hidden");
+    }
+    assert_eq!(code(&scenarios(&["--version"])), 0);
+}
+
+#[test]
+fn usage_errors_are_three() {
+    for words in [
+        &[][..],
+        &["leader-failove"],
+        &["leader-failover", "--nodes"],
+        &["leader-failover", "--nodes", "ten"],
+        &["leader-failover", "--nodes", "10"],
+        &["leader-failover", "--storage", "memory"],
+        &["formation", "--rate", "5"],
+        &["steady", "--trials", "2"],
+        &["run", "/nowhere/plan.toml"],
+        &["validate", "/"],
+        &["check", "/nowhere"],
+        &["node"],
+    ] {
+        let output = scenarios(words);
+        let expected = if words == ["node"] { 1 } else { 3 };
+        assert_eq!(code(&output), expected, "{words:?}: {output:?}");
+        assert!(stdout(&output).is_empty() && !stderr(&output).is_empty(), "{words:?}");
+    }
+}
+
+#[test]
+fn an_unknown_scenario_is_told_the_nearest_and_all_others() {
+    let text = stderr(&scenarios(&["leader-failove"]));
+    assert!(text.contains("similar") && text.contains("'leader-failover'"), "{text}");
+    assert!(text.contains("leader-failover, formation, steady"), "{text}");
+}
+
+#[test]
+fn a_good_plan_is_told_in_words() {
+    let (code, told, _) = validated(GOOD);
+    assert_eq!(code, 0);
+    assert!(told.starts_with("mine\n") && told.contains("pause the leader"), "{told}");
+}
+
+#[test]
+fn a_bad_plan_is_told_by_line_and_field() {
+    for (text, expected) in [
+        (GOOD.replace("clients", "client"), &["line 5", "`client`", "`clients`"][..]),
+        (GOOD.replace("\"pause\"", "\"unplug\""), &["line 9", "unplug", "`kill`"]),
+        (GOOD.replace("= 2", "= 0"), &["line 5", "workload.clients is 0", "between 1 and"]),
+        (GOOD.replace("900", "90000"), &["line 10", "steps[0].return_after_ms"]),
+        (GOOD.replace("\"mine\"", "\"../mine\""), &["line 1", "scenario is", "letters"]),
+        (GOOD.replace("clients = 2", "clients = "), &["line 5"]),
+        (format!("nodes = 2\n{GOOD}"), &["at least 3 nodes"]),
+    ] {
+        let (code, told, error) = validated(&text);
+        assert_eq!((code, told.as_str()), (3, ""), "{text}");
+        for words in expected {
+            assert!(error.contains(words), "{words:?} in {error}");
+        }
+        assert!(error.contains("plan.toml"), "the file is named: {error}");
+    }
+}
+
+#[test]
+fn a_plan_file_that_is_no_text_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("plan.toml");
+    fs::write(&file, b"scenario = \"\xff\"").unwrap();
+    let output = scenarios(&["run", file.to_str().unwrap()]);
+    assert_eq!(code(&output), 3);
+    assert!(stderr(&output).contains("byte 12 is not UTF-8"), "{output:?}");
+}
+
+/// A run folder as an earlier run may have left it.
+fn run_folder(at: &Path, history: &str) {
+    let plan = "{\"scenario\":\"x\",\"kind\":\"steady\",\"nodes\":1,\"workload\":{}}";
+    let record = format!(
+        "{{\"schema_version\":1,\"scenario\":\"x\",\"world\":\"process\",\"transport\":\"QUIC\",\
+         \"seed\":\"0x1\",\"verdict\":\"valid\",\"plan\":{plan},\"environment\":{{\"commit\":\"c\",\
+         \"build_profile\":\"release\",\"rustc\":\"r\",\"machine\":\"m\"}},\
+         \"counts\":{{\"operations_offered\":2}}}}"
+    );
+    fs::write(at.join("run.json"), record).unwrap();
+    fs::write(at.join("history.jsonl"), history).unwrap();
+}
+
+/// One operation on register 1, of client 1.
+fn line(id: u64, f: &str, value: &str, result: &str, from: u64, to: u64) -> String {
+    let position = if f == "read" { "null,\"index\":null" } else { "1,\"index\":1" };
+    let request = if f == "read" { "null" } else { "{\"session\":1,\"sequence\":1}" };
+    format!(
+        "{{\"client\":1,\"id\":{id},\"f\":\"{f}\",\"key\":1,\"value\":{value},\"expected\":null,\
+         \"result\":{result},\"outcome\":\"ok\",\"intended_ns\":{from},\"invoked_ns\":{from},\
+         \"completed_ns\":{to},\"node\":1,\"term\":{position},\"request\":{request}}}\n"
+    )
+}
+
+#[test]
+fn a_stale_read_in_a_recorded_history_is_found_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = line(1, "write", "7", "null", 10, 20);
+    run_folder(folder.path(), &(write.clone() + &line(2, "read", "null", "null", 30, 40)));
+    let output = scenarios(&["check", folder.path().to_str().unwrap()]);
+    assert_eq!(code(&output), 1, "{output:?}");
+    assert!(stdout(&output).contains("verdict: invalid"), "{output:?}");
+
+    // The same with a fresh read, but without the nodes' logs: nothing broke, not all is known.
+    run_folder(folder.path(), &(write.clone() + &line(2, "read", "null", "7", 30, 40)));
+    let output = scenarios(&["check", folder.path().to_str().unwrap()]);
+    assert_eq!(code(&output), 2, "{output:?}");
+    assert!(stdout(&output).contains("log of node 1 is missing"), "{output:?}");
+
+    // And with an operation missing.
+    run_folder(folder.path(), &write);
+    let output = scenarios(&["check", folder.path().to_str().unwrap()]);
+    assert_eq!(code(&output), 2, "{output:?}");
+    assert!(stdout(&output).contains("holds 1 operations, run.json counts 2"), "{output:?}");
+}
+
+#[test]
+fn damaged_runs_are_refused_by_file_line_and_field() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let refused = |expected: &[&str]| {
+        let output = scenarios(&["check", path]);
+        assert_eq!(code(&output), 3, "{output:?}");
+        for words in expected {
+            assert!(stderr(&output).contains(words), "{words:?} in {output:?}");
+        }
+    };
+    refused(&["run.json"]);
+    let good = line(1, "read", "null", "null", 10, 20);
+    run_folder(folder.path(), &(good.clone() + &good.replace("\"ok\"", "\"fine\"")));
+    refused(&["history.jsonl:2", "`outcome`", "ok, fail, unknown"]);
+    run_folder(folder.path(), &good[..good.len() - 5]);
+    refused(&["history.jsonl:1", "cut off"]);
+    run_folder(folder.path(), &good);
+    fs::write(folder.path().join("logs.jsonl"), "{\"node\":1}\n").unwrap();
+    refused(&["logs.jsonl:1", "`term`"]);
+    fs::remove_file(folder.path().join("history.jsonl")).unwrap();
+    refused(&["history.jsonl"]);
+    let record = fs::read_to_string(folder.path().join("run.json")).unwrap();
+    let file = folder.path().join("run.json");
+    fs::write(&file, record.replace("\"nodes\"", "\"nodez\"")).unwrap();
+    refused(&["run.json", "field `plan`", "nodez"]);
+    fs::write(&file, &record[..record.len() / 2]).unwrap();
+    refused(&["run.json", "line 1"]);
+}
