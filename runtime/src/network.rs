@@ -230,14 +230,12 @@ impl Network {
         if let Some(idle) = idle {
             options = options.with_transport_config(quic::transport(idle));
         }
-        let unreachable =
-            |reason: String| NetworkError::Unreachable { peer: peer.id, reason };
+        let unreachable = |reason: String| NetworkError::Unreachable { peer: peer.id, reason };
         let connecting = endpoint
             .connect_with_opts(address, alpn, options)
             .await
             .map_err(|error| unreachable(quic::causes(&error)))?;
-        let connection =
-            connecting.await.map_err(|error| unreachable(quic::causes(&error)))?;
+        let connection = connecting.await.map_err(|error| unreachable(quic::causes(&error)))?;
         self.inner.connections.add(&connection);
         if *self.inner.closing.borrow() {
             return Err(NetworkError::ShutDown);

@@ -4,7 +4,8 @@
 //! it acknowledges equals its leader's log, and its commit index never passes what is known to.
 
 use crate::{
-    Appended, Effect, Entry, Halt, Index, Input, Message, NodeId, Phase, Position, Snapshot,
+    Appended, Effect, Entry, Halt, Index, Input, Message, NO_ROUND, NodeId, Phase, Position,
+    Snapshot,
     server::{Server, Turn},
 };
 
@@ -61,8 +62,10 @@ fn heed(server: &mut Server, from: NodeId, message: Message, effects: &mut Vec<E
             // our last index only guards against a leader that is wrong.
             let last = server.log.last().index;
             server.commit_to(commit.min(last), effects);
-            let message = Message::HeartbeatReply { term: server.term(), round };
-            effects.push(Effect::Send { to: from, message });
+            if round != NO_ROUND {
+                let message = Message::HeartbeatReply { term: server.term(), round };
+                effects.push(Effect::Send { to: from, message });
+            }
         }
         Message::InstallSnapshot { snapshot, .. } => offer(server, from, snapshot, effects),
         // Thesis §3.10: as if the election timeout had elapsed; no pre-vote, since the leader

@@ -9,8 +9,8 @@ mod requests;
 use std::collections::BTreeMap;
 
 use crate::{
-    Answer, Appended, Dropped, Effect, Entry, Index, Input, Message, NodeId, Note, Payload,
-    Position, Refusal, Snapshot, Standing, Time,
+    Answer, Appended, Dropped, Effect, Entry, Index, Input, Message, NO_ROUND, NodeId, Note,
+    Payload, Position, Refusal, Snapshot, Standing, Time,
     progress::{Pace, Progress},
     quorum,
     read::Reads,
@@ -220,7 +220,7 @@ impl Leader {
             self.beat(server, effects);
         }
         for (node, progress) in &mut self.followers {
-            send(*node, progress, server, self.round, effects);
+            send(*node, progress, server, effects);
         }
         // Thesis §10.2.1: followers write in parallel with the leader, so sending comes first.
         if self.submitted < server.log.last().index {
@@ -248,13 +248,7 @@ impl Leader {
 
 /// Sends to one follower what it lacks, as far as its pace and its windows allow; at least the
 /// commit index if that is news, for clients wait for it on followers too.
-fn send(
-    node: NodeId,
-    progress: &mut Progress,
-    server: &Server,
-    round: u64,
-    effects: &mut Vec<Effect>,
-) {
+fn send(node: NodeId, progress: &mut Progress, server: &Server, effects: &mut Vec<Effect>) {
     let is_compacted = progress.next() <= server.log.start().index;
     match progress.pace() {
         Pace::Snapshot { sent: true } | Pace::Probe { sent: true } => {}
@@ -271,7 +265,7 @@ fn send(
         }
     }
     if progress.untold(server.commit).is_some() {
-        heartbeat(node, progress, server, round, effects);
+        heartbeat(node, progress, server, NO_ROUND, effects);
     }
 }
 

@@ -30,7 +30,7 @@ pub use effect::{
 };
 pub use log::Log;
 pub use membership::{Change, Configuration};
-pub use message::{Appended, Entry, Message, Payload, Phase, Snapshot};
+pub use message::{Appended, Entry, Message, NO_ROUND, Payload, Phase, Snapshot};
 pub use position::{Index, NodeId, PeerId, Position, StoreId, Term, Time};
 pub use progress::Standing;
 #[cfg(feature = "planted-faults")]

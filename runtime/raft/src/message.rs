@@ -122,7 +122,8 @@ pub enum Message {
     Heartbeat {
         /// The leader's term.
         term: Term,
-        /// Counts the leader's rounds; the answer repeats it.
+        /// Counts the leader's rounds; the answer repeats it. [`NO_ROUND`] wants no answer: it
+        /// only makes the commit index known, once per commit, and the next round repeats it.
         round: u64,
         /// The commit index, no further than what the follower is known to hold.
         commit: Index,
@@ -148,6 +149,9 @@ pub enum Message {
         snapshot: Snapshot,
     },
 }
+
+/// The round of a heartbeat that belongs to none; rounds count from 1.
+pub const NO_ROUND: u64 = 0;
 
 /// What came of an append.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]

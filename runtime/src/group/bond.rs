@@ -174,12 +174,12 @@ impl Side {
         (consensus.heartbeat_interval + consensus.heartbeat_jitter)
             .saturating_mul(consensus.max_missed_heartbeats)
     }
+}
 
-    /// A random part of `most`.
-    fn jitter(&self, most: Duration) -> Duration {
-        let most = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
-        Duration::from_nanos(self.network.draw() % most.max(1))
-    }
+/// The part of `whole` that a random number picks; never the whole.
+fn part(whole: Duration, draw: u64) -> Duration {
+    let whole = u64::try_from(whole.as_nanos()).unwrap_or(u64::MAX);
+    Duration::from_nanos(draw % whole.max(1))
 }
 
 /// Dials and lets in until the group is left or the node leaves; then says goodbye.

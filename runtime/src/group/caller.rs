@@ -64,6 +64,8 @@ pub enum CommandError {
     Failed {
         /// Why.
         reason: Reason,
+        /// Its name, if it got one.
+        request: Option<RequestId>,
     },
     /// It may have taken effect, or may yet.
     #[error("it is not known whether the command takes effect: {reason}")]
@@ -140,7 +142,9 @@ impl<M: StateMachine, P: Port> Caller<M, P> {
         command: M::Command,
     ) -> Result<Executed<M::Output>, CommandError> {
         let (request, answered) = self.command(&command, Until::Applied).await?;
-        let unknown = |reason| CommandError::Unknown { reason, request: Some(request) };
+        let named = Some(request);
+        let unknown = |reason| CommandError::Unknown { reason, request: named };
+        let failed = |reason| CommandError::Failed { reason, request: named };
         match answered.outcome {
             Outcome::Applied { position, output: Some(output) } => {
                 let output =
@@ -149,9 +153,9 @@ impl<M: StateMachine, P: Port> Caller<M, P> {
             }
             // It stands in the log, and every machine passed it over alike.
             Outcome::Applied { output: None, .. } | Outcome::Refused(Reason::Undecodable) => {
-                Err(CommandError::Failed { reason: Reason::Undecodable })
+                Err(failed(Reason::Undecodable))
             }
-            Outcome::Refused(reason) => Err(CommandError::Failed { reason }),
+            Outcome::Refused(reason) => Err(failed(reason)),
             Outcome::Unknown(reason) => Err(unknown(reason)),
             Outcome::Opened(_) | Outcome::Proposed(_) | Outcome::Queried { .. } => {
                 Err(unknown(Reason::Undecodable))
@@ -163,7 +167,9 @@ impl<M: StateMachine, P: Port> Caller<M, P> {
         let (request, answered) = self.command(&command, Until::Proposed).await?;
         match answered.outcome {
             Outcome::Proposed(position) | Outcome::Applied { position, .. } => Ok(position),
-            Outcome::Refused(reason) => Err(CommandError::Failed { reason }),
+            Outcome::Refused(reason) => {
+                Err(CommandError::Failed { reason, request: Some(request) })
+            }
             Outcome::Unknown(reason) => {
                 Err(CommandError::Unknown { reason, request: Some(request) })
             }
@@ -205,7 +211,7 @@ impl<M: StateMachine, P: Port> Caller<M, P> {
         command: &M::Command,
         until: Until,
     ) -> Result<(RequestId, Answered), CommandError> {
-        let failed = |reason| CommandError::Failed { reason };
+        let failed = |reason| CommandError::Failed { reason, request: None };
         let command = self.encode(command).map_err(failed)?;
         let cell = Arc::clone(&self.session.lock().unwrap_or_else(PoisonError::into_inner));
         // Opening a session applies no command: whatever came of it, this one did not happen.

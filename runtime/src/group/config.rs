@@ -220,5 +220,9 @@ fn check(
     holds: bool,
     rule: impl FnOnce() -> String,
 ) -> Result<(), ConfigError> {
-    if holds { Ok(()) } else { Err(ConfigError { field, value: format!("{value:?}"), rule: rule() }) }
+    if holds {
+        Ok(())
+    } else {
+        Err(ConfigError { field, value: format!("{value:?}"), rule: rule() })
+    }
 }

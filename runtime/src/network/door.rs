@@ -44,6 +44,11 @@ pub(crate) struct Door {
     pub(crate) frame_bytes_max: usize,
 }
 
+/// One of the bounded number of places of those that have not been let in.
+pub(crate) struct Place {
+    _permit: OwnedSemaphorePermit,
+}
+
 impl Door {
     /// Takes connections in until the node closes.
     pub(crate) async fn open(self, endpoint: Endpoint, mut closing: watch::Receiver<bool>) {
@@ -54,9 +59,8 @@ impl Door {
                 _ = closing.wait_for(|closing| *closing) => None,
             };
             let Some(incoming) = incoming else { return };
-            gauge!(HANDSHAKES).set((self.handshakes_max - places.available_permits()) as f64);
             match Arc::clone(&places).try_acquire_owned() {
-                Ok(place) => drop(tokio::spawn(self.clone().receive(incoming, place))),
+                Ok(place) => drop(tokio::spawn(self.clone().receive(incoming, Place::new(place)))),
                 Err(_) => {
                     count(Code::NoCapacity);
                     incoming.refuse();
@@ -65,7 +69,7 @@ impl Door {
         }
     }
 
-    async fn receive(self, incoming: Incoming, place: OwnedSemaphorePermit) {
+    async fn receive(self, incoming: Incoming, place: Place) {
         let patience = self.clock.sleep_until(self.clock.now().plus(self.handshake_timeout));
         let mut patience = std::pin::pin!(patience);
         let connected = tokio::select! {
@@ -89,11 +93,7 @@ impl Door {
         }
     }
 
-    async fn admit(
-        &self,
-        connection: &Connection,
-        place: OwnedSemaphorePermit,
-    ) -> Result<(), Refusal> {
+    async fn admit(&self, connection: &Connection, place: Place) -> Result<(), Refusal> {
         let known = |alpn| alpn == BOND_ALPN || alpn == CLIENT_ALPN;
         if !known(connection.alpn()) && !self.registry.has_protocol(connection.alpn()) {
             return Err(Code::InvalidAlpn.because("nobody listens for this protocol"));
@@ -150,6 +150,19 @@ impl Door {
         quic::trust(connection);
         let frames = (talk.receiver, talk.deframer);
         Link::new(connection.clone(), talk.sender, frames, self.frame_bytes_max)
+    }
+}
+
+impl Place {
+    fn new(permit: OwnedSemaphorePermit) -> Self {
+        gauge!(HANDSHAKES).increment(1);
+        Self { _permit: permit }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        gauge!(HANDSHAKES).decrement(1);
     }
 }
 

@@ -118,9 +118,6 @@ mod tests {
         assert_eq!(deframer.next(), Err(Oversized { bytes: 17, bytes_max: 16 }));
         let mut deframer = Deframer::new(16);
         deframer.push(Bytes::copy_from_slice(&[0xff; 4]));
-        assert_eq!(
-            deframer.next(),
-            Err(Oversized { bytes: u32::MAX as usize, bytes_max: 16 })
-        );
+        assert_eq!(deframer.next(), Err(Oversized { bytes: u32::MAX as usize, bytes_max: 16 }));
     }
 }

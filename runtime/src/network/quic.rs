@@ -61,8 +61,10 @@ pub(crate) fn trust(connection: &Connection) {
 
 /// The peer as iroh knows it.
 pub(crate) fn address(peer: &Peer) -> Result<EndpointAddr, NetworkError> {
-    let unreachable = |reason: &str| NetworkError::Unreachable { peer: peer.id, reason: reason.into() };
-    let id = PublicKey::from_bytes(&peer.id.0).map_err(|_| unreachable("its id is no public key"))?;
+    let unreachable =
+        |reason: &str| NetworkError::Unreachable { peer: peer.id, reason: reason.into() };
+    let id =
+        PublicKey::from_bytes(&peer.id.0).map_err(|_| unreachable("its id is no public key"))?;
     if peer.addresses.is_empty() {
         return Err(unreachable("no address of it is known"));
     }

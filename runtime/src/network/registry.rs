@@ -9,13 +9,14 @@ use std::{
 
 use iroh::endpoint::Connection;
 use raft::PeerId;
-use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc};
+use tokio::sync::{Notify, mpsc};
 
 use crate::{
     GroupId, GroupKey, Link,
     network::{
         Code,
         code::Refusal,
+        door::Place,
         handshake::{MemberHello, Session, Talk},
     },
 };
@@ -42,7 +43,7 @@ pub(crate) struct Applicant {
     pub(crate) session: Session,
     pub(crate) hello: MemberHello,
     /// Its place among those that are not let in yet.
-    pub(crate) place: OwnedSemaphorePermit,
+    pub(crate) place: Place,
 }
 
 /// Links of one protocol that nobody has taken yet.

@@ -90,10 +90,8 @@ async fn a_link_carries_frames_both_ways_and_names_its_ends() {
         }
     });
     for frame in &frames {
-        let (sent, back) = soon("an echo", async {
-            tokio::join!(sender.send(frame), receiver.recv())
-        })
-        .await;
+        let (sent, back) =
+            soon("an echo", async { tokio::join!(sender.send(frame), receiver.recv()) }).await;
         sent.expect("b reads");
         assert_eq!(back.as_deref(), Some(&frame[..]));
     }

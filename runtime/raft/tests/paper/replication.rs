@@ -1,6 +1,6 @@
 //! Raft §5.3, §5.4.2, §5.4.3; thesis §10.2.1.
 
-use raft::{Appended, Effect, Halt, Index, Message, Note, Position, Term, Write};
+use raft::{Appended, Effect, Halt, Index, Message, NO_ROUND, NodeId, Note, Position, Term, Write};
 
 use crate::{
     cluster::command,
@@ -144,6 +144,17 @@ fn the_planted_fault_breaks_that_rule() {
     leader.sync();
     leader.acknowledge(2, 2);
     assert_eq!(leader.raft.commit(), Index(2));
+}
+
+/// Thesis §6.4: only rounds are counted, so only they are answered; a heartbeat that belongs to
+/// none makes the commit index known and costs one message.
+#[test]
+fn a_heartbeat_of_no_round_is_heeded_and_not_answered() {
+    let mut follower = Lone::of(THREE);
+    let beat = |round| Message::Heartbeat { term: Term(1), round, commit: Index(0) };
+    assert_eq!(sent(&follower.hear(2, beat(7))).len(), 1);
+    assert!(sent(&follower.hear(2, beat(NO_ROUND))).is_empty());
+    assert_eq!(follower.raft.leader(), Some(NodeId::small(2)));
 }
 
 /// Raft §5.3: followers learn of a commit with the next append, or at once if there is none.

@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use raft::{NodeId, Time};
+use raft::NodeId;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
@@ -13,11 +13,10 @@ use crate::{
     group::bond::{
         BondEvent, Side,
         keep::{self, Kept},
+        part,
         table::{Bond, Claim},
     },
-    network::{
-        BOND_ALPN, Code, HelloRole, MemberHello, NetworkError, settle, within,
-    },
+    network::{BOND_ALPN, Code, HelloRole, MemberHello, NetworkError, settle, within},
 };
 
 /// The pauses between dials: doubling, with jitter.
@@ -28,11 +27,7 @@ struct Backoff {
 }
 
 /// Dials whenever there is no bond. Ends only with its task.
-pub(super) async fn dial_for_ever(
-    side: Arc<Side>,
-    events: mpsc::Sender<BondEvent>,
-    peer: Peer,
-) {
+pub(super) async fn dial_for_ever(side: Arc<Side>, events: mpsc::Sender<BondEvent>, peer: Peer) {
     let mut bonded = side.table.watch(peer.id);
     let consensus = &side.member.consensus;
     let mut backoff = Backoff::new(consensus.redial_backoff_min, consensus.redial_backoff_max);
@@ -54,7 +49,7 @@ pub(super) async fn dial_for_ever(
                 Err(error) => {
                     tracing::debug!(%error, "no bond");
                     side.metrics.dialed(outcome_of(&error));
-                    pause = backoff.grow(&side);
+                    pause = backoff.grow(side.network.draw());
                     continue;
                 }
             }
@@ -63,7 +58,8 @@ pub(super) async fn dial_for_ever(
         if bonded.wait_for(|bonded| !*bonded).await.is_err() {
             return;
         }
-        pause = backoff.after_bond(&side, since);
+        let stood = side.clock.now().since(since);
+        pause = backoff.after_bond(stood, side.network.draw());
     }
 }
 
@@ -124,20 +120,20 @@ impl Backoff {
     }
 
     /// The pause after a failed dial.
-    fn grow(&mut self, side: &Side) -> Duration {
-        let pause = self.next;
-        self.next = (2 * pause).min(self.max);
+    fn grow(&mut self, draw: u64) -> Duration {
+        let half = self.next / 2;
+        self.next = (2 * self.next).min(self.max);
         // Half fixed, half drawn: nodes that lost each other together do not dial in step.
-        pause / 2 + side.jitter(pause / 2)
+        half + part(half, draw)
     }
 
-    /// The pause after a bond that stood since then. A bond that did not last is no success: a
+    /// The pause after a bond that stood for so long. One that did not last is no success: a
     /// peer that keeps misbehaving is dialed ever less.
-    fn after_bond(&mut self, side: &Side, since: Time) -> Duration {
-        if side.clock.now().since(since) >= self.max {
+    fn after_bond(&mut self, stood: Duration, draw: u64) -> Duration {
+        if stood >= self.max {
             self.next = self.min;
         }
-        self.grow(side)
+        self.grow(draw)
     }
 }
 
@@ -147,5 +143,26 @@ fn outcome_of(error: &NetworkError) -> &'static str {
         NetworkError::Timeout { .. } => "timeout",
         NetworkError::ShutDown => "shut_down",
         _ => "unreachable",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_within_their_bounds_and_only_a_lasting_bond_resets_them() {
+        let ms = Duration::from_millis;
+        let mut backoff = Backoff::new(ms(20), ms(100));
+        for full in [20, 40, 80, 100, 100].map(ms) {
+            for draw in [0, u64::MAX] {
+                let mut fork = Backoff { ..backoff };
+                let pause = fork.grow(draw);
+                assert!((full / 2..=full).contains(&pause), "{pause:?} of {full:?}");
+            }
+            backoff.grow(7);
+        }
+        assert!(backoff.after_bond(ms(99), 7) >= ms(50), "a short bond is no success");
+        assert!(backoff.after_bond(ms(100), 7) <= ms(20), "a lasting one is");
     }
 }

@@ -11,7 +11,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
     group::{
-        bond::{BondEvent, Side, lane::Lane, read, table::Bond},
+        bond::{BondEvent, Side, lane::Lane, part, read, table::Bond},
         wire::MemberFrame,
     },
     network::{Code, Refusal, turn_away},
@@ -35,6 +35,8 @@ struct Keeper {
     /// By how much the present heartbeat interval is shortened.
     jitter: Duration,
     replaced: Option<Arc<Bond>>,
+    /// Why this node closed it, if it did.
+    ended: Option<Refusal>,
 }
 
 /// Keeps the bond until it ends.
@@ -48,6 +50,7 @@ pub(super) fn spawn(side: &Arc<Side>, events: &mpsc::Sender<BondEvent>, kept: Ke
         lanes: JoinSet::new(),
         jitter: Duration::ZERO,
         replaced: kept.replaced,
+        ended: None,
     };
     for lane in Lane::ALL {
         let bond = Arc::clone(&keeper.bond);
@@ -83,7 +86,9 @@ impl Keeper {
         loop {
             let due = self.due();
             tokio::select! {
-                error = &mut closed => return Refusal::of(&error),
+                error = &mut closed => {
+                    return self.ended.take().unwrap_or_else(|| Refusal::of(&error));
+                }
                 Ok(stream) = bond.connection.accept_uni() => {
                     self.let_replaced_go();
                     self.read(stream, None);
@@ -91,14 +96,14 @@ impl Keeper {
                 Some(lane) = self.lanes.join_next() => {
                     if let Ok(Err(violation)) = lane {
                         tracing::warn!(node = %bond.node, %violation, "a peer misbehaves");
-                        turn_away(&bond.connection, &violation);
+                        self.end(violation);
                     }
                 }
                 () = clock.sleep_until(due) => self.beat(due),
                 Ok(()) = admittance.changed() => {
                     let admitted = admittance.borrow().admit(bond.node, bond.card.lineage);
                     if let Err(refusal) = admitted {
-                        turn_away(&bond.connection, &refusal);
+                        self.end(refusal);
                     }
                 }
             }
@@ -109,6 +114,12 @@ impl Keeper {
         let (side, events) = (Arc::clone(&self.side), self.events.clone());
         let read = read::read(side, events, Arc::clone(&self.bond), stream, lane);
         self.lanes.spawn(read);
+    }
+
+    /// Closes the bond, because of what the peer is or does.
+    fn end(&mut self, refusal: Refusal) {
+        turn_away(&self.bond.connection, &refusal);
+        self.ended.get_or_insert(refusal);
     }
 
     /// The peer has let this bond in as well, or it is over: either way the other may go.
@@ -141,7 +152,7 @@ impl Keeper {
             let silence_max = self.side.silence_max();
             if now.since(due) < interval {
                 let reason = format!("not a word for {silence_max:?}");
-                return self.bond.close(&Code::Timeout.because(reason));
+                return self.end(Code::Timeout.because(reason));
             }
             // This timer came late: we were stopped or starved, and what the peer said
             // meanwhile may still wait to be read. Look again after two intervals.
@@ -149,7 +160,7 @@ impl Keeper {
             self.bond.heard(Time(grace));
         }
         if now >= self.ping_due() {
-            self.jitter = self.side.jitter(consensus.heartbeat_jitter);
+            self.jitter = part(consensus.heartbeat_jitter, self.side.network.draw());
             if let Err(dropped) = self.bond.send(Lane::Control, &MemberFrame::Ping, &self.side) {
                 self.side.metrics.dropped(Lane::Control, dropped);
                 // Not to try at once again: the next is due one interval later.

@@ -176,7 +176,8 @@ impl LaneSender {
 
     /// Writes what is queued, whenever something is, until the stream is closed.
     pub(super) async fn write(&self) {
-        let flushed = |context: &mut Context<'_>| self.sending().poll_flush(context, &self.queue_bytes);
+        let flushed =
+            |context: &mut Context<'_>| self.sending().poll_flush(context, &self.queue_bytes);
         while std::future::poll_fn(flushed).await {
             self.queued.notified().await;
         }
@@ -187,9 +188,12 @@ impl LaneSender {
         if sending.queue.is_empty() {
             let mut context = Context::from_waker(Waker::noop());
             while !encoded.is_empty() {
-                match sending.poll_write(&mut context, encoded) {
+                match poll_write(&mut sending.stream, &mut context, encoded) {
                     Poll::Ready(Some(written)) => encoded = &encoded[written..],
-                    Poll::Ready(None) => return Err(Dropped::Closed),
+                    Poll::Ready(None) => {
+                        sending.closed = true;
+                        return Err(Dropped::Closed);
+                    }
                     // The writing task asks again, and is then woken when there is room.
                     Poll::Pending => break,
                 }
@@ -231,34 +235,32 @@ impl Sending {
         encoded
     }
 
-    /// `None` once the stream is closed.
-    fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<Option<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes).map(|written| {
-            self.closed |= written.is_err();
-            written.ok()
-        })
-    }
-
     /// True once the queue is empty, false once the stream is closed.
     fn poll_flush(&mut self, context: &mut Context<'_>, queue_bytes: &Gauge) -> Poll<bool> {
         while !self.queue.is_empty() && !self.closed {
-            let queue = self.queue.split();
-            let written = self.poll_write(context, &queue);
-            self.queue = queue;
-            match written {
+            match poll_write(&mut self.stream, context, &self.queue) {
                 Poll::Ready(Some(written)) => {
                     self.queue.advance(written);
                     queue_bytes.decrement(written as f64);
                 }
-                Poll::Ready(None) => break,
+                Poll::Ready(None) => self.closed = true,
                 Poll::Pending => return Poll::Pending,
             }
         }
-        if self.queue.capacity() > SCRATCH_BYTES_MAX && self.queue.is_empty() {
+        if self.queue.is_empty() && self.queue.capacity() > SCRATCH_BYTES_MAX {
             self.queue = BytesMut::new();
         }
         Poll::Ready(!self.closed)
     }
+}
+
+/// How much the stream took; `None` once it is closed.
+fn poll_write(
+    stream: &mut SendStream,
+    context: &mut Context<'_>,
+    bytes: &[u8],
+) -> Poll<Option<usize>> {
+    Pin::new(stream).poll_write(context, bytes).map(Result::ok)
 }
 
 /// Buffers that grew beyond this are given back.

@@ -10,11 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     group::{
-        bond::{
-            BondEvent, Side,
-            lane::Lane,
-            table::Bond,
-        },
+        bond::{BondEvent, Side, lane::Lane, table::Bond},
         wire::MemberFrame,
     },
     network::{CHUNK_BYTES_MAX, Code, Deframer, HEADER_BYTES, Refusal},
@@ -35,7 +31,8 @@ pub(super) async fn read(
             let mut name = [0];
             // The connection is gone; whoever closed it has said why.
             let Ok(()) = stream.read_exact(&mut name).await else { return Ok(()) };
-            Lane::named(name[0]).ok_or_else(|| violation(format!("there is no lane {}", name[0])))?
+            Lane::named(name[0])
+                .ok_or_else(|| violation(format!("there is no lane {}", name[0])))?
         }
     };
     if !bond.open_lane(lane) {

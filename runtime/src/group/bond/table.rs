@@ -226,12 +226,7 @@ impl Bond {
     }
 
     /// Sends a frame without waiting.
-    pub(super) fn send(
-        &self,
-        lane: Lane,
-        frame: &MemberFrame,
-        side: &Side,
-    ) -> Result<(), Dropped> {
+    pub(super) fn send(&self, lane: Lane, frame: &MemberFrame, side: &Side) -> Result<(), Dropped> {
         let bytes = self.lanes[lane.index()].send(frame, side.frame_bytes_max())?;
         self.spoke(side.clock.now());
         side.metrics.sent(lane, bytes);

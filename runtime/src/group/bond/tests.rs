@@ -16,8 +16,7 @@ use tokio::sync::{mpsc, watch};
 use super::{Admittance, BondEvent, Bonds, Member};
 use crate::{
     Clock, ConsensusConfig, ConsensusProfile, GroupId, GroupKey, Lineage, Network, Peer, SecretKey,
-    SystemClock, Time,
-    group::wire::MemberFrame,
+    SystemClock, Time, group::wire::MemberFrame,
 };
 
 const BOUND: Duration = Duration::from_secs(20);
@@ -87,7 +86,8 @@ impl Wish {
 
     /// The group is founded, by these stores.
     fn founded(mut self, stores: [u128; 3]) -> Self {
-        let members: BTreeSet<_> = (1..).zip(stores).map(|(number, store)| id(number, store)).collect();
+        let members: BTreeSet<_> =
+            (1..).zip(stores).map(|(number, store)| id(number, store)).collect();
         let configuration = Configuration::of(members.iter().copied());
         let lineage = Some(Lineage::of(self.group, &configuration));
         self.admittance = Admittance { lineage, founders: BTreeSet::new(), members };
@@ -186,7 +186,8 @@ fn append(bytes: usize) -> MemberFrame {
     let command = bytes::Bytes::from(vec![7; bytes]);
     let request = raft::RequestId { session: raft::SessionId(Index(1)), sequence: 1 };
     let payload = raft::Payload::Command { request, floor: 1, command };
-    let entries = vec![raft::Entry { position: Position { term: Term(1), index: Index(1) }, payload }];
+    let entries =
+        vec![raft::Entry { position: Position { term: Term(1), index: Index(1) }, payload }];
     let (prev, commit) = (Position::default(), Index(0));
     MemberFrame::Raft(Message::Append { term: Term(1), prev, entries, commit })
 }

@@ -34,7 +34,8 @@ async fn however_many_dial_at_once_each_pair_ends_with_one_bond() {
         let mut wish = Wish::new(1);
         // The higher does not wait: both dials cross.
         wish.consensus.redial_backoff_min = Duration::from_millis(1);
-        let wishes = [1, 2, 3].map(|number| Wish { number, store: StoreId(number.into()), ..wish.clone() });
+        let wishes =
+            [1, 2, 3].map(|number| Wish { number, store: StoreId(number.into()), ..wish.clone() });
         let mut networks = Vec::new();
         for wish in &wishes {
             networks.push(wish.network().await);

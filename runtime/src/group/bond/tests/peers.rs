@@ -6,9 +6,7 @@ use super::*;
 use crate::{
     NetworkError,
     group::bond::dial,
-    network::{
-        BOND_ALPN, Card, Code, HelloRole, MemberHello, Refusal, Talk, Welcome, header,
-    },
+    network::{BOND_ALPN, Card, Code, HelloRole, MemberHello, Refusal, Talk, Welcome, header},
 };
 
 /// What `from` is told when it dials `to`.
@@ -73,7 +71,8 @@ async fn each_wrong_peer_is_refused_with_its_own_code() {
     let wish = Wish::new(2).founded([1, 2, 3]);
     let wrong_key = Wish { key: GroupKey::from_secret("wrong"), ..wish.clone() };
     let other_group = GroupId::of(&wish.key, "another machine", &wish.consensus);
-    let wrong_lineage = Wish { admittance: wish.clone().founded([1, 2, 4]).admittance, ..wish.clone() };
+    let wrong_lineage =
+        Wish { admittance: wish.clone().founded([1, 2, 4]).admittance, ..wish.clone() };
     let wrong_store = Wish { store: StoreId(22), ..wish.clone() };
     let unknown = Wish { number: 9, ..wish.clone() };
     for (wish, code, named) in [
@@ -247,7 +246,9 @@ async fn a_flooded_lane_holds_no_other_lane_up() {
     let mut before = 0;
     loop {
         match slow.event().await {
-            BondEvent::Frame { frame: MemberFrame::Raft(Message::Append { .. }), .. } => before += 1,
+            BondEvent::Frame { frame: MemberFrame::Raft(Message::Append { .. }), .. } => {
+                before += 1
+            }
             BondEvent::Frame { frame: MemberFrame::Raft(Message::Vote { .. }), .. } => break,
             other => panic!("{other:?}"),
         }
