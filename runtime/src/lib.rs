@@ -14,14 +14,14 @@ pub mod storage;
 
 pub use clock::{Clock, SystemClock};
 pub use group::{
-    Bootstrap, Client, ClientBuilder, CommandError, ConfigError, ConsensusConfig, Event,
-    ConsensusProfile, Consistency, Executed, Group, GroupBuilder, GroupError, GroupId, GroupKey,
+    Bootstrap, Client, ClientBuilder, CommandError, ConfigError, ConsensusConfig, ConsensusProfile,
+    Consistency, Event, Executed, Group, GroupBuilder, GroupError, GroupId, GroupKey,
     LeadershipPreference, Lineage, Queried, QueryError, Reason, Status, When,
 };
 pub use machine::{ApplyContext, StateMachine};
 pub use network::{Link, Network, NetworkBuilder, NetworkError, NetworkId, Peer, SecretKey};
 pub use raft::{
-    Configuration, Entry, HardState, Index, NodeId, Note, Payload, PeerId, Phase, Position, RequestId,
-    Role, SessionId, StoreId, Term, Time,
+    Configuration, Entry, HardState, Index, NodeId, Note, Payload, PeerId, Phase, Position,
+    RequestId, Role, SessionId, StoreId, Term, Time,
 };
 pub use storage::{Storage, StorageError};

@@ -5,11 +5,11 @@
 //! answered follows from nothing but the log.
 
 use bytes::Bytes;
-use raft::{Admission, Entry, Index, Payload, Position, RequestId, SessionId, SessionLimits, Sessions};
+use raft::{Admission, Entry, Index, Payload, Position, RequestId, SessionId, Sessions};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    ApplyContext, StateMachine,
+    ApplyContext, ConsensusConfig, StateMachine,
     group::{
         answer::Answerer,
         wire::{Outcome, Reason},
@@ -65,17 +65,29 @@ pub(crate) struct Applier {
     machine: Box<dyn EncodedMachine>,
     replies: Sessions<Reply>,
     applied: Index,
+    answer_bytes_max: usize,
 }
 
 #[derive(Clone)]
 struct Reply {
     position: Position,
-    output: Option<Bytes>,
+    output: Output,
+}
+
+#[derive(Clone)]
+enum Output {
+    Encoded(Bytes),
+    /// The machine could not decode the command: it changed nothing.
+    Undecodable,
+    /// The command took effect, but no frame holds what came of it.
+    TooLarge,
 }
 
 impl Applier {
-    pub(crate) fn new(machine: Box<dyn EncodedMachine>, limits: SessionLimits) -> Self {
-        Self { machine, replies: Sessions::new(limits), applied: Index(0) }
+    pub(crate) fn new(machine: Box<dyn EncodedMachine>, consensus: &ConsensusConfig) -> Self {
+        let replies = Sessions::new(consensus.session_limits());
+        let answer_bytes_max = consensus.command_bytes_max as usize;
+        Self { machine, replies, applied: Index(0), answer_bytes_max }
     }
 
     /// Works until the driver is gone; says after each batch how far it has come.
@@ -98,7 +110,11 @@ impl Applier {
             Work::Apply { entries, waiting } => self.apply(&entries, waiting),
             Work::Query { query, answerer } => {
                 let answer = self.machine.query(&query);
-                answerer.answer(Outcome::Queried { applied: self.applied, answer });
+                let fits = answer.as_ref().is_none_or(|bytes| bytes.len() <= self.answer_bytes_max);
+                answerer.answer(match fits {
+                    true => Outcome::Queried { applied: self.applied, answer },
+                    false => Outcome::Refused(Reason::TooLarge),
+                });
             }
             Work::Repeat { request, answerer } => {
                 answerer.answer(match self.replies.reply(request) {
@@ -128,12 +144,17 @@ impl Applier {
         let next = self.applied.next();
         assert!(position.index == next, "entry {position} to apply where {next} is due");
         self.applied = position.index;
-        let machine = &mut self.machine;
+        let (machine, bytes_max) = (&mut self.machine, self.answer_bytes_max);
         let admission = self.replies.observe(entry, || {
             let Payload::Command { command, .. } = &entry.payload else {
-                return Reply { position, output: None };
+                return Reply { position, output: Output::Undecodable };
             };
-            Reply { position, output: machine.apply(command, &ApplyContext { position }) }
+            let output = match machine.apply(command, &ApplyContext { position }) {
+                Some(bytes) if bytes.len() <= bytes_max => Output::Encoded(bytes),
+                Some(_) => Output::TooLarge,
+                None => Output::Undecodable,
+            };
+            Reply { position, output }
         });
         let refused = match admission {
             Admission::Fresh => None,
@@ -153,7 +174,12 @@ impl Applier {
 
 impl Reply {
     fn outcome(&self) -> Outcome {
-        Outcome::Applied { position: self.position, output: self.output.clone() }
+        let position = self.position;
+        match &self.output {
+            Output::Encoded(output) => Outcome::Applied { position, output: Some(output.clone()) },
+            Output::Undecodable => Outcome::Applied { position, output: None },
+            Output::TooLarge => Outcome::Unknown(Reason::TooLarge),
+        }
     }
 }
 

@@ -137,7 +137,8 @@ impl Bonds {
         }
     }
 
-    /// Who is bonded now.
+    /// Who is bonded now. The driver counts events instead, which come in order.
+    #[cfg(test)]
     pub(crate) fn bonded(&self) -> Vec<NodeId> {
         self.side.table.bonds().iter().map(|bond| bond.node).collect()
     }
@@ -161,11 +162,9 @@ impl Side {
         }
     }
 
-    /// The largest frame of a bond: one message of the core, whose last entry may go beyond its
-    /// weight by a whole command.
+    /// The largest frame of a bond.
     fn frame_bytes_max(&self) -> usize {
-        let consensus = &self.member.consensus;
-        consensus.message_bytes_max as usize + consensus.command_bytes_max as usize + (64 << 10)
+        self.member.consensus.frame_bytes_max()
     }
 
     /// Without a word for this long, a bond is over.

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use raft::{Config, Index, NodeId, PeerId, Raft, Restored, SessionLimits, Snapshot, StoreId, Time};
+use raft::{Config, Index, NodeId, PeerId, Raft, Restored, Snapshot, StoreId, Time};
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 
@@ -153,12 +153,13 @@ impl<M: StateMachine> GroupBuilder<M> {
         if self.network.has_group(group) {
             return Err(GroupError::Joined(group));
         }
-        let fresh = StoreId(u128::from(self.network.draw()) << 64 | u128::from(self.network.draw()));
+        let fresh =
+            StoreId(u128::from(self.network.draw()) << 64 | u128::from(self.network.draw()));
         let mut storage = store.open(Owner { group, peer: me, fresh })?;
         let contents = storage.take_contents();
         let node = NodeId { peer: me, store: storage.id() };
-        let restored = self.check_contents(node, &contents)?;
-        Ok(self.start(group, node, founders, storage, contents, restored))
+        self.check_contents(node, &contents)?;
+        Ok(self.start(group, node, founders, storage, contents))
     }
 
     fn check(&self, me: PeerId) -> Result<BTreeSet<PeerId>, GroupError> {
@@ -208,7 +209,7 @@ impl<M: StateMachine> GroupBuilder<M> {
             message_bytes_max: consensus.message_bytes_max as usize,
             uncommitted_entries_max: consensus.uncommitted_entries_max.into(),
             reads_max: consensus.requests_max as usize,
-            sessions: limits(consensus),
+            sessions: consensus.session_limits(),
             reluctance,
             observer,
             seed,
@@ -222,7 +223,6 @@ impl<M: StateMachine> GroupBuilder<M> {
         founders: BTreeSet<PeerId>,
         mut storage: Box<dyn Storage>,
         contents: Contents,
-        (): (),
     ) -> Group<M> {
         let (mail_sender, mail) = mpsc::channel(self.consensus.requests_max as usize);
         let (event_sender, events) = mpsc::channel(BOND_EVENTS_MAX);
@@ -264,7 +264,7 @@ impl<M: StateMachine> GroupBuilder<M> {
         serve::spawn(&self.network, group, &self.key, &self.consensus, &mail_sender, &status);
         let (work, to_do) = mpsc::channel(WORK_MAX);
         let (applied_sender, applied) = watch::channel(Index(0));
-        let applier = Applier::new(Box::new(self.machine), limits(&self.consensus));
+        let applier = Applier::new(Box::new(self.machine), &self.consensus);
         tokio::spawn(async move {
             let founding = match &contents.founding {
                 Some(founding) => Ok(founding.clone()),
@@ -326,13 +326,6 @@ fn core(
         entries: contents.entries.clone(),
     };
     Raft::new(config, restored, now).map_err(|error| GroupError::Inconsistent(error.0))
-}
-
-fn limits(consensus: &ConsensusConfig) -> SessionLimits {
-    SessionLimits {
-        sessions_max: consensus.sessions_max as usize,
-        replies_per_session_max: consensus.replies_per_session_max as usize,
-    }
 }
 
 /// As many as a majority can be counted for without a thought for the cost of each commit.

@@ -173,10 +173,9 @@ impl<M: StateMachine, P: Port> Caller<M, P> {
             Outcome::Unknown(reason) => {
                 Err(CommandError::Unknown { reason, request: Some(request) })
             }
-            Outcome::Opened(_) | Outcome::Queried { .. } => Err(CommandError::Unknown {
-                reason: Reason::Undecodable,
-                request: Some(request),
-            }),
+            Outcome::Opened(_) | Outcome::Queried { .. } => {
+                Err(CommandError::Unknown { reason: Reason::Undecodable, request: Some(request) })
+            }
         }
     }
 

@@ -202,8 +202,12 @@ impl Calls {
     /// under the same request ids.
     pub(crate) fn deposed(&mut self) -> Vec<CallId> {
         self.proposed.clear();
-        let proposed: Vec<_> =
-            self.open.iter().filter(|(_, call)| call.position.is_some()).map(|(id, _)| *id).collect();
+        let proposed: Vec<_> = self
+            .open
+            .iter()
+            .filter(|(_, call)| call.position.is_some())
+            .map(|(id, _)| *id)
+            .collect();
         for id in &proposed {
             if let Some(pending) = self.open.get_mut(id) {
                 pending.position = None;

@@ -103,9 +103,9 @@ impl Port for AgentPort {
         let refused = |reason| Answered { outcome: Outcome::Refused(reason), via };
         match self.asks.try_send(Ask { call, deadline, reply }) {
             // The agent answers at the deadline at the latest.
-            Ok(()) => answer
-                .await
-                .unwrap_or(Answered { outcome: Outcome::Unknown(Reason::Stopped), via }),
+            Ok(()) => {
+                answer.await.unwrap_or(Answered { outcome: Outcome::Unknown(Reason::Stopped), via })
+            }
             Err(mpsc::error::TrySendError::Full(_)) => refused(Reason::Busy),
             Err(mpsc::error::TrySendError::Closed(_)) => refused(Reason::Stopped),
         }

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use raft::SessionLimits;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -32,7 +33,7 @@ pub struct ConsensusConfig {
     pub inflight_bytes_max: u32,
     /// Weight of the entries in one message.
     pub message_bytes_max: u32,
-    /// Largest command or query, encoded.
+    /// Largest command, query or answer, encoded.
     pub command_bytes_max: u32,
     /// Entries a leader may have appended and not committed; beyond it admission says `Busy`.
     pub uncommitted_entries_max: u32,
@@ -164,6 +165,20 @@ impl ConsensusConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_times()?;
         self.validate_limits()
+    }
+
+    /// The bounds of the session table.
+    pub(crate) fn session_limits(&self) -> SessionLimits {
+        SessionLimits {
+            sessions_max: self.sessions_max as usize,
+            replies_per_session_max: self.replies_per_session_max as usize,
+        }
+    }
+
+    /// The largest frame between members, and between a client and its node: one message of the
+    /// core, whose last entry may go beyond its weight by a whole command.
+    pub(crate) fn frame_bytes_max(&self) -> usize {
+        self.message_bytes_max as usize + self.command_bytes_max as usize + (64 << 10)
     }
 
     /// The hash of everything members must agree on.

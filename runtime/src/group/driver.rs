@@ -101,7 +101,12 @@ impl Body {
     }
 
     /// Takes a call in, or refuses it because too many are under way.
-    pub(crate) fn admit(&mut self, call: Call, deadline: Time, answerer: Answerer) -> Option<CallId> {
+    pub(crate) fn admit(
+        &mut self,
+        call: Call,
+        deadline: Time,
+        answerer: Answerer,
+    ) -> Option<CallId> {
         if self.calls.len() >= self.consensus.requests_max as usize {
             self.metrics.refused_busy();
             answerer.answer(Outcome::Refused(Reason::Busy));
@@ -279,7 +284,7 @@ impl Driver {
                 }
             }
             Effect::Apply { through } => self.through = through,
-            Effect::Answer(answer) => self.answer(answer),
+            Effect::Answer(answer) => self.answer(&answer),
             Effect::Note(note) => self.note(note),
             Effect::Install { from, snapshot } => {
                 // No member compacts its log yet, so no correct member offers a snapshot.
@@ -299,11 +304,7 @@ impl Driver {
     fn note(&mut self, note: Note) {
         match &note {
             Note::Became { role: Role::Leader, .. } => self.leader_changed = true,
-            Note::Became { .. } => {
-                if !self.body.calls.deposed().is_empty() {
-                    self.leader_changed = true;
-                }
-            }
+            Note::Became { .. } => self.leader_changed |= !self.body.calls.deposed().is_empty(),
             Note::Leader { leader, .. } => self.leader_changed |= leader.is_some(),
             _ => {}
         }
@@ -418,7 +419,11 @@ struct Timer {
 
 impl Timer {
     fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, armed: Time(std::time::Duration::MAX), sleep: Box::pin(std::future::pending()) }
+        Self {
+            clock,
+            armed: Time(std::time::Duration::MAX),
+            sleep: Box::pin(std::future::pending()),
+        }
     }
 
     /// Resolves at `due`, or earlier: heartbeats move the deadline on all the time, and it is

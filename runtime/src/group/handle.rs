@@ -51,10 +51,7 @@ impl Handle {
         Answered { outcome, via: self.node.peer }
     }
 
-    async fn ask<T>(
-        &self,
-        mail: impl FnOnce(oneshot::Sender<T>) -> Mail,
-    ) -> Result<T, GroupError> {
+    async fn ask<T>(&self, mail: impl FnOnce(oneshot::Sender<T>) -> Mail) -> Result<T, GroupError> {
         let (sender, receiver) = oneshot::channel();
         let gone = || GroupError::Stopped(self.why_stopped());
         self.mail.send(mail(sender)).await.map_err(|_| gone())?;

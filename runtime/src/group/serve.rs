@@ -67,7 +67,8 @@ pub(crate) fn spawn(
 }
 
 impl Counter {
-    async fn serve(self, link: Link) {
+    async fn serve(self, mut link: Link) {
+        link.set_frame_bytes_max(self.consensus.frame_bytes_max());
         let (frames, outgoing) = mpsc::channel(ANSWERS_MAX);
         let (sender, receiver) = link.split();
         // Two futures, not two turns: reading never waits for writing.

@@ -136,7 +136,7 @@ pub enum Reason {
     Timeout,
     /// The session is closed, or the request is below its floor; it may have been applied before.
     SessionExpired,
-    /// The command or query is larger than `command_bytes_max`.
+    /// The command or query is larger than `command_bytes_max`, or what came of it is.
     TooLarge,
     /// The machine could not decode the command or query.
     Undecodable,
@@ -152,7 +152,7 @@ impl std::fmt::Display for Reason {
             Self::LeaderChanged => "leadership moved while the call was under way",
             Self::Timeout => "the deadline passed",
             Self::SessionExpired => "the session has expired",
-            Self::TooLarge => "it is larger than command_bytes_max",
+            Self::TooLarge => "it, or what came of it, is larger than command_bytes_max",
             Self::Undecodable => "the machine cannot decode it",
             Self::Stopped => "the group is shut down",
         })

@@ -115,7 +115,7 @@ impl Door {
                 };
                 let connection = connection.clone();
                 let applicant = Applicant { connection, talk, session, hello, place };
-                members.try_send(applicant).map_err(no_room)
+                members.try_send(applicant).map_err(|error| no_room(&error))
             }
             (false, HelloRole::Client) => self.admit_client(connection, talk, &session, seat).await,
             _ => Err(Code::InvalidHandshake
@@ -139,7 +139,7 @@ impl Door {
             return Err(Code::GroupNotFound.because("this node serves no clients"));
         };
         // Room first: a client that is welcome is also served.
-        let room = clients.try_reserve().map_err(no_room)?;
+        let room = clients.try_reserve().map_err(|error| no_room(&error))?;
         talk.preface(self.network).await?;
         talk.say(&Welcome { proof: session.proof(&seat.key), card: None }).await?;
         room.send(self.link(connection, talk));
@@ -178,7 +178,7 @@ fn count(code: Code) {
     counter!(REFUSALS, "code" => code.name()).increment(1);
 }
 
-fn no_room<T>(error: mpsc::error::TrySendError<T>) -> Refusal {
+fn no_room<T>(error: &mpsc::error::TrySendError<T>) -> Refusal {
     match error {
         mpsc::error::TrySendError::Full(_) => {
             Code::NoCapacity.because("too many are waiting to be let in")

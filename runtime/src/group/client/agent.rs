@@ -74,7 +74,7 @@ struct Connection {
 enum Turn {
     Frame(Option<bytes::Bytes>),
     Ask(Option<Ask>),
-    Dialed(Result<Link, String>),
+    Dialed(Box<Result<Link, String>>),
     Time,
 }
 
@@ -136,7 +136,7 @@ impl Agent {
                     biased;
                     Some(frame) = receive(receiver) => Turn::Frame(frame),
                     Some(dialed) = dials.join_next() => {
-                        Turn::Dialed(dialed.unwrap_or_else(|error| Err(error.to_string())))
+                        Turn::Dialed(Box::new(dialed.unwrap_or_else(|error| Err(error.to_string()))))
                     }
                     ask = asks.recv() => Turn::Ask(ask),
                     () = clock.sleep_until(due) => Turn::Time,
@@ -145,8 +145,10 @@ impl Agent {
             match turn {
                 Turn::Frame(Some(bytes)) => self.frame(&bytes),
                 Turn::Frame(None) => self.lost(),
-                Turn::Dialed(Ok(link)) => self.connected(link),
-                Turn::Dialed(Err(error)) => self.not_connected(&error),
+                Turn::Dialed(dialed) => match *dialed {
+                    Ok(link) => self.connected(link),
+                    Err(error) => self.not_connected(&error),
+                },
                 Turn::Ask(Some(ask)) => self.ask(ask),
                 Turn::Ask(None) => return,
                 Turn::Time => self.time(),
@@ -304,8 +306,7 @@ impl Agent {
             self.finish(id, outcome);
         }
         let Some(connection) = &self.connection else { return };
-        let (silent, ping) =
-            (now >= self.silent_at(connection), now >= self.ping_at(connection));
+        let (silent, ping) = (now >= self.silent_at(connection), now >= self.ping_at(connection));
         if silent {
             metrics::counter!("tessera.client.switches").increment(1);
             return self.lost();
@@ -351,7 +352,9 @@ async fn dial(
     consensus: &ConsensusConfig,
 ) -> Result<Link, String> {
     let link = network.dial_client(&peer, group, &key, consensus.handshake_timeout).await;
-    link.map_err(|error| format!("{}: {error}", peer.id))
+    let mut link = link.map_err(|error| format!("{}: {error}", peer.id))?;
+    link.set_frame_bytes_max(consensus.frame_bytes_max());
+    Ok(link)
 }
 
 const FRAMES_MAX: usize = 4_096;

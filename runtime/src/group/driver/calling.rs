@@ -69,11 +69,9 @@ impl Driver {
         let Some(call) = self.body.calls.call(id) else { return };
         let proposal = match call {
             Call::OpenSession { nonce } => Proposal::OpenSession { nonce: *nonce },
-            Call::Command { request, floor, command, .. } => Proposal::Command {
-                request: *request,
-                floor: *floor,
-                command: command.clone(),
-            },
+            Call::Command { request, floor, command, .. } => {
+                Proposal::Command { request: *request, floor: *floor, command: command.clone() }
+            }
             Call::Query { .. } | Call::WeakQuery { .. } => {
                 return self.step(Input::Read { id: ReadId(id.0) });
             }
@@ -86,8 +84,8 @@ impl Driver {
         self.body.calls.pause(id, now, shortest, self.body.network.draw());
     }
 
-    pub(super) fn answer(&mut self, answer: Answer) {
-        match answer {
+    pub(super) fn answer(&mut self, answer: &Answer) {
+        match *answer {
             Answer::Proposed { id, outcome } => self.proposed(CallId(id.0), outcome),
             Answer::Read { id, outcome } => self.read(CallId(id.0), outcome),
             Answer::Transfer { to, outcome } => {

@@ -247,7 +247,7 @@ async fn a_flooded_lane_holds_no_other_lane_up() {
     loop {
         match slow.event().await {
             BondEvent::Frame { frame: MemberFrame::Raft(Message::Append { .. }), .. } => {
-                before += 1
+                before += 1;
             }
             BondEvent::Frame { frame: MemberFrame::Raft(Message::Vote { .. }), .. } => break,
             other => panic!("{other:?}"),
