@@ -49,7 +49,9 @@ fn main() -> ExitCode {
         }
     };
     let done = match arguments.bench {
-        Bench::Commit { rounds, bytes, out, json } => commit::main(rounds, bytes as usize, &out, json),
+        Bench::Commit { rounds, bytes, out, json } => {
+            commit::main(rounds, bytes as usize, &out, json)
+        }
         Bench::Node => node::main(),
     };
     match done {

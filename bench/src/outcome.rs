@@ -53,7 +53,9 @@ impl Outcome {
         let Some(echo) = self.summarise(topology, "echo", &samples.echo) else { return };
         for (name, times) in [("leader", &samples.leader), ("follower", &samples.follower)] {
             if let Some(commit) = self.summarise(topology, name, times) {
-                self.record.ratios.insert(format!("{topology}_{name}_to_echo"), commit.p50 / echo.p50);
+                self.record
+                    .ratios
+                    .insert(format!("{topology}_{name}_to_echo"), commit.p50 / echo.p50);
             }
         }
     }
@@ -61,8 +63,7 @@ impl Outcome {
     /// Prints the table or the record, and writes the folder.
     pub(crate) fn finish(self, out: &Path, json: bool) -> Result<()> {
         let utc = SystemClock::new().wall().as_secs();
-        let folder =
-            RunFolder::create(out, &self.record.scenario, utc, 0, std::process::id())?;
+        let folder = RunFolder::create(out, &self.record.scenario, utc, 0, std::process::id())?;
         folder.write_record(&self.record)?;
         if json {
             println!("{}", serde_json::to_string_pretty(&self.record).context("the record")?);

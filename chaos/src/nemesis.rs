@@ -126,6 +126,7 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
             trial: scheduled.trial,
             fault,
             node,
+            led: led.map(|(leader, _)| leader) == Some(node),
             at_ns,
             term_before: led.map_or(0, |(_, term)| term),
             until_ns: u64::MAX,
@@ -135,8 +136,7 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         let entry = &mut self.schedule.faults[place];
         entry.node = Some(node);
         entry.struck_ns = Some(at_ns);
-        let role = if led.map(|(leader, _)| leader) == Some(node) { "leader" } else { "follower" };
-        self.lab.recorder.mark(mark(&strike, format!("{role} of term {}", strike.term_before))).await?;
+        self.lab.recorder.mark(mark(&strike)).await?;
         self.lab.recorder.schedule(self.schedule).await?;
         self.strikes.insert(place, strike);
         Ok(())
@@ -185,8 +185,7 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
             match reached {
                 Ok(at) => {
                     strike.rejoined_ns = Some(self.lab.since_origin(at));
-                    let text = format!("of term {}, returned and caught up", strike.term_before);
-                    self.lab.recorder.mark(mark(strike, text)).await?;
+                    self.lab.recorder.mark(mark(strike)).await?;
                 }
                 Err(error) => self.lost.push(format!("trial {}: {error}", strike.trial)),
             }
@@ -243,7 +242,10 @@ async fn committed<C: Cluster>(lab: &Lab<C>, down: &BTreeSet<NodeNumber>) -> u64
 }
 
 /// The band of a fault: until the node had caught up, or as far as is known.
-fn mark(strike: &Strike, detail: String) -> Mark {
+fn mark(strike: &Strike) -> Mark {
+    let role = if strike.led { "leader" } else { "follower" };
+    let back = if strike.rejoined_ns.is_some() { ", returned and caught up" } else { "" };
+    let detail = format!("{role} of term {}{back}", strike.term_before);
     Mark {
         at_ns: strike.at_ns,
         kind: strike.fault.word().into(),

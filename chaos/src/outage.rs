@@ -3,6 +3,7 @@
 //! Pure functions of the nodes' events and the moments of success; nothing is measured while it
 //! happens. Invariant: where all four parts are known, they add up to the outage.
 
+use runtime::Role;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -28,7 +29,7 @@ pub struct Trial {
     /// Leader once the outage was over.
     pub leader_after: Option<NodeNumber>,
     /// From the fault to the moment from which successes reach 90 % of the target rate over
-    /// 100 ms.
+    /// 100 ms, counting what was asked after the fault.
     pub outage_ms: Option<f64>,
     /// The longest time without a success, from the last one before the fault to the end of the
     /// window.
@@ -54,6 +55,8 @@ pub struct Strike {
     pub fault: Fault,
     /// The node that was hit.
     pub node: NodeNumber,
+    /// Whether it led.
+    pub led: bool,
     /// When.
     pub at_ns: u64,
     /// Term before.
@@ -66,14 +69,32 @@ pub struct Strike {
     pub rejoined_ns: Option<u64>,
 }
 
+/// An operation that succeeded.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Success {
+    /// When its answer arrived.
+    pub completed_ns: u64,
+    /// When it was sent.
+    pub invoked_ns: u64,
+}
+
 /// Measures what a strike cost. Events and successes must be in order of time.
 pub fn measure(
     strike: &Strike,
     events: &[NodeEvent],
-    successes_ns: &[u64],
+    successes: &[Success],
     rate_per_s: u64,
 ) -> Trial {
-    let end = recovery(successes_ns, strike.at_ns, strike.until_ns, rate_per_s);
+    let all: Vec<u64> = successes.iter().map(|success| success.completed_ns).collect();
+    let first = all.partition_point(|at| *at < strike.at_ns);
+    // An answer to what was asked before the fault may have been on its way already: it says
+    // nothing of the time after.
+    let asked_after: Vec<u64> = successes[first..]
+        .iter()
+        .filter(|success| success.invoked_ns >= strike.at_ns)
+        .map(|success| success.completed_ns)
+        .collect();
+    let end = recovery(&asked_after, strike.at_ns, strike.until_ns, rate_per_s);
     let election = end.and_then(|end| election(strike, events, end));
     let since = |from: u64, to: u64| to.saturating_sub(from) as f64 / NS_PER_MS;
     let rejoined = strike.returned_ns.zip(strike.rejoined_ns);
@@ -86,7 +107,7 @@ pub fn measure(
         term_after: election.as_ref().map(|election| election.term),
         leader_after: election.as_ref().map(|election| election.leader),
         outage_ms: end.map(|end| since(strike.at_ns, end)),
-        longest_gap_ms: longest_gap(successes_ns, strike.at_ns, strike.until_ns)
+        longest_gap_ms: longest_gap(&all, strike.at_ns, strike.until_ns)
             .map(|gap| gap as f64 / NS_PER_MS),
         rejoin_ms: rejoined.map(|(from, to)| since(from, to)),
         detect_ms: None,
@@ -112,12 +133,7 @@ pub fn measure(
 ///
 /// It begins at a success, not at any moment: a window may not reach back over the silence to
 /// count what came after it. `None` if that never happened before `until_ns`.
-pub fn recovery(
-    successes_ns: &[u64],
-    from_ns: u64,
-    until_ns: u64,
-    rate_per_s: u64,
-) -> Option<u64> {
+pub fn recovery(successes_ns: &[u64], from_ns: u64, until_ns: u64, rate_per_s: u64) -> Option<u64> {
     let needed = needed(rate_per_s);
     let first = successes_ns.partition_point(|at| *at < from_ns);
     let later = &successes_ns[first..];
@@ -154,43 +170,35 @@ struct Election {
     term: u64,
 }
 
-/// The last new leader that was elected and committed before the outage was over. One that was
-/// elected and lost its term before it could commit served nobody.
+/// The last leader elected before the outage was over. One that was elected earlier lost its
+/// term before it could serve anybody.
 fn election(strike: &Strike, events: &[NodeEvent], end_ns: u64) -> Option<Election> {
     let first = events.partition_point(|event| event.at_ns < strike.at_ns);
-    let after = || {
-        events[first..]
-            .iter()
-            .take_while(|event| event.at_ns <= end_ns)
-            .filter(|event| event.node != strike.node)
-    };
-    let detected = after().find(|event| matches!(event.what, What::Campaign { .. }))?;
-    let (committed, new_term) = after()
-        .filter_map(|event| match event.what {
-            What::Committed { term, .. } if term > strike.term_before => Some((event, term)),
-            _ => None,
-        })
-        .filter(|(event, new_term)| leads(events, event.node, *new_term))
+    let after = || events[first..].iter().filter(|event| event.node != strike.node);
+    let before_end = || after().take_while(|event| event.at_ns <= end_ns);
+    let detected = before_end().find(|event| matches!(event.what, What::Campaign { .. }))?;
+    let (elected, new_term) = before_end()
+        .filter_map(|event| Some((event, elected_in(event)?)))
+        .filter(|(_, term)| *term > strike.term_before)
         .last()?;
-    let elected = after().find(|event| {
-        event.node == committed.node && is_election(event, new_term)
-    })?;
+    let committed = after().find(|event| {
+        let What::Committed { term, .. } = event.what else { return false };
+        event.node == elected.node && term == new_term
+    });
     Some(Election {
         detected_ns: detected.at_ns,
         elected_ns: elected.at_ns,
-        committed_ns: committed.at_ns,
-        leader: committed.node,
+        // What the old leader had committed may be acknowledged before the new one commits.
+        committed_ns: committed.map_or(end_ns, |event| event.at_ns),
+        leader: elected.node,
         term: new_term,
     })
 }
 
-fn leads(events: &[NodeEvent], node: NodeNumber, term: u64) -> bool {
-    events.iter().any(|event| event.node == node && is_election(event, term))
-}
-
-fn is_election(event: &NodeEvent, in_term: u64) -> bool {
-    let What::Became { role: runtime::Role::Leader, term } = event.what else { return false };
-    term == in_term
+/// The term in which the event's node was elected by it.
+fn elected_in(event: &NodeEvent) -> Option<u64> {
+    let What::Became { role: Role::Leader, term } = event.what else { return None };
+    Some(term)
 }
 
 const WINDOW_NS: u64 = 100_000_000;
@@ -198,8 +206,6 @@ const NS_PER_MS: f64 = 1e6;
 
 #[cfg(test)]
 mod tests {
-    use runtime::Role;
-
     use super::*;
 
     const MS: u64 = 1_000_000;
@@ -207,6 +213,12 @@ mod tests {
     /// One success every 2 ms in each of the spans, given in milliseconds.
     fn successes(spans: &[(u64, u64)]) -> Vec<u64> {
         spans.iter().flat_map(|(from, to)| (*from..*to).step_by(2)).map(|ms| ms * MS).collect()
+    }
+
+    /// The same, each asked 1 ms before its answer.
+    fn quick(successes_ns: &[u64]) -> Vec<Success> {
+        let asked = |at: &u64| Success { completed_ns: *at, invoked_ns: at.saturating_sub(MS) };
+        successes_ns.iter().map(asked).collect()
     }
 
     fn event(at_ms: u64, node: u64, what: What) -> NodeEvent {
@@ -230,6 +242,7 @@ mod tests {
             trial: 1,
             fault: Fault::Kill,
             node: NodeNumber(1),
+            led: true,
             at_ns: 1_000 * MS,
             term_before: 3,
             until_ns: 5_000 * MS,
@@ -248,7 +261,8 @@ mod tests {
             committed(1_206, 3, 4),
             campaign(2_600, 1, 5),
         ];
-        let trial = measure(&strike(), &events, &successes(&[(0, 1_000), (1_220, 5_000)]), 500);
+        let trial =
+            measure(&strike(), &events, &quick(&successes(&[(0, 1_000), (1_220, 5_000)])), 500);
         assert_eq!(trial.outage_ms, Some(220.0));
         assert_eq!(trial.longest_gap_ms, Some(222.0));
         assert_eq!(trial.rejoin_ms, Some(200.0));
@@ -266,10 +280,20 @@ mod tests {
             leader(1_310, 3, 5),
             committed(1_320, 3, 5),
         ];
-        let trial = measure(&strike(), &events, &successes(&[(0, 1_000), (1_330, 5_000)]), 500);
+        let trial =
+            measure(&strike(), &events, &quick(&successes(&[(0, 1_000), (1_330, 5_000)])), 500);
         assert_eq!(trial.leader_after, Some(NodeNumber(3)));
         let parts = [trial.detect_ms, trial.elect_ms, trial.commit_ms, trial.client_ms];
         assert_eq!(parts, [Some(100.0), Some(210.0), Some(10.0), Some(10.0)]);
+    }
+
+    #[test]
+    fn what_the_old_leader_committed_may_be_answered_before_the_new_one_commits() {
+        let events = [campaign(1_100, 2, 4), leader(1_110, 2, 4), committed(1_140, 2, 4)];
+        let trial =
+            measure(&strike(), &events, &quick(&successes(&[(0, 1_000), (1_120, 5_000)])), 500);
+        let parts = [trial.detect_ms, trial.elect_ms, trial.commit_ms, trial.client_ms];
+        assert_eq!(parts, [Some(100.0), Some(10.0), Some(10.0), Some(0.0)]);
     }
 
     #[test]
@@ -278,6 +302,17 @@ mod tests {
         let mut backlog = successes(&[(0, 1_000)]);
         backlog.extend(std::iter::repeat_n(1_300 * MS, 200));
         assert_eq!(recovery(&backlog, 1_000 * MS, 5_000 * MS, 500), Some(1_300 * MS));
+    }
+
+    #[test]
+    fn a_late_answer_to_an_early_question_ends_no_outage() {
+        // 40 ms of silence, and 60 ms of backlog and load: 90 % of the rate over 100 ms, if the
+        // answers that were under way counted.
+        let mut successes = quick(&successes(&[(0, 1_000), (1_040, 5_000)]));
+        let before = Success { completed_ns: 1_001 * MS, invoked_ns: 999 * MS };
+        successes.extend(std::iter::repeat_n(before, 20));
+        successes.sort_unstable();
+        assert_eq!(measure(&strike(), &[], &successes, 500).outage_ms, Some(40.0));
     }
 
     #[test]
@@ -292,7 +327,7 @@ mod tests {
 
     #[test]
     fn what_never_recovers_has_no_outage_but_a_gap() {
-        let trial = measure(&strike(), &[], &successes(&[(0, 1_000)]), 500);
+        let trial = measure(&strike(), &[], &quick(&successes(&[(0, 1_000)])), 500);
         assert_eq!(trial.outage_ms, None);
         assert_eq!(trial.longest_gap_ms, Some(4_002.0));
         assert_eq!(trial.detect_ms, None);
@@ -300,15 +335,17 @@ mod tests {
 
     #[test]
     fn a_fault_that_moves_no_leader_has_no_parts() {
-        let trial = measure(&strike(), &[], &successes(&[(0, 5_000)]), 500);
-        assert_eq!(trial.outage_ms, Some(0.0));
+        let trial = measure(&strike(), &[], &quick(&successes(&[(0, 5_000)])), 500);
+        // The first that was asked after it was answered 2 ms after it.
+        assert_eq!(trial.outage_ms, Some(2.0));
         assert_eq!((trial.detect_ms, trial.term_after), (None, None));
     }
 
     #[test]
     fn clocks_that_disagree_a_little_keep_the_sum() {
         let events = [campaign(1_200, 2, 4), leader(1_250, 2, 4), committed(1_249, 2, 4)];
-        let trial = measure(&strike(), &events, &successes(&[(0, 1_000), (1_260, 5_000)]), 500);
+        let trial =
+            measure(&strike(), &events, &quick(&successes(&[(0, 1_000), (1_260, 5_000)])), 500);
         let parts = [trial.detect_ms, trial.elect_ms, trial.commit_ms, trial.client_ms];
         let sum: f64 = parts.into_iter().map(|part| part.expect("all are known")).sum();
         assert_eq!(Some(sum), trial.outage_ms);

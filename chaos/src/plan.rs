@@ -16,8 +16,8 @@ use crate::{
     seed::Seed,
 };
 
-pub use validate::validate;
 pub(crate) use validate::drawn_window_ns;
+pub use validate::validate;
 
 /// What a run does.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -348,3 +348,74 @@ fn one() -> u64 {
 }
 
 const PLAN_BYTES_MAX: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAN: &str = "scenario = \"x\"\nkind = \"failover\"\nseed = \"0x9f3c\"\n[workload]\n\
+        rate_per_s = 700\n[[steps]]\nat = 1500\nfault = \"pause\"\ntarget = { node = 2 }\n\
+        return_after_ms = 10\n[expect]\noutage_ms_max = 700.0\n";
+
+    #[test]
+    fn a_plan_is_read_with_its_defaults() {
+        let plan = parse(PLAN).expect("a plan");
+        assert_eq!((plan.nodes, plan.trials, plan.seed), (5, 1, Some(Seed(0x9f3c))));
+        assert_eq!((plan.profile, plan.storage), (ConsensusProfile::Lan, StorageKind::Disk));
+        let load = plan.workload.expect("it has one");
+        assert_eq!((load.rate_per_s, load.keys_live, load.operations_per_key), (700, 10, 500));
+        assert_eq!(load.mix, Mix { read: 50, write: 40, cas: 10 });
+        let step = &plan.steps[0];
+        assert_eq!((step.at, step.fault), (At::Ms(1_500), Fault::Pause));
+        assert_eq!(step.target, Target::Node(crate::fault::NodeNumber(2)));
+    }
+
+    #[test]
+    fn a_plan_survives_toml_and_json() {
+        let plan = parse(PLAN).expect("a plan");
+        let text = toml::to_string(&plan).expect("plain data");
+        assert_eq!(parse(&text).expect("its own text"), plan);
+        let json = serde_json::to_string(&plan).expect("plain data");
+        assert_eq!(serde_json::from_str::<Plan>(&json).expect("its own text"), plan);
+    }
+
+    #[test]
+    fn what_is_malformed_is_named_with_its_line() {
+        let cases = [
+            ("kind = \"failover\"", "kind = \"fail\"", "line 2", "formation"),
+            ("kind = \"failover\"", "knd = \"failover\"", "line 2", "unknown field `knd`"),
+            ("seed = \"0x9f3c\"", "seed = \"x\"", "line 3", "below 2^64"),
+            ("rate_per_s = 700", "rate_per_s = -1", "line 5", "rate_per_s"),
+            ("rate_per_s = 700", "rate_per_s = \"fast\"", "line 5", "rate_per_s"),
+            ("at = 1500", "at = \"noon\"", "line 7", "\"random\" or milliseconds"),
+            ("at = 1500", "at = -3", "line 7", "\"random\" or milliseconds"),
+            ("fault = \"pause\"", "fault = \"flood\"", "line 8", "kill"),
+            ("target = { node = 2 }", "target = \"boss\"", "line 9", "leader"),
+            ("outage_ms_max", "outage_max", "line 12", "unknown field `outage_max`"),
+            ("[workload]", "[workload", "line 4", "]"),
+        ];
+        for (from, to, line, reason) in cases {
+            let error = parse(&PLAN.replace(from, to)).expect_err(to).to_string();
+            assert!(error.contains(line), "{to}: {error}");
+            assert!(error.contains(reason), "{to}: {error}");
+        }
+        let missing = parse("kind = \"steady\"\n").expect_err("no name").to_string();
+        assert!(missing.contains("scenario"), "{missing}");
+        parse(&"#".repeat(PLAN_BYTES_MAX + 1)).expect_err("too long");
+    }
+
+    #[test]
+    fn names_are_read_back_and_others_refused_with_those_there_are() {
+        for profile in [ConsensusProfile::Lan, ConsensusProfile::Wan, ConsensusProfile::Loopback] {
+            assert_eq!(parse_profile(profile_name(profile)), Ok(profile));
+        }
+        let error = parse_profile("moon").expect_err("unknown").to_string();
+        assert!(error.contains("lan, wan or loopback"), "{error}");
+        assert_eq!("disk".parse(), Ok(StorageKind::Disk));
+        let error = "tape".parse::<StorageKind>().expect_err("unknown").to_string();
+        assert!(error.contains("memory or disk"), "{error}");
+        assert_eq!("kill".parse(), Ok(Fault::Kill));
+        let error = "hug".parse::<Fault>().expect_err("unknown").to_string();
+        assert!(error.contains("kill or pause"), "{error}");
+    }
+}

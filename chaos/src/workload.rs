@@ -7,8 +7,9 @@
 mod generator;
 
 use std::{
+    collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -40,6 +41,7 @@ pub struct Numbers {
 pub struct Invoker<C> {
     cluster: Arc<C>,
     origin: Time,
+    reasons: Mutex<BTreeMap<String, u64>>,
 }
 
 /// What a driven load came to.
@@ -63,12 +65,17 @@ impl Numbers {
 impl<C: Cluster> Invoker<C> {
     /// One whose times count from `origin`.
     pub fn new(cluster: Arc<C>, origin: Time) -> Self {
-        Self { cluster, origin }
+        Self { cluster, origin, reasons: Mutex::default() }
     }
 
     /// Nanoseconds since the origin.
     pub fn now_ns(&self) -> u64 {
         u64::try_from(self.cluster.now().since(self.origin).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// How often an operation did not succeed, by outcome and reason.
+    pub fn reasons(&self) -> BTreeMap<String, u64> {
+        self.reasons.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sends an operation and waits for what becomes of it.
@@ -83,15 +90,18 @@ impl<C: Cluster> Invoker<C> {
         match (intent.f, intent.value) {
             (Function::Write, Some(value)) => {
                 let executed = client.execute(Command::Write { key, value }).await;
-                self.executed(&mut operation, executed.map(|done| Executed { output: None, ..done }));
+                // What a write found says nothing to anybody.
+                let executed = executed.map(|done| Executed { output: None, ..done });
+                self.executed(&mut operation, &executed);
             }
             (Function::Cas, Some(value)) => {
                 let command = Command::Cas { key, expected: intent.expected, value };
-                self.executed(&mut operation, client.execute(command).await);
+                let executed = client.execute(command).await;
+                self.executed(&mut operation, &executed);
             }
             _ => {
                 let queried = client.query(Read { key }, Consistency::Strong).await;
-                self.queried(&mut operation, queried);
+                self.queried(&mut operation, &queried);
             }
         }
         operation
@@ -100,21 +110,22 @@ impl<C: Cluster> Invoker<C> {
     fn executed(
         &self,
         operation: &mut Operation,
-        executed: Result<Executed<Option<u64>>, CommandError>,
+        executed: &Result<Executed<Option<u64>>, CommandError>,
     ) {
         match executed {
             Ok(Executed { position, request, via, output }) => {
                 operation.term = Some(position.term.0);
                 operation.index = Some(position.index.0);
-                operation.request = Some(request_of(request));
-                self.acknowledged(operation, via, output);
+                operation.request = Some(request_of(*request));
+                self.acknowledged(operation, *via, *output);
             }
-            Err(CommandError::Failed { request, .. }) => {
+            Err(CommandError::Failed { request, reason }) => {
                 operation.request = request.map(request_of);
-                self.failed(operation);
+                self.failed(operation, *reason);
             }
             // A timeout is no failure: the command may yet take effect.
-            Err(CommandError::Unknown { request, .. }) => {
+            Err(CommandError::Unknown { request, reason }) => {
+                self.count("unknown", *reason);
                 operation.outcome = Outcome::Unknown;
                 operation.request = request.map(request_of);
             }
@@ -124,14 +135,15 @@ impl<C: Cluster> Invoker<C> {
     fn queried(
         &self,
         operation: &mut Operation,
-        queried: Result<Queried<Option<u64>>, QueryError>,
+        queried: &Result<Queried<Option<u64>>, QueryError>,
     ) {
         match queried {
-            Ok(Queried { via, answer, .. }) => self.acknowledged(operation, via, answer),
-            Err(QueryError { reason: Reason::Timeout | Reason::Stopped }) => {
+            Ok(Queried { via, answer, .. }) => self.acknowledged(operation, *via, *answer),
+            Err(QueryError { reason: reason @ (Reason::Timeout | Reason::Stopped) }) => {
+                self.count("unknown", *reason);
                 operation.outcome = Outcome::Unknown;
             }
-            Err(QueryError { .. }) => self.failed(operation),
+            Err(QueryError { reason }) => self.failed(operation, *reason),
         }
     }
 
@@ -142,9 +154,16 @@ impl<C: Cluster> Invoker<C> {
         operation.completed_ns = Some(self.now_ns());
     }
 
-    fn failed(&self, operation: &mut Operation) {
+    fn failed(&self, operation: &mut Operation, reason: Reason) {
+        self.count("fail", reason);
         operation.outcome = Outcome::Fail;
         operation.completed_ns = Some(self.now_ns());
+    }
+
+    fn count(&self, outcome: &str, reason: Reason) {
+        let name = format!("{outcome}_{}", format!("{reason:?}").to_lowercase());
+        let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        *reasons.entry(name).or_default() += 1;
     }
 }
 
@@ -182,14 +201,13 @@ pub async fn drive<C: Cluster>(
             if under_way.len() as u64 >= plan.inflight_max {
                 driven.busy += 1;
                 let mut refused = blank(&intent, intended_ns, invoker.now_ns());
-                invoker.failed(&mut refused);
+                invoker.failed(&mut refused, Reason::Busy);
                 // The recorder outlives the load unless it failed, which ends the run anyway.
                 drop(done.send(refused).await);
                 continue;
             }
             let client = pick(&clients, intent.client);
-            let (invoker, done, results) =
-                (Arc::clone(&invoker), done.clone(), results.clone());
+            let (invoker, done, results) = (Arc::clone(&invoker), done.clone(), results.clone());
             under_way.spawn(async move {
                 let operation = invoker.invoke(&client, &intent, intended_ns).await;
                 if let Some(value) = seen(&operation) {

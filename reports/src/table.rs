@@ -119,11 +119,14 @@ fn throughput(record: &RunRecord) -> Vec<Vec<String>> {
 }
 
 fn metrics(record: &RunRecord) -> Vec<Vec<String>> {
-    if record.metrics.is_empty() {
+    // What the faults cost stands in a section of its own.
+    let is_told = |name: &str| !record.trials.is_empty() && OF_TRIALS.contains(&name);
+    let told: Vec<_> = record.metrics.iter().filter(|(name, _)| !is_told(name)).collect();
+    if told.is_empty() {
         return Vec::new();
     }
     let mut rows = vec![words(&["", "count", "min", "p50", "p90", "p99", "max", "mean"])];
-    for (name, summary) in record.metrics.iter().take(ROWS_MAX) {
+    for (name, summary) in told.into_iter().take(ROWS_MAX) {
         let Summary { count, min, p50, p90, p99, max, mean } = *summary;
         let mut row = vec![plain(name), count.to_string()];
         let p99 = p99.filter(|_| count >= crate::P99_SAMPLES_MIN);
@@ -254,6 +257,16 @@ const RED: &str = "1;31";
 const GREEN: &str = "1;32";
 const YELLOW: &str = "1;33";
 const ABSENT: &str = "-";
+/// Metrics that repeat the fields of the trials.
+const OF_TRIALS: [&str; 7] = [
+    "outage_ms",
+    "detect_ms",
+    "elect_ms",
+    "commit_ms",
+    "client_ms",
+    "longest_gap_ms",
+    "rejoin_ms",
+];
 const ROWS_MAX: usize = 40;
 const TEXT_CHARS_MAX: usize = 400;
 
@@ -282,6 +295,17 @@ mod tests {
         assert!(rows.contains(&vec!["detect", "10", "250.0", "450.0", "500.0"]), "{text}");
         assert!(rows.contains(&vec!["rejoin", "0/10", "not", "measured"]), "{text}");
         assert!(rows.contains(&vec!["linearizable", "valid", "10", "keys"]), "{text}");
+    }
+
+    #[test]
+    fn what_the_trials_show_is_not_shown_twice() {
+        let mut record = record();
+        let summary = Summary::from_samples(&[1.0]).unwrap();
+        record.metrics.insert("outage_ms".to_owned(), summary);
+        assert!(render(&record, false).contains("outage_ms"));
+        record.trials = vec![trial(1.0)];
+        let text = render(&record, false);
+        assert!(!text.contains("outage_ms") && text.contains("forming_ms"), "{text}");
     }
 
     #[test]

@@ -198,7 +198,8 @@ fn print(line: &str) {
 }
 
 const BAR_INTERVAL: Duration = Duration::from_millis(100);
-const LINE_INTERVAL: Duration = Duration::from_secs(5);
+/// Longer than a usual trial, which has a line of its own.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
 const RATE_WINDOW: Duration = Duration::from_secs(1);
 const SUCCESSES_MAX: usize = 200_000;
 

@@ -24,11 +24,15 @@ fn scenarios(words: &[&str], out: &Path) -> Command {
 }
 
 fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
+    String::from_utf8(bytes.to_vec()).expect("it speaks UTF-8")
 }
 
 fn check(run: &Path) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_scenarios")).arg("check").arg(run).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_scenarios"))
+        .arg("check")
+        .arg(run)
+        .output()
+        .expect("the program starts")
 }
 
 /// Waits for a condition, with a bound.
@@ -49,7 +53,7 @@ fn nodes_of(harness: u32) -> Vec<Pid> {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         line.ends_with(format!("\0node\0--parent\0{harness}\0").as_bytes())
     };
-    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let entries = fs::read_dir("/proc").expect("Linux has it").flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.map(Pid::from_raw).filter(is_node).collect()
 }
@@ -63,11 +67,11 @@ struct Running {
 impl Running {
     /// Starts a long run and waits until its clients are being answered.
     fn start() -> Self {
-        let out = tempfile::tempdir().unwrap();
+        let out = tempfile::tempdir().expect("a temporary folder");
         let words = ["steady", "--nodes", "3", "--rate", "100", "--duration", "10m"];
         let mut command = scenarios(&words, out.path());
-        let harness = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let running = Self { harness, out };
+        let harness = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+        let running = Self { harness: harness.expect("the program starts"), out };
         let history = running.folder().join("history.jsonl");
         wait_for("answers", || fs::metadata(&history).is_ok_and(|file| file.len() > 0));
         assert_eq!(nodes_of(running.harness.id()).len(), 3);
@@ -79,8 +83,8 @@ impl Running {
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.harness.id()).unwrap();
-        kill(Pid::from_raw(pid), signal).unwrap();
+        let pid = i32::try_from(self.harness.id()).expect("process numbers fit");
+        kill(Pid::from_raw(pid), signal).expect("the harness is there");
     }
 }
 

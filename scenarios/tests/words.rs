@@ -5,27 +5,27 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 fn scenarios(words: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_scenarios")).args(words).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_scenarios")).args(words).output().expect("the program starts")
 }
 
 fn code(output: &Output) -> i32 {
-    output.status.code().unwrap()
+    output.status.code().expect("it ends by itself")
 }
 
 fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
+    String::from_utf8(output.stdout.clone()).expect("it speaks UTF-8")
 }
 
 fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
+    String::from_utf8(output.stderr.clone()).expect("it speaks UTF-8")
 }
 
 /// Writes a plan and validates it.
 fn validated(text: &str) -> (i32, String, String) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("plan.toml");
-    fs::write(&file, text).unwrap();
-    let output = scenarios(&["validate", file.to_str().unwrap()]);
+    fs::write(&file, text).expect("it can be written");
+    let output = scenarios(&["validate", file.to_str().expect("UTF-8")]);
     (code(&output), stdout(&output), stderr(&output))
 }
 
@@ -124,8 +124,8 @@ fn run_folder(at: &Path, history: &str) {
          \"build_profile\":\"release\",\"rustc\":\"r\",\"machine\":\"m\"}},\
          \"counts\":{{\"operations_offered\":2}}}}"
     );
-    fs::write(at.join("run.json"), record).unwrap();
-    fs::write(at.join("history.jsonl"), history).unwrap();
+    fs::write(at.join("run.json"), record).expect("it can be written");
+    fs::write(at.join("history.jsonl"), history).expect("it can be written");
 }
 
 /// One operation on register 1, of client 1.

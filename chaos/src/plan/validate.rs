@@ -91,10 +91,8 @@ fn step(plan: &Plan, load: &WorkloadPlan, number: usize, step: &Step) -> Result<
     let name = |part: &str| format!("steps[{number}].{part}");
     let tolerated = tolerated(plan);
     if tolerated == 0 {
-        let allowed = format!(
-            "{} of {} nodes is no minority: faults need at least 3 nodes",
-            1, plan.nodes
-        );
+        let allowed =
+            format!("{} of {} nodes is no minority: faults need at least 3 nodes", 1, plan.nodes);
         return Err(field(&name("fault"), step.fault, allowed));
     }
     if step.fault == Fault::Kill && plan.storage == StorageKind::Memory {
@@ -219,3 +217,143 @@ const DURATION_MS_MAX: u64 = 86_400_000;
 /// For the node to catch up while load still runs.
 const RETURN_MARGIN_MS: u64 = 500;
 const NAME_BYTES_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::parse;
+
+    const GOOD: &str = "scenario = \"x\"\nkind = \"failover\"\n[workload]\n\
+        [[steps]]\nat = \"random\"\nfault = \"kill\"\nreturn_after_ms = 1000\n";
+
+    /// The field that is refused, of the good plan with some words replaced.
+    fn refused(changes: &[(&str, &str)]) -> String {
+        let mut text = GOOD.to_owned();
+        for (from, to) in changes {
+            assert!(text.contains(from), "{from:?} is not in the plan");
+            text = text.replacen(from, to, 1);
+        }
+        let plan = parse(&text).expect("well formed");
+        match validate(&plan).expect_err("cannot be carried out") {
+            PlanError::Field { field, allowed, .. } => {
+                assert!(!allowed.is_empty());
+                field
+            }
+            PlanError::Malformed(reason) => panic!("{reason}"),
+        }
+    }
+
+    #[test]
+    fn a_good_plan_passes() {
+        validate(&parse(GOOD).expect("well formed")).expect("can be carried out");
+        let formation = "scenario = \"f\"\nkind = \"formation\"\n[expect]\nforming_ms_max = 1.5\n";
+        validate(&parse(formation).expect("well formed")).expect("can be carried out");
+        let pause =
+            GOOD.replace("kill", "pause").replace("[workload]", "storage = \"memory\"\n[workload]");
+        validate(&parse(&pause).expect("well formed")).expect("a paused node forgets nothing");
+    }
+
+    #[test]
+    fn numbers_have_bounds() {
+        let top = "kind = \"failover\"";
+        let table = "[workload]";
+        let cases = [
+            ("nodes", top, "kind = \"failover\"\nnodes = 0"),
+            ("nodes", top, "kind = \"failover\"\nnodes = 10"),
+            ("trials", top, "kind = \"failover\"\ntrials = 0"),
+            ("background_load", top, "kind = \"failover\"\nbackground_load = 5000"),
+            ("workload.rate_per_s", table, "[workload]\nrate_per_s = 0"),
+            ("workload.clients", table, "[workload]\nclients = 0"),
+            ("workload.burst", table, "[workload]\nburst = 0"),
+            ("workload.keys_live", table, "[workload]\nkeys_live = 0"),
+            ("workload.operations_per_key", table, "[workload]\noperations_per_key = 0"),
+            ("workload.inflight_max", table, "[workload]\ninflight_max = 4"),
+            ("workload.duration_ms", table, "[workload]\nduration_ms = 10"),
+            ("steps[0].return_after_ms", "= 1000", "= 0"),
+            ("scenario", "\"x\"", "\"\""),
+            ("scenario", "\"x\"", "\"../x\""),
+            ("scenario", "\"x\"", "\"latest\""),
+        ];
+        for (field, from, to) in cases {
+            assert_eq!(refused(&[(from, to)]), field, "{to}");
+        }
+    }
+
+    #[test]
+    fn shares_add_up_to_a_hundred() {
+        let mix = |mix: &str| refused(&[("[workload]", &format!("[workload]\nmix = {{ {mix} }}"))]);
+        assert_eq!(mix("read = 50, write = 40, cas = 11"), "workload.mix");
+        assert_eq!(mix("read = 101, write = 0, cas = 0"), "workload.mix.read");
+        assert_eq!(mix("read = 0, write = 0, cas = 0"), "workload.mix");
+    }
+
+    #[test]
+    fn a_voter_without_memory_does_not_return() {
+        assert_eq!(
+            refused(&[("[workload]", "storage = \"memory\"\n[workload]")]),
+            "steps[0].fault"
+        );
+    }
+
+    #[test]
+    fn a_majority_is_never_hit() {
+        for nodes in ["1", "2"] {
+            let nodes = format!("nodes = {nodes}\n[workload]");
+            assert_eq!(refused(&[("[workload]", &nodes)]), "steps[0].fault");
+        }
+        let step = "[[steps]]\nat = \"random\"\nfault = \"pause\"\nreturn_after_ms = 1000\n";
+        let two_of_three = format!("nodes = 3\n[workload]\n{step}");
+        assert_eq!(refused(&[("[workload]\n", &two_of_three)]), "steps[0].at");
+        let three_of_five = format!("[workload]\n{step}{step}");
+        assert_eq!(refused(&[("[workload]\n", &three_of_five)]), "steps[0].at");
+        // One after the other is no majority at once.
+        let later = "[[steps]]\nat = 3000\nfault = \"pause\"\nreturn_after_ms = 1000\n";
+        let text = GOOD.replace("[workload]\n", &format!("nodes = 3\n[workload]\n{later}"));
+        validate(&parse(&text).expect("well formed")).expect("can be carried out");
+    }
+
+    #[test]
+    fn a_node_is_not_hit_while_it_is_down_nor_one_that_is_not_there() {
+        let target = |node: u64| format!("target = {{ node = {node} }}\nreturn_after_ms");
+        assert_eq!(refused(&[("return_after_ms", &target(6))]), "steps[0].target.node");
+        let again = "[[steps]]\nat = 1000\nfault = \"kill\"\ntarget = { node = 2 }\n\
+                     return_after_ms = 1000\n";
+        let changes = [
+            ("[workload]\n", format!("[workload]\n{again}")),
+            ("at = \"random\"", { "at = \"random\"\ntarget = { node = 2 }".to_owned() }),
+        ];
+        let changes: Vec<(&str, &str)> =
+            changes.iter().map(|(from, to)| (*from, to.as_str())).collect();
+        assert_eq!(refused(&changes), "steps[0].target");
+    }
+
+    #[test]
+    fn a_node_is_back_before_its_trial_ends() {
+        assert_eq!(refused(&[("= 1000", "= 3100")]), "steps[0].return_after_ms");
+        assert_eq!(refused(&[("\"random\"", "4600")]), "steps[0].return_after_ms");
+    }
+
+    #[test]
+    fn each_kind_has_what_it_needs_and_no_more() {
+        assert_eq!(refused(&[("failover", "steady")]), "steps");
+        assert_eq!(refused(&[("failover", "formation")]), "workload");
+        assert_eq!(refused(&[("failover", "formation"), ("[workload]\n", "")]), "steps");
+        assert_eq!(refused(&[("[workload]\n", "")]), "workload");
+        let bare = |text: &str| match validate(&parse(text).expect("well formed")) {
+            Err(PlanError::Field { field, .. }) => field,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(bare("scenario = \"x\"\nkind = \"failover\"\n[workload]\n"), "steps");
+        assert_eq!(bare("scenario = \"x\"\nkind = \"steady\"\ntrials = 2\n[workload]\n"), "trials");
+    }
+
+    #[test]
+    fn what_is_expected_is_measured() {
+        let expect =
+            |line: &str| refused(&[("[workload]", &format!("[expect]\n{line}\n[workload]"))]);
+        assert_eq!(expect("forming_ms_max = 1.0"), "expect.forming_ms_max");
+        assert_eq!(expect("term_changes_max = 1"), "expect.term_changes_max");
+        assert_eq!(expect("outage_ms_max = -1.0"), "expect.outage_ms_max");
+        assert_eq!(expect("outage_ms_max = nan"), "expect.outage_ms_max");
+    }
+}

@@ -95,7 +95,8 @@ impl Child {
         };
         let (requests, to_write) = blocking::sync_channel(REQUESTS_MAX);
         let (ending, ended) = watch::channel(None);
-        let reader = pipes::Reader { node, log: log.clone(), shared: shared.clone(), events, ending };
+        let reader =
+            pipes::Reader { node, log: log.clone(), shared: shared.clone(), events, ending };
         pipes::start(input, to_write, output, reader)
             .map_err(|error| failed(format!("no thread for its pipes: {error}")))?;
         Ok(Self { node, pid, shared, requests, ids: AtomicU64::new(0), log, ended })

@@ -76,8 +76,8 @@ impl ProcessCluster {
         let identities: BTreeMap<NodeNumber, Identity> = (1..=settings.nodes)
             .map(NodeNumber)
             .map(|node| {
-                let store = (settings.storage == StorageKind::Disk)
-                    .then(|| stores.join(node.to_string()));
+                let store =
+                    (settings.storage == StorageKind::Disk).then(|| stores.join(node.to_string()));
                 let log = places.logs.join(format!("{node}.log"));
                 (node, Identity { init: init(&settings, node, &group, store), log })
             })
@@ -100,13 +100,12 @@ impl ProcessCluster {
     async fn start_all(&mut self) -> Result<(), ClusterError> {
         let mut binding = JoinSet::new();
         for (node, identity) in &self.identities {
-            let starting =
-                bind(self.program.clone(), identity.clone(), self.events.clone());
+            let starting = bind(self.program.clone(), identity.clone(), self.events.clone());
             let node = *node;
             binding.spawn(async move { (node, starting.await) });
         }
         while let Some(bound) = binding.join_next().await {
-            let (node, started) = bound.map_err(task_ended)?;
+            let (node, started) = bound.map_err(|error| task_ended(&error))?;
             let (child, peer) = started?;
             self.peers.insert(node, peer);
             lock(&self.children).insert(node, Arc::new(child));
@@ -125,7 +124,7 @@ impl ProcessCluster {
             joining.spawn(async move { join(&child, nodes).await });
         }
         while let Some(joined) = joining.join_next().await {
-            joined.map_err(task_ended)??;
+            joined.map_err(|error| task_ended(&error))??;
         }
         Ok(())
     }
@@ -245,7 +244,7 @@ impl Cluster for ProcessCluster {
             });
         }
         while let Some(ended) = ending.join_next().await {
-            ended.map_err(task_ended)??;
+            ended.map_err(|error| task_ended(&error))??;
         }
         Ok(())
     }
@@ -298,7 +297,7 @@ fn unexpected(node: NodeNumber, answer: &Answer) -> ClusterError {
     ClusterError::Refused { node, reason: format!("an answer to another question: {answer:?}") }
 }
 
-fn task_ended(error: tokio::task::JoinError) -> ClusterError {
+fn task_ended(error: &tokio::task::JoinError) -> ClusterError {
     ClusterError::World(format!("a task ended: {error}"))
 }
 

@@ -214,8 +214,11 @@ mod tests {
             assert_eq!(read, said);
         }
         assert_eq!(line_of(row_of(line)), line);
-        let event =
-            NodeEvent { at_ns: 1, node: NodeNumber(1), what: What::Became { role: Role::Follower, term: 2 } };
+        let event = NodeEvent {
+            at_ns: 1,
+            node: NodeNumber(1),
+            what: What::Became { role: Role::Follower, term: 2 },
+        };
         let said = Said::Event(event);
         assert_eq!(serde_json::from_slice::<Said>(&to_line(&said)).expect("its own"), said);
     }

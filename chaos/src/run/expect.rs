@@ -61,7 +61,8 @@ fn term_changes(terms: &Terms, max: u64) -> Check {
         })
         .collect();
     let count = changes.len() as u64;
-    let listed = if changes.is_empty() { String::new() } else { format!(": {}", changes.join("; ")) };
+    let listed =
+        if changes.is_empty() { String::new() } else { format!(": {}", changes.join("; ")) };
     let met = count <= max && terms.unexplained() == 0;
     let verdict = if met { Verdict::Valid } else { Verdict::Invalid };
     check("expect.term_changes_max", verdict, format!("{count}, at most {max}{listed}"))

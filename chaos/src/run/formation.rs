@@ -66,11 +66,7 @@ pub(super) async fn run<W: World>(
     }
 }
 
-async fn trial<C: Cluster>(
-    lab: &Lab<C>,
-    number: u64,
-    formed: &mut Formed,
-) -> Result<(), RunError> {
+async fn trial<C: Cluster>(lab: &Lab<C>, number: u64, formed: &mut Formed) -> Result<(), RunError> {
     match lab.formed().await? {
         Some(view) => {
             let begun_ns = lab.since_origin(lab.cluster.started());

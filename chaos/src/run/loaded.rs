@@ -14,14 +14,15 @@ use crate::{
     history::{Frozen, History},
     nemesis::Nemesis,
     outage::{Strike, needed, recovery},
-    plan::{Plan, WorkloadPlan},
+    plan::{Kind, Plan, WorkloadPlan},
     register::Registers,
     run::{
-        Lab, Listener, Outcome, Phase, RunError, Stop, Stopper, expect,
+        Lab, Listener, Outcome, Phase, RunError, Stop, Stopper,
+        busy::BusyLoops,
+        expect,
         lab::{check, settings},
         measures,
         recorder::{Recorder, Records},
-        busy::BusyLoops,
         usage,
     },
     schedule::{self, Schedule},
@@ -59,12 +60,9 @@ pub(super) async fn run<W: World>(
         let lab = Lab::new(cluster, recorder.clone(), wishes, origin, stop.clone());
         let carried = carry_out(&lab).await;
         lab.cluster.stop().await?;
-        let mut found = carried?;
+        let found = carried?;
         let records = recorder.freeze().await?;
         recorder.phase(Phase::Check).await?;
-        if stop.is_stopped() {
-            found.counts.insert("stopped".into(), 1);
-        }
         conclude(plan.clone(), found, records, stop.is_stopped()).await
     };
     let outcome = ran.await;
@@ -99,6 +97,7 @@ async fn carry_out<C: Cluster>(lab: &Lab<C>) -> Result<Found, RunError> {
     lab.recorder.phase(Phase::Heal).await?;
     stopper.stop();
     found.driven = driving.await.map_err(|error| RunError::Lab(format!("the load: {error}")))?;
+    found.counts.extend(lab.invoker.reasons());
     drop(busy);
     match carried {
         Ok(()) => {}
@@ -252,12 +251,16 @@ fn judge_all(
         ..Outcome::default()
     };
     checks.splice(0..0, found.checks);
-    checks.push(measures::assumptions(plan, &found.strikes, &records));
+    let events_lost = outcome.counts.get("events_lost").copied().unwrap_or(0);
+    checks.push(measures::assumptions(plan, &found.strikes, &records, events_lost));
     measures::operations(&mut outcome, &frozen.history, found.driven);
     measures::trials(&mut outcome);
     let terms = measures::terms(plan, found.load_ns, &records);
     usage::measure(&mut outcome, &records, &found.strikes, found.load_ns);
-    outcome.counts.extend(terms.counts());
+    if plan.kind == Kind::Steady {
+        outcome.counts.extend(terms.counts());
+    }
+    outcome.counts.insert("marks_dropped".into(), records.marks_dropped);
     checks.extend(expect::checks(plan, &outcome, &terms));
     let verdict = Verdict::combine(checks.iter().map(|check| check.verdict));
     let cut_short = stopped || outcome.failure.is_some();

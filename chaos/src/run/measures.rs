@@ -12,7 +12,7 @@ use crate::{
     cluster::{NodeEvent, What},
     fault::NodeNumber,
     history::{Function, History, Outcome as Answer},
-    outage::{Strike, Trial},
+    outage::{Strike, Success, Trial},
     plan::Plan,
     run::{Outcome, lab::check, recorder::Records},
     workload::Driven,
@@ -54,13 +54,21 @@ impl Terms {
 }
 
 /// Whether the rate was there before each fault, and the harness itself was in time.
-pub(crate) fn assumptions(plan: &Plan, strikes: &[Strike], records: &Records) -> Check {
+pub(crate) fn assumptions(
+    plan: &Plan,
+    strikes: &[Strike],
+    records: &Records,
+    events_lost: u64,
+) -> Check {
     let rate_per_s = plan.workload.as_ref().map_or(0, |load| load.rate_per_s);
     let mut complaints = Vec::new();
+    if events_lost > 0 {
+        complaints.push(format!("{events_lost} events of nodes were lost"));
+    }
     let mut previous_end_ns = 0;
     for strike in strikes {
         let from_ns = strike.at_ns.saturating_sub(BEFORE_NS).max(previous_end_ns);
-        let successes = count_within(&records.successes_ns, from_ns, strike.at_ns);
+        let successes = count_within(&records.successes, from_ns, strike.at_ns);
         let span_ns = strike.at_ns.saturating_sub(from_ns);
         let due = u128::from(rate_per_s) * u128::from(span_ns) / 1_000_000_000;
         if u128::from(successes) * 10 < due * 9 {
@@ -74,10 +82,12 @@ pub(crate) fn assumptions(plan: &Plan, strikes: &[Strike], records: &Records) ->
     }
     match complaints.is_empty() {
         true => {
-            let detail = format!(
-                "formed; at its rate before each of {} faults; each fault was seen to take place",
-                strikes.len()
-            );
+            let detail = match strikes.len() {
+                0 => "formed, and at its rate".into(),
+                count => format!(
+                    "formed; at its rate before each of {count} faults; each was seen to take place"
+                ),
+            };
             check("assumptions", Verdict::Valid, detail)
         }
         false => check("assumptions", Verdict::Unknown, complaints.join("; ")),
@@ -148,8 +158,10 @@ pub(crate) fn trials(outcome: &mut Outcome) {
             outcome.samples.insert(name.into(), samples);
         }
     }
-    let unmeasured =
-        outcome.trials.iter().filter(|trial| trial.outage_ms.is_none()).count() as u64;
+    if outcome.trials.is_empty() {
+        return;
+    }
+    let unmeasured = outcome.trials.iter().filter(|trial| trial.outage_ms.is_none()).count() as u64;
     outcome.counts.insert("trials".into(), outcome.trials.len() as u64);
     outcome.counts.insert("trials_without_recovery".into(), unmeasured);
 }
@@ -174,9 +186,10 @@ pub(crate) fn terms(plan: &Plan, load_ns: Option<(u64, u64)>, records: &Records)
         }
         leader = Some(event.node);
     }
-    let stalls = records.events.iter().filter(|event| {
-        matches!(event.what, What::Stall { .. }) && within(event.at_ns)
-    });
+    let stalls = records
+        .events
+        .iter()
+        .filter(|event| matches!(event.what, What::Stall { .. }) && within(event.at_ns));
     Terms { changes, stalls: stalls.count() as u64 }
 }
 
@@ -197,9 +210,9 @@ fn stalled(events: &[NodeEvent], node: NodeNumber, from_ns: u64, to_ns: u64) -> 
     overlapping.map(|(began, ended)| ended.saturating_sub(began) / 1_000_000).max()
 }
 
-fn count_within(sorted: &[u64], from_ns: u64, to_ns: u64) -> u64 {
-    let first = sorted.partition_point(|at| *at < from_ns);
-    let end = sorted.partition_point(|at| *at < to_ns);
+fn count_within(sorted: &[Success], from_ns: u64, to_ns: u64) -> u64 {
+    let first = sorted.partition_point(|success| success.completed_ns < from_ns);
+    let end = sorted.partition_point(|success| success.completed_ns < to_ns);
     end.saturating_sub(first) as u64
 }
 
@@ -260,19 +273,21 @@ mod tests {
             trial: 1,
             fault: Fault::Kill,
             node: NodeNumber(1),
+            led: true,
             at_ns: 1_000 * MS,
             term_before: 1,
             until_ns: 2_000 * MS,
             returned_ns: None,
             rejoined_ns: None,
         };
-        let at_rate: Vec<u64> = (0..100).map(|number| number * 10 * MS).collect();
-        let mut records = Records { successes_ns: at_rate, ..Records::default() };
+        let at_rate = (0..100).map(|number| number * 10 * MS);
+        let at_rate = at_rate.map(|at| Success { completed_ns: at, invoked_ns: at }).collect();
+        let mut records = Records { successes: at_rate, ..Records::default() };
         let judged = |records: &Records| {
-            assumptions(&plan(), std::slice::from_ref(&strike), records).verdict
+            assumptions(&plan(), std::slice::from_ref(&strike), records, 0).verdict
         };
         assert_eq!(judged(&records), Verdict::Valid);
-        records.successes_ns.retain(|at| *at < 900 * MS);
+        records.successes.retain(|success| success.completed_ns < 900 * MS);
         assert_eq!(judged(&records), Verdict::Unknown);
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     cluster::{NodeEvent, What},
     fault::NodeNumber,
     history::{Operation, Outcome},
-    outage::{Strike, Trial, measure},
+    outage::{Strike, Success, Trial, measure},
     run::{Listener, Mark, Phase, RunError},
     schedule::Schedule,
 };
@@ -46,8 +46,8 @@ pub(crate) struct Records {
     pub(crate) trials: Vec<Trial>,
     /// The last that was shown.
     pub(crate) schedule: Schedule,
-    /// Moments of success, in order.
-    pub(crate) successes_ns: Vec<u64>,
+    /// In the order of their answers.
+    pub(crate) successes: Vec<Success>,
     /// Marks beyond those that are kept.
     pub(crate) marks_dropped: u64,
 }
@@ -82,8 +82,7 @@ impl Recorder {
         let (facts, mut told) = mpsc::channel(FACTS_MAX);
         let (operations, mut done) = mpsc::channel(OPERATIONS_MAX);
         let (view_sender, view) = watch::channel(View::default());
-        let mut task =
-            Task { listener, origin, view: view_sender, records: Records::default() };
+        let mut task = Task { listener, origin, view: view_sender, records: Records::default() };
         let handle = tokio::spawn(async move {
             loop {
                 tokio::select! {
@@ -153,11 +152,7 @@ impl Recorder {
     }
 
     /// Measures what a strike cost, from what was recorded so far.
-    pub(crate) async fn measure(
-        &self,
-        strike: Strike,
-        rate_per_s: u64,
-    ) -> Result<Trial, RunError> {
+    pub(crate) async fn measure(&self, strike: Strike, rate_per_s: u64) -> Result<Trial, RunError> {
         let (reply, trial) = oneshot::channel();
         self.tell(Fact::Measure { strike, rate_per_s, reply }).await?;
         trial.await.map_err(|_| gone())
@@ -215,9 +210,11 @@ impl Task {
                 drop(reply.send(trial));
             }
             Fact::Successes { from_ns, reply } => {
-                self.records.successes_ns.sort_unstable();
-                let first = self.records.successes_ns.partition_point(|at| *at < from_ns);
-                drop(reply.send(self.records.successes_ns[first..].to_vec()));
+                self.records.successes.sort_unstable();
+                let successes = &self.records.successes;
+                let first = successes.partition_point(|success| success.completed_ns < from_ns);
+                let later = successes[first..].iter().map(|success| success.completed_ns);
+                drop(reply.send(later.collect()));
             }
             Fact::Freeze { reply } => drop(reply.send(self.take_records())),
         }
@@ -227,7 +224,8 @@ impl Task {
     fn operation(&mut self, operation: Operation) -> io::Result<()> {
         self.listener.operation(&operation)?;
         if let (Outcome::Ok, Some(completed_ns)) = (operation.outcome, operation.completed_ns) {
-            self.records.successes_ns.push(completed_ns);
+            let invoked_ns = operation.invoked_ns;
+            self.records.successes.push(Success { completed_ns, invoked_ns });
         }
         self.records.operations.push(operation);
         Ok(())
@@ -253,17 +251,17 @@ impl Task {
 
     fn measure(&mut self, strike: &Strike, rate_per_s: u64) -> Trial {
         let records = &mut self.records;
-        records.successes_ns.sort_unstable();
+        records.successes.sort_unstable();
         // Events of different nodes come by different ways.
         records.events.sort_by_key(|event| event.at_ns);
-        let trial = measure(strike, &records.events, &records.successes_ns, rate_per_s);
+        let trial = measure(strike, &records.events, &records.successes, rate_per_s);
         records.trials.push(trial.clone());
         trial
     }
 
     fn take_records(&mut self) -> Records {
         let mut records = std::mem::take(&mut self.records);
-        records.successes_ns.sort_unstable();
+        records.successes.sort_unstable();
         records.events.sort_by_key(|event| event.at_ns);
         records.marks.sort_by_key(|mark| mark.at_ns);
         records

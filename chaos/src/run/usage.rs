@@ -60,9 +60,9 @@ fn survivors(nodes: &BTreeMap<NodeNumber, Vec<Sample>>, strikes: &[Strike]) -> V
     for strike in strikes {
         let until_ns = strike.returned_ns.unwrap_or(strike.until_ns);
         for (_, samples) in nodes.iter().filter(|(node, _)| **node != strike.node) {
-            let during = samples.windows(2).filter(|pair| {
-                pair[0].at_ns >= strike.at_ns && pair[1].at_ns <= until_ns
-            });
+            let during = samples
+                .windows(2)
+                .filter(|pair| pair[0].at_ns >= strike.at_ns && pair[1].at_ns <= until_ns);
             percents.extend(during.filter_map(percent));
         }
     }
@@ -90,7 +90,8 @@ fn growth(samples: &[Sample], from_ns: u64) -> Option<f64> {
         (minutes, sample.resident_kb as f64 - sample.log_kb as f64)
     };
     let count = samples.len() as f64;
-    let (sum_x, sum_y) = samples.iter().map(point).fold((0.0, 0.0), |(x, y), (a, b)| (x + a, y + b));
+    let (sum_x, sum_y) =
+        samples.iter().map(point).fold((0.0, 0.0), |(x, y), (a, b)| (x + a, y + b));
     let (mean_x, mean_y) = (sum_x / count, sum_y / count);
     let (mut across, mut along) = (0.0, 0.0);
     for (x, y) in samples.iter().map(point) {

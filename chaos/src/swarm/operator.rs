@@ -49,7 +49,7 @@ impl World {
         let configuration = self.nodes[leader.0].core.as_ref()?.configuration().clone();
         let dead = configuration.members().find(|member| self.dead.contains(member));
         let draw = &mut self.streams.operator;
-        if let Some(dead) = dead.filter(|_| draw.chance(500)) {
+        if let Some(dead) = dead.filter(|_| draw.chance(BURIES_PERMILLE)) {
             return Some(Change::Remove(dead));
         }
         let seats = 0..self.nodes.len();
@@ -82,6 +82,8 @@ impl World {
     }
 }
 
+/// A lost disk goes before other changes.
+const BURIES_PERMILLE: u64 = 800;
 /// Changes that go to someone who may not lead.
 const ASTRAY_PERMILLE: u64 = 50;
 /// The operator removes no voter below this.

@@ -235,6 +235,7 @@ impl Faults {
             Kind::Bridge,
             Kind::Pause,
             Kind::Wipe,
+            Kind::Wipe,
         ];
         let kinds: Vec<Kind> = all.into_iter().filter(|_| draw.chance(600)).collect();
         let between = *some(draw, &[election_min * 2, election_min * 6, election_min * 20]);
@@ -267,10 +268,10 @@ const fn us(count: u64) -> Duration {
 }
 
 /// Worlds that do nothing but hunt leaders.
-const HUNTING_PERMILLE: u64 = 400;
+const HUNTING_PERMILLE: u64 = 450;
 /// Worlds in which only new leaders are struck: enough goes well there for entries to be left
 /// behind in one log and found again later.
-const QUIET_PERMILLE: u64 = 300;
+const QUIET_PERMILLE: u64 = 200;
 /// How long a message or a sync takes on a good day.
 pub(super) const CALM: Span = Span(us(50), ms(1));
 /// The fewest founders of a drawn world.

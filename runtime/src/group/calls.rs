@@ -325,3 +325,147 @@ impl Pending {
         changes && (self.position.is_some() || self.doubtful || !self.attempts.is_empty())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use raft::{Payload, PeerId, RequestId, Term};
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::group::answer::Answered;
+
+    type Answer = oneshot::Receiver<Answered>;
+
+    fn at(ms: u64) -> Time {
+        Time(Duration::from_millis(ms))
+    }
+
+    fn place(term: u64, index: u64) -> Position {
+        Position { term: Term(term), index: Index(index) }
+    }
+
+    fn entry(term: u64, index: u64) -> Entry {
+        Entry { position: place(term, index), payload: Payload::Noop }
+    }
+
+    /// A command that waits until 1,000 ms.
+    fn open(calls: &mut Calls, until: Until) -> (CallId, Answer) {
+        let (reply, answer) = oneshot::channel();
+        let request = RequestId::default();
+        let call = Call::Command { request, floor: 0, command: "x".into(), until };
+        let answerer = Answerer::local(reply, PeerId([0; 32]));
+        (calls.open(call, answerer, at(0), at(1_000)), answer)
+    }
+
+    fn answered(answer: &mut Answer) -> Option<Outcome> {
+        answer.try_recv().ok().map(|answered| answered.outcome)
+    }
+
+    #[test]
+    fn a_call_that_never_left_is_refused_at_its_deadline() {
+        let mut calls = Calls::default();
+        let (id, mut answer) = open(&mut calls, Until::Applied);
+        let attempt = calls.forward(id, NodeId::small(2));
+        calls.not_sent(attempt);
+        assert!(matches!(calls.due(at(1_000)), Some(Due::Over)));
+        assert_eq!(answered(&mut answer), Some(Outcome::Refused(Reason::Timeout)));
+        assert_eq!((calls.len(), calls.deadline()), (0, None));
+    }
+
+    #[test]
+    fn a_call_that_may_have_been_proposed_is_unknown_at_its_deadline() {
+        let mut calls = Calls::default();
+        let (id, mut answer) = open(&mut calls, Until::Applied);
+        calls.forward(id, NodeId::small(2));
+        calls.due(at(1_000));
+        assert_eq!(answered(&mut answer), Some(Outcome::Unknown(Reason::Timeout)));
+    }
+
+    #[test]
+    fn a_refused_attempt_leaves_no_doubt_but_an_earlier_one_does() {
+        let two = NodeId::small(2);
+        let refused = Outcome::Refused(Reason::LeaderChanged);
+        let mut calls = Calls::default();
+        let (id, mut sure) = open(&mut calls, Until::Applied);
+        let attempt = calls.forward(id, two);
+        assert!(matches!(calls.answered(two, attempt, refused.clone()), Forwarded::Pause(_)));
+        calls.refuse(id, Reason::Busy);
+        assert_eq!(answered(&mut sure), Some(Outcome::Refused(Reason::Busy)));
+
+        let (id, mut unsure) = open(&mut calls, Until::Applied);
+        calls.forward(id, two);
+        let second = calls.forward(id, two);
+        calls.answered(two, second, refused);
+        calls.refuse(id, Reason::Busy);
+        assert_eq!(answered(&mut unsure), Some(Outcome::Unknown(Reason::Busy)));
+    }
+
+    #[test]
+    fn only_the_node_that_was_asked_can_answer() {
+        let mut calls = Calls::default();
+        let (id, mut answer) = open(&mut calls, Until::Applied);
+        let attempt = calls.forward(id, NodeId::small(2));
+        let outcome = Outcome::Applied { position: place(1, 1), output: None };
+        calls.answered(NodeId::small(3), attempt, outcome.clone());
+        assert_eq!(answered(&mut answer), None);
+        calls.answered(NodeId::small(2), attempt, outcome.clone());
+        assert_eq!(answered(&mut answer), Some(outcome));
+    }
+
+    #[test]
+    fn a_place_that_another_term_took_is_tried_again_without_doubt() {
+        let mut calls = Calls::default();
+        let (id, mut answer) = open(&mut calls, Until::Applied);
+        calls.proposed(id, place(1, 5));
+        let mut lost = Vec::new();
+        assert!(calls.committed(&[entry(2, 5)], &mut lost).is_empty());
+        assert_eq!(lost, [id]);
+        calls.refuse(id, Reason::Timeout);
+        assert_eq!(answered(&mut answer), Some(Outcome::Refused(Reason::Timeout)));
+    }
+
+    #[test]
+    fn the_entry_itself_by_term_and_index_ends_the_call() {
+        let mut calls = Calls::default();
+        let (id, _answer) = open(&mut calls, Until::Applied);
+        calls.proposed(id, place(2, 5));
+        let mut lost = Vec::new();
+        let waiting = calls.committed(&[entry(1, 4), entry(2, 5)], &mut lost);
+        assert_eq!(waiting.iter().map(|(index, ..)| *index).collect::<Vec<_>>(), [Index(5)]);
+        assert!(lost.is_empty());
+        assert_eq!((calls.len(), calls.deadline()), (0, None));
+    }
+
+    #[test]
+    fn a_deposed_leader_does_not_know_what_becomes_of_its_proposals() {
+        let mut calls = Calls::default();
+        let (id, mut answer) = open(&mut calls, Until::Applied);
+        calls.proposed(id, place(1, 5));
+        assert_eq!(calls.deposed(), [id], "to be tried at the next leader");
+        calls.stop();
+        assert_eq!(answered(&mut answer), Some(Outcome::Unknown(Reason::Stopped)));
+    }
+
+    #[test]
+    fn who_waits_for_the_log_only_is_answered_when_it_stands_there() {
+        let mut calls = Calls::default();
+        let (id, mut answer) = open(&mut calls, Until::Proposed);
+        calls.proposed(id, place(1, 5));
+        assert_eq!(answered(&mut answer), Some(Outcome::Proposed(place(1, 5))));
+    }
+
+    #[test]
+    fn pauses_double_and_end_at_the_deadline() {
+        let mut calls = Calls::default();
+        let (id, _answer) = open(&mut calls, Until::Applied);
+        let shortest = Duration::from_millis(100);
+        let mut pause = || {
+            calls.pause(id, at(0), shortest, 0);
+            calls.deadline()
+        };
+        assert_eq!(pause(), Some(at(50)), "half of it is fixed");
+        assert_eq!(pause(), Some(at(100)));
+        assert_eq!(pause(), Some(at(200)));
+        assert!((0..10).filter_map(|_| pause()).all(|wake| wake <= at(1_000)));
+    }
+}

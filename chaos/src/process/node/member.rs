@@ -201,19 +201,13 @@ impl Joined {
 fn row(entry: &Entry) -> LogRow {
     let (request, value) = match &entry.payload {
         Payload::Command { request, command, .. } => {
-            let request =
-                RequestId { session: request.session.0.0, sequence: request.sequence };
+            let request = RequestId { session: request.session.0.0, sequence: request.sequence };
             let command: Option<Command> = postcard::from_bytes(command).ok();
             (Some(request), command.map(|command| command.value()))
         }
         Payload::Noop | Payload::OpenSession { .. } | Payload::Configuration(_) => (None, None),
     };
-    row_of(LogLine {
-        term: entry.position.term.0,
-        index: entry.position.index.0,
-        request,
-        value,
-    })
+    row_of(LogLine { term: entry.position.term.0, index: entry.position.index.0, request, value })
 }
 
 /// Draws must not repeat after a restart, or the node would wait exactly as long as before.

@@ -76,7 +76,11 @@ impl Outbox {
     }
 
     /// Answers a request.
-    pub(super) async fn reply(&self, id: u64, answer: Result<Answer, String>) -> Result<(), String> {
+    pub(super) async fn reply(
+        &self,
+        id: u64,
+        answer: Result<Answer, String>,
+    ) -> Result<(), String> {
         let said = self.said.send(Some(Said::Reply { id, answer })).await;
         said.map_err(|_| "the harness does not listen".into())
     }
