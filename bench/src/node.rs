@@ -77,16 +77,19 @@ async fn join(network: &Network, roster: &Roster, leader: usize) -> Result<Group
 /// The body of a node process: says who it is, learns who the others are, serves.
 pub(crate) fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let network = runtime.block_on(bind())?;
-    println!("{}", serde_json::to_string(&network.peer())?);
-    std::io::stdout().flush()?;
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line)?;
-    let roster: Roster = serde_json::from_str(&line).context("the roster")?;
-    let _node = runtime.block_on(start(network, &roster))?;
-    // Serves until the parent closes our input, however the parent ends.
-    std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
-    Ok(())
+    runtime.block_on(async {
+        let network = bind().await?;
+        println!("{}", serde_json::to_string(&network.peer())?);
+        std::io::stdout().flush()?;
+        // Input is read aside: this thread carries the node.
+        let line = tokio::task::spawn_blocking(|| std::io::stdin().lines().next()).await?;
+        let line = line.context("the parent went away")??;
+        let roster: Roster = serde_json::from_str(&line).context("the roster")?;
+        let _node = start(network, &roster).await?;
+        // Serves until the parent closes our input, however the parent ends.
+        let closed = || std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink()).map(drop);
+        Ok(tokio::task::spawn_blocking(closed).await??)
+    })
 }
 
 impl NodeProcess {

@@ -22,6 +22,7 @@ const STORIES: &[(&str, Story)] = &[
     ("a_store_that_is_no_store_stops_the_start", starts::a_store_that_is_no_store),
     ("a_program_that_is_no_node_stops_the_start", starts::a_program_that_is_no_node),
     ("nodes_keep_address_and_log_through_a_kill", starts::nodes_keep_address_and_log),
+    ("a_taken_address_is_waited_for", starts::a_taken_address_is_waited_for),
     ("a_paused_node_stands_still_and_goes_on", starts::a_paused_node_stands_still),
     ("no_node_outlives_a_killed_harness", orphans::no_node_outlives_a_killed_harness),
     ("killed_leaders_cost_no_acknowledged_write", runs::killed_leaders),

@@ -258,15 +258,8 @@ const GREEN: &str = "1;32";
 const YELLOW: &str = "1;33";
 const ABSENT: &str = "-";
 /// Metrics that repeat the fields of the trials.
-const OF_TRIALS: [&str; 7] = [
-    "outage_ms",
-    "detect_ms",
-    "elect_ms",
-    "commit_ms",
-    "client_ms",
-    "longest_gap_ms",
-    "rejoin_ms",
-];
+const OF_TRIALS: [&str; 7] =
+    ["outage_ms", "detect_ms", "elect_ms", "commit_ms", "client_ms", "longest_gap_ms", "rejoin_ms"];
 const ROWS_MAX: usize = 40;
 const TEXT_CHARS_MAX: usize = 400;
 

@@ -129,6 +129,11 @@ impl ProcessCluster {
         Ok(())
     }
 
+    /// Where a node listens, through all its restarts.
+    pub fn peer(&self, node: NodeNumber) -> Option<&Peer> {
+        self.peers.get(&node)
+    }
+
     fn nodes(&self) -> Vec<(NodeNumber, Peer)> {
         self.peers.iter().map(|(node, peer)| (*node, peer.clone())).collect()
     }

@@ -53,7 +53,8 @@ impl Terms {
     }
 }
 
-/// Whether the rate was there before each fault, and the harness itself was in time.
+/// Whether at least half of the rate was there before each fault. The nemesis waits for nine
+/// tenths before each trial; a host that stumbles just before the fault spoils nothing yet.
 pub(crate) fn assumptions(
     plan: &Plan,
     strikes: &[Strike],
@@ -71,7 +72,7 @@ pub(crate) fn assumptions(
         let successes = count_within(&records.successes, from_ns, strike.at_ns);
         let span_ns = strike.at_ns.saturating_sub(from_ns);
         let due = u128::from(rate_per_s) * u128::from(span_ns) / 1_000_000_000;
-        if u128::from(successes) * 10 < due * 9 {
+        if u128::from(successes) * 2 < due {
             complaints.push(format!(
                 "trial {}: {successes} successes in the {} ms before the fault, but {due} were due",
                 strike.trial,
@@ -83,9 +84,9 @@ pub(crate) fn assumptions(
     match complaints.is_empty() {
         true => {
             let detail = match strikes.len() {
-                0 => "formed, and at its rate".into(),
+                0 => "formed, and its rate was reached".into(),
                 count => format!(
-                    "formed; at its rate before each of {count} faults; each was seen to take place"
+                    "formed; under load before each of {count} faults; each was seen to take place"
                 ),
             };
             check("assumptions", Verdict::Valid, detail)
@@ -287,7 +288,7 @@ mod tests {
             assumptions(&plan(), std::slice::from_ref(&strike), records, 0).verdict
         };
         assert_eq!(judged(&records), Verdict::Valid);
-        records.successes.retain(|success| success.completed_ns < 900 * MS);
+        records.successes.retain(|success| success.completed_ns < 700 * MS);
         assert_eq!(judged(&records), Verdict::Unknown);
     }
 }

@@ -126,3 +126,27 @@ pub(crate) fn a_paused_node_stands_still() {
         cluster.stop().await.expect("all end");
     });
 }
+
+pub(crate) fn a_taken_address_is_waited_for() {
+    let folder = folder();
+    let world = world(folder.path());
+    block_on(async {
+        let cluster = &cluster(&world, 3).await;
+        let victim = NodeNumber(1);
+        let address = cluster.peer(victim).expect("it was started").addresses[0];
+        cluster.kill(victim).await.expect("it is proven to be gone");
+        let squatter = std::net::UdpSocket::bind(address).expect("its owner is gone");
+        let log = folder.path().join("nodes/1.log");
+        let waits = || async {
+            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            said.contains("waits for its address") && said.contains(&address.to_string())
+        };
+        let leaves = async {
+            eventually("it says what it waits for", Duration::from_secs(10), waits).await;
+            drop(squatter);
+        };
+        let (restarted, ()) = tokio::join!(cluster.restart(victim), leaves);
+        restarted.expect("the address was free in time");
+        cluster.stop().await.expect("all end");
+    });
+}

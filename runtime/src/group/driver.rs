@@ -6,6 +6,7 @@
 //! [`Barrier`] says that the promise is durable.
 
 mod calling;
+mod notices;
 
 use std::{
     collections::BTreeSet,
@@ -16,6 +17,8 @@ use std::{
 
 use raft::{Barrier, Effect, Input, NodeId, Note, PeerId, Raft, Refusal, Role, Time, WriteId};
 use tokio::sync::{mpsc, oneshot, watch};
+
+use notices::Notices;
 
 use crate::{
     Clock, ConsensusConfig, Network, Status, StorageError,
@@ -64,6 +67,7 @@ pub(crate) struct Driver {
     body: Body,
     core: Raft,
     barrier: Barrier,
+    notices: Notices,
     storage: Box<dyn Storage>,
     effects: Vec<Effect>,
     work: mpsc::Sender<Work>,
@@ -154,6 +158,7 @@ impl Driver {
             raft::Term(0) => body.clock.now().plus(body.consensus.bootstrap_delay),
             _ => Time::default(),
         };
+        let heartbeat_interval = body.consensus.heartbeat_interval;
         Self {
             timer: Timer::new(Arc::clone(&body.clock)),
             handed: core.applied(),
@@ -161,6 +166,7 @@ impl Driver {
             body,
             core,
             barrier: Barrier::default(),
+            notices: Notices::new(heartbeat_interval),
             storage,
             effects: Vec::new(),
             work,
@@ -279,7 +285,10 @@ impl Driver {
                 self.storage.submit(id, write);
             }
             Effect::Send { to, message } => {
-                if let Some((to, message)) = self.barrier.pass(to, message) {
+                let now = self.body.clock.now();
+                if let Some(message) = self.notices.pass(now, to, message)
+                    && let Some((to, message)) = self.barrier.pass(to, message)
+                {
                     self.body.bonds.send(to, MemberFrame::Raft(message));
                 }
             }
@@ -364,6 +373,9 @@ impl Driver {
         if now >= self.election_due() {
             self.step(Input::Timeout);
         }
+        for (to, message) in self.notices.take(now) {
+            self.body.bonds.send(to, MemberFrame::Raft(message));
+        }
         while let Some(due) = self.body.calls.due(now) {
             if let Due::Retry(id) = due {
                 self.dispatch(id);
@@ -376,8 +388,8 @@ impl Driver {
     }
 
     fn due(&self) -> Time {
-        let election = self.election_due();
-        self.body.calls.deadline().map_or(election, |calls| calls.min(election))
+        let others = [self.body.calls.deadline(), self.notices.due()];
+        others.into_iter().flatten().fold(self.election_due(), Time::min)
     }
 
     fn halt(&mut self, reason: String) {

@@ -224,7 +224,8 @@ fn resident_kb() -> Option<u64> {
 /// An entry in memory: itself, and its command in an allocation of its own.
 const ENTRY_BYTES: u64 = size_of::<Entry>() as u64 + 64;
 const PAGE_ENTRIES: usize = 2_000;
-const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+/// Short enough for several samples between a fault and the return from it.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
 const BIND_BOUND: Duration = Duration::from_secs(10);
 const BIND_PAUSE: Duration = Duration::from_millis(20);
 

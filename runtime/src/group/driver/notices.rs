@@ -1,0 +1,103 @@
+//! Holds back messages that only make a commit known, until something better carries it.
+//!
+//! The next append to the same follower says the same, and under load there always is one. The
+//! core tolerates the delay as it tolerates any other. Invariant: a notice waits no longer than
+//! `NOTICE_PART` of a heartbeat interval.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use raft::{Message, NO_ROUND, NodeId, Time};
+
+/// The notices that wait.
+pub(super) struct Notices {
+    patience: Duration,
+    due: Option<Time>,
+    held: BTreeMap<NodeId, Message>,
+}
+
+impl Notices {
+    pub(super) fn new(heartbeat_interval: Duration) -> Self {
+        Self { patience: heartbeat_interval / NOTICE_PART, due: None, held: BTreeMap::new() }
+    }
+
+    /// Keeps a notice for later and lets every other message pass. What leads or probes a
+    /// follower carries our commit index itself, so it takes the place of a notice that waits.
+    pub(super) fn pass(&mut self, now: Time, to: NodeId, message: Message) -> Option<Message> {
+        match message {
+            Message::Heartbeat { round: NO_ROUND, .. } => {
+                self.due.get_or_insert(now.plus(self.patience));
+                self.held.insert(to, message);
+                None
+            }
+            Message::Append { .. } | Message::Heartbeat { .. } => {
+                self.held.remove(&to);
+                Some(message)
+            }
+            message => Some(message),
+        }
+    }
+
+    /// When the oldest notice must go.
+    pub(super) fn due(&self) -> Option<Time> {
+        self.due
+    }
+
+    /// The notices to send now, if it is time.
+    pub(super) fn take(&mut self, now: Time) -> BTreeMap<NodeId, Message> {
+        if self.due.is_none_or(|due| now < due) {
+            return BTreeMap::new();
+        }
+        self.due = None;
+        std::mem::take(&mut self.held)
+    }
+}
+
+/// So small a part that a weak read on a follower is hardly later for it.
+const NOTICE_PART: u32 = 20;
+
+#[cfg(test)]
+mod tests {
+    use raft::{Index, Position, Term};
+
+    use super::*;
+
+    fn at(ms: u64) -> Time {
+        Time(Duration::from_millis(ms))
+    }
+
+    fn beat(round: u64, commit: u64) -> Message {
+        Message::Heartbeat { term: Term(1), round, commit: Index(commit) }
+    }
+
+    fn append(commit: u64) -> Message {
+        let (prev, entries) = (Position::default(), Vec::new());
+        Message::Append { term: Term(1), prev, entries, commit: Index(commit) }
+    }
+
+    #[test]
+    fn a_notice_waits_its_time_and_the_newest_goes() {
+        let mut notices = Notices::new(Duration::from_millis(40));
+        let two = NodeId::small(2);
+        assert_eq!(notices.pass(at(10), two, beat(NO_ROUND, 1)), None);
+        assert_eq!(notices.pass(at(11), two, beat(NO_ROUND, 2)), None);
+        assert_eq!(notices.due(), Some(at(12)), "counted from the first");
+        assert!(notices.take(at(11)).is_empty());
+        assert_eq!(notices.take(at(12)), BTreeMap::from([(two, beat(NO_ROUND, 2))]));
+        assert_eq!(notices.due(), None);
+    }
+
+    #[test]
+    fn an_append_or_a_round_to_the_same_follower_carries_the_commit() {
+        let mut notices = Notices::new(Duration::from_millis(40));
+        let (two, three) = (NodeId::small(2), NodeId::small(3));
+        for node in [two, three] {
+            notices.pass(at(0), node, beat(NO_ROUND, 1));
+        }
+        assert_eq!(notices.pass(at(1), two, append(1)), Some(append(1)));
+        let left: Vec<NodeId> = notices.take(at(5)).into_keys().collect();
+        assert_eq!(left, [three]);
+        notices.pass(at(6), three, beat(NO_ROUND, 1));
+        assert_eq!(notices.pass(at(7), three, beat(9, 1)), Some(beat(9, 1)));
+        assert!(notices.take(at(9)).is_empty());
+    }
+}
