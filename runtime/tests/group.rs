@@ -60,11 +60,20 @@ async fn network() -> Network {
 }
 
 async fn join(network: &Network, peers: &[Peer], preference: LeadershipPreference) -> Member {
+    join_with(config(), network, peers, preference).await
+}
+
+async fn join_with(
+    config: ConsensusConfig,
+    network: &Network,
+    peers: &[Peer],
+    preference: LeadershipPreference,
+) -> Member {
     let voters: BTreeSet<_> = peers.iter().map(|peer| peer.id).collect();
     let group = network
         .group(key())
         .machine(Counter::default())
-        .consensus(config())
+        .consensus(config)
         .storage(storage::Memory)
         .bootstrap(Bootstrap::Voters(voters))
         .peers(peers.iter().filter(|peer| peer.id != network.peer().id).cloned())
@@ -128,6 +137,44 @@ async fn commands_from_any_member_are_applied_once_and_in_one_order() {
         let strong = soon(member.group.query((), Consistency::Strong)).await.expect("answers");
         assert_eq!(strong.answer, 15);
     }
+}
+
+/// Calls that are tried again so soon that most of them meet their first attempt on its way.
+///
+/// The leader once looked for the answer to a repeated request before the request itself had
+/// been handed to the machine, and said that its session had expired.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeated_request_gets_the_answer_of_the_first() {
+    let ms = Duration::from_millis;
+    let eager = ConsensusConfig {
+        heartbeat_interval: ms(1),
+        heartbeat_jitter: Duration::ZERO,
+        election_timeout: ms(2),
+        election_timeout_jitter: ms(2),
+        max_missed_heartbeats: 5_000,
+        ..config()
+    };
+    let networks = [network().await, network().await, network().await];
+    let peers: Vec<_> = networks.iter().map(Network::peer).collect();
+    let mut members = Vec::new();
+    for network in &networks {
+        let normal = LeadershipPreference::Normal;
+        members.push(join_with(eager.clone(), network, &peers, normal).await);
+    }
+    let mut done = 0;
+    for _ in 0..20 {
+        let batches = members.iter().map(|member| member.group.execute_many([1; 20]));
+        for executed in soon(futures_util::future::join_all(batches)).await.concat() {
+            match executed {
+                Ok(_) => done += 1,
+                Err(CommandError::Unknown { reason, .. }) => {
+                    assert_ne!(reason, Reason::SessionExpired, "its answer was there");
+                }
+                Err(CommandError::Failed { .. }) => {}
+            }
+        }
+    }
+    assert!(done > 0, "with timeouts this short leaders come and go, but some lead");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -76,8 +76,9 @@ pub(crate) struct Driver {
     handed: raft::Index,
     through: raft::Index,
     transfers: Vec<(NodeId, oneshot::Sender<Result<(), Refusal>>)>,
-    /// Confirmed reads that wait until everything up to their read index is handed over.
-    reads: BTreeSet<(raft::Index, CallId)>,
+    /// Confirmed reads and repeated requests: for the applier, once everything up to their
+    /// index is handed over.
+    ready: BTreeSet<(raft::Index, CallId)>,
     /// The first election of a fresh member waits until here.
     bootstrap_until: Time,
     timer: Timer,
@@ -172,7 +173,7 @@ impl Driver {
             work,
             applied,
             transfers: Vec::new(),
-            reads: BTreeSet::new(),
+            ready: BTreeSet::new(),
             bootstrap_until,
             leader_changed: true,
             stopped: None,

@@ -101,10 +101,9 @@ impl Driver {
         let calls = &mut self.body.calls;
         match outcome {
             Ok(position) => calls.proposed(id, position),
-            Err(Refusal::Applied(_)) => {
-                if let Some((Call::Command { request, .. }, answerer)) = calls.take(id) {
-                    self.work(Work::Repeat { request, answerer });
-                }
+            // The core counts as applied what the applier may not even have been handed.
+            Err(Refusal::Applied(index)) => {
+                self.ready.insert((index, id));
             }
             // It may have been applied before its session closed.
             Err(Refusal::Expired) => calls.finish(id, Outcome::Unknown(Reason::SessionExpired)),
@@ -119,7 +118,7 @@ impl Driver {
     fn read(&mut self, id: CallId, outcome: Result<raft::Index, Refusal>) {
         match outcome {
             Ok(index) => {
-                self.reads.insert((index, id));
+                self.ready.insert((index, id));
             }
             Err(Refusal::Full) => self.body.calls.refuse(id, Reason::Busy),
             Err(_) => self.again(id),
@@ -135,13 +134,14 @@ impl Driver {
     }
 
     fn work(&mut self, work: Work) {
-        if let Err(full) = self.work.try_send(work) {
-            let (Work::Query { answerer, .. } | Work::Repeat { answerer, .. }) = full.into_inner()
-            else {
-                return;
-            };
-            self.body.metrics.refused_busy();
-            answerer.answer(Outcome::Refused(Reason::Busy));
+        let Err(full) = self.work.try_send(work) else { return };
+        self.body.metrics.refused_busy();
+        match full.into_inner() {
+            Work::Query { answerer, .. } => answerer.answer(Outcome::Refused(Reason::Busy)),
+            // It was applied: to call it refused would be a lie.
+            Work::Repeat { answerer, .. } => answerer.answer(Outcome::Unknown(Reason::Busy)),
+            // Those who wait learn `Unknown` as their answerers are dropped.
+            Work::Apply { .. } => self.halt("the applier is gone".into()),
         }
     }
 
@@ -171,13 +171,19 @@ impl Driver {
         for id in lost {
             self.again(id);
         }
-        // The applier takes its work in order, so a query sees everything handed over before it.
-        while let Some((index, id)) = self.reads.first().copied()
+        // The applier takes its work in order, so this work sees everything handed over before.
+        while let Some((index, id)) = self.ready.first().copied()
             && index <= self.handed
         {
-            self.reads.pop_first();
-            if let Some((Call::Query { query }, answerer)) = self.body.calls.take(id) {
-                self.work(Work::Query { query, answerer });
+            self.ready.pop_first();
+            match self.body.calls.take(id) {
+                Some((Call::Query { query }, answerer)) => {
+                    self.work(Work::Query { query, answerer });
+                }
+                Some((Call::Command { request, .. }, answerer)) => {
+                    self.work(Work::Repeat { request, answerer });
+                }
+                Some((Call::OpenSession { .. } | Call::WeakQuery { .. }, _)) | None => {}
             }
         }
     }
