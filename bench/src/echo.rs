@@ -19,14 +19,14 @@ pub(crate) struct Echo {
 
 impl StateMachine for Echo {
     type Command = Vec<u8>;
-    type Output = u64;
+    type Output = Vec<u8>;
     type Query = ();
     type Answer = u64;
-    const SIGNATURE: &'static str = "bench echo 1";
+    const SIGNATURE: &'static str = "bench echo 2";
 
-    fn apply(&mut self, command: Self::Command, _: &ApplyContext) -> u64 {
+    fn apply(&mut self, command: Vec<u8>, _: &ApplyContext) -> Vec<u8> {
         self.applied += command.len() as u64;
-        self.applied
+        command
     }
 
     fn query(&self, (): ()) -> u64 {

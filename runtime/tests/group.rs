@@ -335,6 +335,12 @@ fn settings_that_cannot_work_name_the_field_and_the_rule() {
         assert_eq!(error.field, field);
         assert!(error.to_string().contains("must"), "{error}");
     }
+    let wan = ConsensusProfile::Wan.config();
+    let times = [wan.heartbeat_interval, wan.heartbeat_jitter, wan.election_timeout];
+    assert_eq!(times, [ms(500), ms(150), ms(2_000)], "the reference's constants");
+    let times = [wan.election_timeout_jitter, wan.bootstrap_delay, wan.forward_timeout];
+    assert_eq!(times, [ms(500), ms(3_000), ms(2_000)]);
+    assert_eq!((wan.query_timeout, wan.max_missed_heartbeats), (ms(2_000), 10));
     for profile in [ConsensusProfile::Lan, ConsensusProfile::Wan, ConsensusProfile::Loopback] {
         profile.config().validate().expect("the named profiles work");
     }

@@ -151,10 +151,8 @@ impl<M: StateMachine, P: Port> Caller<M, P> {
                     postcard::from_bytes(&output).map_err(|_| unknown(Reason::Undecodable))?;
                 Ok(Executed { position, request, via: answered.via, output })
             }
-            // It stands in the log, and every machine passed it over alike.
-            Outcome::Applied { output: None, .. } | Outcome::Refused(Reason::Undecodable) => {
-                Err(failed(Reason::Undecodable))
-            }
+            // It stands in the log, though every machine passes it over: that is no failure.
+            Outcome::Applied { output: None, .. } => Err(unknown(Reason::Undecodable)),
             Outcome::Refused(reason) => Err(failed(reason)),
             Outcome::Unknown(reason) => Err(unknown(reason)),
             Outcome::Opened(_) | Outcome::Proposed(_) | Outcome::Queried { .. } => {

@@ -17,6 +17,7 @@ use crate::{
         answer::Answered,
         caller::{Caller, CommandError, Consistency, Executed, Port, Queried, QueryError},
         client::agent::{Agent, Ask},
+        metric::QUEUE_FULL,
         wire::{Call, Outcome, Reason},
     },
 };
@@ -106,7 +107,10 @@ impl Port for AgentPort {
             Ok(()) => {
                 answer.await.unwrap_or(Answered { outcome: Outcome::Unknown(Reason::Stopped), via })
             }
-            Err(mpsc::error::TrySendError::Full(_)) => refused(Reason::Busy),
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                metrics::counter!(QUEUE_FULL).increment(1);
+                refused(Reason::Busy)
+            }
             Err(mpsc::error::TrySendError::Closed(_)) => refused(Reason::Stopped),
         }
     }

@@ -128,8 +128,6 @@ impl ConsensusProfile {
                 election_timeout: ms(2_000),
                 election_timeout_jitter: ms(500),
                 bootstrap_delay: ms(3_000),
-                forward_timeout: ms(10_000),
-                query_timeout: ms(10_000),
                 client_silence_max: ms(2_000),
                 handshake_timeout: ms(5_000),
                 redial_backoff_min: ms(100),

@@ -27,7 +27,7 @@ use crate::{
         applier::Work,
         bond::{BondEvent, Bonds},
         calls::{CallId, Calls, Due, Forwarded},
-        metric::GroupMetrics,
+        metric::{Depths, GroupMetrics},
         status::{Event, Observer},
         wire::{Call, MemberFrame, Outcome, Reason},
     },
@@ -298,6 +298,7 @@ impl Driver {
             Effect::Note(note) => self.note(note),
             Effect::Install { from, snapshot } => {
                 // No member compacts its log yet, so no correct member offers a snapshot.
+                self.body.metrics.snapshot_ignored();
                 tracing::warn!(%from, position = %snapshot.position, "unexpected snapshot offer");
             }
             Effect::Halt(halt) => self.halt(format!("going on would break safety: {halt:?}")),
@@ -401,7 +402,14 @@ impl Driver {
         let applied = *self.applied.borrow_and_update();
         let (core, body) = (&self.core, &self.body);
         let (calls, backlog) = (body.calls.len(), self.storage.backlog_bytes());
-        body.metrics.queues(calls, backlog, self.barrier.held());
+        body.metrics.queues(&Depths {
+            calls,
+            storage_bytes: backlog,
+            held: self.barrier.held(),
+            mailbox: body.mail.len(),
+            bond_events: body.events.len(),
+            applier: self.work.max_capacity() - self.work.capacity(),
+        });
         body.status.send_if_modified(|status| {
             let before = (status.role, status.term, status.leader, status.commit, status.applied);
             (status.role, status.term, status.leader) = (core.role(), core.term(), core.leader());

@@ -15,6 +15,7 @@ use crate::{
         answer::{Answered, Answerer},
         caller::{Caller, CommandError, Consistency, Executed, Port, Queried, QueryError},
         driver::Mail,
+        metric::QUEUE_FULL,
         wire::{Call, Outcome, Reason},
     },
 };
@@ -75,6 +76,7 @@ impl Port for Handle {
                 Err(_) => self.answered(Outcome::Unknown(Reason::Stopped)),
             },
             Err(mpsc::error::TrySendError::Full(_)) => {
+                metrics::counter!(QUEUE_FULL).increment(1);
                 self.answered(Outcome::Refused(Reason::Busy))
             }
             Err(mpsc::error::TrySendError::Closed(_)) => {

@@ -5,10 +5,23 @@
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Label, counter, gauge, histogram};
-use raft::{Dropped, Note, Phase, Role, Time};
+use raft::{Dropped, Note, Phase, Time};
 
 /// Answers that a client's link had no room for.
 pub(crate) const ANSWERS_DROPPED: &str = "tessera.group.answers.dropped";
+
+/// Calls refused before they reached the driver or the agent, because its queue was full.
+pub(crate) const QUEUE_FULL: &str = "tessera.group.refused.queue";
+
+/// What waits in a member's queues.
+pub(crate) struct Depths {
+    pub(crate) calls: usize,
+    pub(crate) storage_bytes: usize,
+    pub(crate) held: usize,
+    pub(crate) mailbox: usize,
+    pub(crate) bond_events: usize,
+    pub(crate) applier: usize,
+}
 
 /// One member's metrics.
 pub(crate) struct GroupMetrics {
@@ -25,6 +38,10 @@ pub(crate) struct GroupMetrics {
     calls: Gauge,
     storage_backlog: Gauge,
     held: Gauge,
+    mailbox: Gauge,
+    bond_events: Gauge,
+    applier: Gauge,
+    snapshots_ignored: Counter,
     dropped: [Counter; 4],
     refused_busy: Counter,
     campaigning_since: Option<Time>,
@@ -52,6 +69,10 @@ impl GroupMetrics {
             calls: gauge!("tessera.group.calls", labels.clone()),
             storage_backlog: gauge!("tessera.storage.backlog.bytes", labels.clone()),
             held: gauge!("tessera.raft.messages.held", labels.clone()),
+            mailbox: gauge!("tessera.group.mailbox", labels.clone()),
+            bond_events: gauge!("tessera.group.bond.events", labels.clone()),
+            applier: gauge!("tessera.group.applier", labels.clone()),
+            snapshots_ignored: counter!("tessera.raft.snapshots.ignored", labels.clone()),
             dropped,
             refused_busy: counter!("tessera.group.refused.busy", labels),
             campaigning_since: None,
@@ -63,10 +84,8 @@ impl GroupMetrics {
             Note::Became { role, term } => {
                 self.term.set(term.0 as f64);
                 self.role.set(f64::from(*role as u8));
-                if *role == Role::Leader {
-                    self.elected(now);
-                }
             }
+            // Said of every new leader, also of this member itself.
             Note::Leader { leader: Some(_), .. } => self.elected(now),
             Note::Leader { leader: None, .. } => {}
             Note::Campaign { phase, .. } => {
@@ -92,10 +111,17 @@ impl GroupMetrics {
         self.refused_busy.increment(1);
     }
 
-    pub(crate) fn queues(&self, calls: usize, storage_backlog_bytes: usize, held: usize) {
-        self.calls.set(calls as f64);
-        self.storage_backlog.set(storage_backlog_bytes as f64);
-        self.held.set(held as f64);
+    pub(crate) fn snapshot_ignored(&self) {
+        self.snapshots_ignored.increment(1);
+    }
+
+    pub(crate) fn queues(&self, depths: &Depths) {
+        self.calls.set(depths.calls as f64);
+        self.storage_backlog.set(depths.storage_bytes as f64);
+        self.held.set(depths.held as f64);
+        self.mailbox.set(depths.mailbox as f64);
+        self.bond_events.set(depths.bond_events as f64);
+        self.applier.set(depths.applier as f64);
     }
 
     fn elected(&mut self, now: Time) {

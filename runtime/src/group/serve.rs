@@ -16,6 +16,7 @@ use crate::{
     group::{
         answer::Answerer,
         driver::Mail,
+        metric::QUEUE_FULL,
         wire::{ClientFrame, Outcome, Reason},
     },
     network::{Code, LinkReceiver, LinkSender},
@@ -93,7 +94,10 @@ impl Counter {
                     let deadline = self.deadline(patience_ms);
                     match self.mail.try_send(Mail::Call { call, deadline, answerer }) {
                         Ok(()) => {}
-                        Err(mpsc::error::TrySendError::Full(mail)) => refuse(mail, Reason::Busy),
+                        Err(mpsc::error::TrySendError::Full(mail)) => {
+                            metrics::counter!(QUEUE_FULL).increment(1);
+                            refuse(mail, Reason::Busy);
+                        }
                         Err(mpsc::error::TrySendError::Closed(mail)) => {
                             refuse(mail, Reason::Stopped);
                             return;

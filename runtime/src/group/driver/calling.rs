@@ -120,7 +120,10 @@ impl Driver {
             Ok(index) => {
                 self.ready.insert((index, id));
             }
-            Err(Refusal::Full) => self.body.calls.refuse(id, Reason::Busy),
+            Err(Refusal::Full) => {
+                self.body.metrics.refused_busy();
+                self.body.calls.refuse(id, Reason::Busy);
+            }
             Err(_) => self.again(id),
         }
     }
