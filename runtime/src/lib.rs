@@ -4,6 +4,53 @@
 //! with replicated state machines. A [`Network`] is one node; [`Network::group`] makes it a
 //! member of a group; [`Group::execute`] and [`Group::query`] are what a program does with it;
 //! a program that is no member speaks to the members through [`Network::client`].
+//!
+//! ```
+//! use runtime::{Bootstrap, Consistency, GroupKey, Network, storage};
+//! # use runtime::{ApplyContext, StateMachine};
+//! # use std::io;
+//! # #[derive(Default)]
+//! # struct Counter(u64);
+//! # impl StateMachine for Counter {
+//! #     type Command = u64;
+//! #     type Output = u64;
+//! #     type Query = ();
+//! #     type Answer = u64;
+//! #     const SIGNATURE: &'static str = "counter 1";
+//! #     fn apply(&mut self, command: u64, _: &ApplyContext) -> u64 {
+//! #         self.0 += command;
+//! #         self.0
+//! #     }
+//! #     fn query(&self, (): ()) -> u64 {
+//! #         self.0
+//! #     }
+//! #     fn snapshot(&self, writer: &mut dyn io::Write) -> io::Result<()> {
+//! #         writer.write_all(&self.0.to_le_bytes())
+//! #     }
+//! #     fn restore(&mut self, reader: &mut dyn io::Read) -> io::Result<()> {
+//! #         let mut value = [0; 8];
+//! #         reader.read_exact(&mut value)?;
+//! #         self.0 = u64::from_le_bytes(value);
+//! #         Ok(())
+//! #     }
+//! # }
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let network = Network::builder("my-network").bind(([127, 0, 0, 1], 0).into()).build().await?;
+//! let group = network
+//!     .group(GroupKey::from_secret("shared by all members"))
+//!     .machine(Counter::default())
+//!     .storage(storage::Memory)
+//!     .bootstrap(Bootstrap::Solo)
+//!     .join()
+//!     .await?;
+//! let executed = group.execute(42).await?;
+//! let queried = group.query((), Consistency::Strong).await?;
+//! assert_eq!((executed.output, queried.answer), (42, 42));
+//! network.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
 
 mod clock;
 pub mod group;

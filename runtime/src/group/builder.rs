@@ -255,7 +255,7 @@ impl<M: StateMachine> GroupBuilder<M> {
             events,
             mail,
             handles,
-            calls: Calls::default(),
+            calls: Calls::new(self.network.draw()),
             bonded: BTreeSet::new(),
             status: status_sender,
             observer: self.observer,

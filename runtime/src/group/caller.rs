@@ -17,7 +17,7 @@ use thiserror::Error;
 use tokio::sync::OnceCell;
 
 use crate::{
-    PeerId, StateMachine,
+    Clock, PeerId, StateMachine,
     group::{
         ConsensusConfig,
         answer::Answered,
@@ -30,6 +30,8 @@ pub(crate) trait Port: Send + Sync + 'static {
     fn call(&self, call: Call, patience: Duration) -> impl Future<Output = Answered> + Send;
     /// A random number.
     fn draw(&self) -> u64;
+    /// The node's clock.
+    fn clock(&self) -> &dyn Clock;
 }
 
 /// A command that is committed and applied.
@@ -211,13 +213,20 @@ impl<M: StateMachine, P: Port> Caller<M, P> {
         let failed = |reason| CommandError::Failed { reason, request: None };
         let command = self.encode(command).map_err(failed)?;
         let cell = Arc::clone(&self.session.lock().unwrap_or_else(PoisonError::into_inner));
+        let clock = self.port.clock();
+        let deadline = clock.now().plus(self.consensus.forward_timeout);
         // Opening a session applies no command: whatever came of it, this one did not happen.
-        let session = cell.get_or_try_init(|| self.open_session()).await.map_err(failed)?;
+        // Others may be at it already, one after the other; the deadline is for all of it.
+        let session = tokio::select! {
+            biased;
+            opened = cell.get_or_try_init(|| self.open_session()) => opened.map_err(failed)?,
+            () = clock.sleep_until(deadline) => return Err(failed(Reason::Timeout)),
+        };
         let most = self.consensus.replies_per_session_max as usize;
         let sequence = session.next(most).ok_or(failed(Reason::Busy))?;
         let request = RequestId { session: session.id, sequence: sequence.number };
         let call = Call::Command { request, floor: sequence.floor, command, until };
-        let answered = self.port.call(call, self.consensus.forward_timeout).await;
+        let answered = self.port.call(call, deadline.since(clock.now())).await;
         drop(sequence);
         if matches!(answered.outcome, Outcome::Unknown(Reason::SessionExpired)) {
             self.forget_session(&cell);

@@ -21,8 +21,9 @@ use crate::group::{
 pub(crate) struct CallId(pub(crate) u64);
 
 /// All calls under way.
-#[derive(Default)]
 pub(crate) struct Calls {
+    /// Counts up from a random number: an answer meant for an earlier start of this node must
+    /// not be taken for the answer to a call of this one.
     drawn: u64,
     open: BTreeMap<CallId, Pending>,
     /// Calls whose command stands in our log, by its index.
@@ -66,6 +67,17 @@ pub(crate) enum Forwarded {
 }
 
 impl Calls {
+    /// No calls yet. `first` is a random number.
+    pub(crate) fn new(first: u64) -> Self {
+        Self {
+            drawn: first,
+            open: BTreeMap::new(),
+            proposed: BTreeMap::new(),
+            forwarded: BTreeMap::new(),
+            timers: BTreeSet::new(),
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.open.len()
     }
@@ -196,6 +208,13 @@ impl Calls {
         waiting
     }
 
+    /// A leader has applied it already, and the answer is on its way.
+    pub(crate) fn applied(&mut self, id: CallId) {
+        if let Some(pending) = self.open.get_mut(&id) {
+            pending.doubtful = true;
+        }
+    }
+
     /// We lead no more: what we proposed may yet commit or vanish.
     ///
     /// Peers are told so and try again themselves; the rest is to be tried at the next leader,
@@ -289,7 +308,7 @@ impl Calls {
     }
 
     fn draw(&mut self) -> u64 {
-        self.drawn += 1;
+        self.drawn = self.drawn.wrapping_add(1);
         self.drawn
     }
 
@@ -363,7 +382,7 @@ mod tests {
 
     #[test]
     fn a_call_that_never_left_is_refused_at_its_deadline() {
-        let mut calls = Calls::default();
+        let mut calls = Calls::new(0);
         let (id, mut answer) = open(&mut calls, Until::Applied);
         let attempt = calls.forward(id, NodeId::small(2));
         calls.not_sent(attempt);
@@ -374,7 +393,7 @@ mod tests {
 
     #[test]
     fn a_call_that_may_have_been_proposed_is_unknown_at_its_deadline() {
-        let mut calls = Calls::default();
+        let mut calls = Calls::new(0);
         let (id, mut answer) = open(&mut calls, Until::Applied);
         calls.forward(id, NodeId::small(2));
         calls.due(at(1_000));
@@ -385,7 +404,7 @@ mod tests {
     fn a_refused_attempt_leaves_no_doubt_but_an_earlier_one_does() {
         let two = NodeId::small(2);
         let refused = Outcome::Refused(Reason::LeaderChanged);
-        let mut calls = Calls::default();
+        let mut calls = Calls::new(0);
         let (id, mut sure) = open(&mut calls, Until::Applied);
         let attempt = calls.forward(id, two);
         assert!(matches!(calls.answered(two, attempt, refused.clone()), Forwarded::Pause(_)));
@@ -402,7 +421,7 @@ mod tests {
 
     #[test]
     fn only_the_node_that_was_asked_can_answer() {
-        let mut calls = Calls::default();
+        let mut calls = Calls::new(0);
         let (id, mut answer) = open(&mut calls, Until::Applied);
         let attempt = calls.forward(id, NodeId::small(2));
         let outcome = Outcome::Applied { position: place(1, 1), output: None };
@@ -412,9 +431,24 @@ mod tests {
         assert_eq!(answered(&mut answer), Some(outcome));
     }
 
+    /// Node ids outlive a restart with the same store, so attempt ids must not.
+    #[test]
+    fn an_answer_meant_for_an_earlier_start_is_no_answer() {
+        let two = NodeId::small(2);
+        let mut earlier = Calls::new(1_000);
+        let (id, _answer) = open(&mut earlier, Until::Applied);
+        let attempt = earlier.forward(id, two);
+        let mut now = Calls::new(u64::MAX);
+        let (id, mut answer) = open(&mut now, Until::Applied);
+        assert_ne!(now.forward(id, two), attempt);
+        let outcome = Outcome::Applied { position: place(1, 1), output: None };
+        now.answered(two, attempt, outcome);
+        assert_eq!(answered(&mut answer), None);
+    }
+
     #[test]
     fn a_place_that_another_term_took_is_tried_again_without_doubt() {
-        let mut calls = Calls::default();
+        let mut calls = Calls::new(0);
         let (id, mut answer) = open(&mut calls, Until::Applied);
         calls.proposed(id, place(1, 5));
         let mut lost = Vec::new();
@@ -426,7 +460,7 @@ mod tests {
 
     #[test]
     fn the_entry_itself_by_term_and_index_ends_the_call() {
-        let mut calls = Calls::default();
+        let mut calls = Calls::new(0);
         let (id, _answer) = open(&mut calls, Until::Applied);
         calls.proposed(id, place(2, 5));
         let mut lost = Vec::new();
@@ -438,7 +472,7 @@ mod tests {
 
     #[test]
     fn a_deposed_leader_does_not_know_what_becomes_of_its_proposals() {
-        let mut calls = Calls::default();
+        let mut calls = Calls::new(0);
         let (id, mut answer) = open(&mut calls, Until::Applied);
         calls.proposed(id, place(1, 5));
         assert_eq!(calls.deposed(), [id], "to be tried at the next leader");
@@ -448,7 +482,7 @@ mod tests {
 
     #[test]
     fn who_waits_for_the_log_only_is_answered_when_it_stands_there() {
-        let mut calls = Calls::default();
+        let mut calls = Calls::new(0);
         let (id, mut answer) = open(&mut calls, Until::Proposed);
         calls.proposed(id, place(1, 5));
         assert_eq!(answered(&mut answer), Some(Outcome::Proposed(place(1, 5))));
@@ -456,7 +490,7 @@ mod tests {
 
     #[test]
     fn pauses_double_and_end_at_the_deadline() {
-        let mut calls = Calls::default();
+        let mut calls = Calls::new(0);
         let (id, _answer) = open(&mut calls, Until::Applied);
         let shortest = Duration::from_millis(100);
         let mut pause = || {

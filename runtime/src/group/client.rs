@@ -11,7 +11,7 @@ use raft::PeerId;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    Network, Peer, StateMachine,
+    Clock, Network, Peer, StateMachine,
     group::{
         ConsensusConfig, GroupError, GroupId, GroupKey,
         answer::Answered,
@@ -117,6 +117,10 @@ impl Port for AgentPort {
 
     fn draw(&self) -> u64 {
         self.network.draw()
+    }
+
+    fn clock(&self) -> &dyn Clock {
+        self.network.clock().as_ref()
     }
 }
 

@@ -137,12 +137,13 @@ impl Body {
         // What is left in the mailbox answers `Unknown(Stopped)` as it is dropped.
         while self.mail.try_recv().is_ok() {}
         self.note(&Event::Stopped(reason.clone()));
+        // Told only when all of it is over, so that the group can be joined again at once.
+        self.bonds.shutdown().await;
         self.status.send_modify(|status| {
             status.role = Role::Follower;
             status.leader = None;
             status.stopped = Some(reason);
         });
-        self.bonds.shutdown().await;
     }
 }
 
@@ -189,7 +190,15 @@ impl Driver {
         while self.stopped.is_none() {
             let turn = self.next().await;
             self.take(turn);
+            self.hand_over();
             self.drain();
+            // Not left to `next`, where under load something else is always ready first.
+            if self.body.clock.now() >= self.due() {
+                self.time();
+            }
+            if self.body.handles.has_changed().is_err() {
+                self.halt("all its handles are gone".into());
+            }
             self.settle();
             self.publish();
         }
@@ -197,6 +206,7 @@ impl Driver {
         tracing::info!(node = %self.body.node, %reason, "the member stopped");
         // The store is closed before anyone is told, so that it can be opened again at once.
         let Self { mut body, storage, .. } = self;
+        body.calls.stop();
         drop(storage);
         body.stop(reason).await;
     }
@@ -204,7 +214,8 @@ impl Driver {
     /// Waits for the next thing to happen.
     async fn next(&mut self) -> Turn {
         let due = self.due();
-        let room_wanted = self.handed < self.through;
+        let waits = |(index, _): &(raft::Index, CallId)| *index <= self.handed;
+        let room_wanted = self.handed < self.through || self.ready.first().is_some_and(waits);
         let Self { body, storage, work, applied, timer, .. } = self;
         // Biased: what the group needs comes before what users ask; `drain` keeps it fair.
         tokio::select! {
@@ -240,10 +251,6 @@ impl Driver {
             self.bond(event);
         }
         for _ in 0..DRAIN_MAX {
-            // While the disk lags far behind, users wait in the mailbox, which has a bound.
-            if self.storage.backlog_bytes() > STORAGE_BACKLOG_BYTES_MAX {
-                break;
-            }
             let Ok(mail) = self.body.mail.try_recv() else { break };
             self.mail(mail);
         }
@@ -386,7 +393,10 @@ impl Driver {
     }
 
     fn election_due(&self) -> Time {
-        self.core.deadline().max(self.bootstrap_until)
+        match self.core.term() {
+            raft::Term(0) => self.core.deadline().max(self.bootstrap_until),
+            _ => self.core.deadline(),
+        }
     }
 
     fn due(&self) -> Time {
@@ -461,5 +471,4 @@ impl Timer {
 }
 
 const DRAIN_MAX: usize = 256;
-const STORAGE_BACKLOG_BYTES_MAX: usize = 32 << 20;
 const ENTRIES_BYTES_MAX: usize = 4 << 20;

@@ -9,7 +9,7 @@ use raft::{Entry, Index, NodeId, PeerId, Position};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    Network, StateMachine, Status, When,
+    Clock, Network, StateMachine, Status, When,
     group::{
         ConsensusConfig, GroupError, GroupId,
         answer::{Answered, Answerer},
@@ -87,6 +87,10 @@ impl Port for Handle {
 
     fn draw(&self) -> u64 {
         self.network.draw()
+    }
+
+    fn clock(&self) -> &dyn Clock {
+        self.network.clock().as_ref()
     }
 }
 

@@ -66,9 +66,13 @@ struct Connection {
     frames: mpsc::Sender<ClientFrame>,
     receiver: LinkReceiver,
     writer: AbortHandle,
+    /// Whether the node has said anything.
+    greeted: bool,
     heard: Time,
     spoke: Time,
     leader: Option<PeerId>,
+    /// Since when the node has known of no leader.
+    leaderless: Option<Time>,
 }
 
 enum Turn {
@@ -151,7 +155,11 @@ impl Agent {
                 },
                 Turn::Ask(Some(ask)) => self.ask(ask),
                 Turn::Ask(None) => return,
-                Turn::Time => self.time(),
+                Turn::Time => {}
+            }
+            // Under load something else is always ready before the timer.
+            if self.clock.now() >= self.due() {
+                self.time();
             }
         }
     }
@@ -189,9 +197,15 @@ impl Agent {
     fn frame(&mut self, bytes: &[u8]) {
         let Some(connection) = &mut self.connection else { return };
         connection.heard = self.clock.now();
+        connection.greeted = true;
+        self.failures = 0;
         match postcard::from_bytes(bytes) {
             Ok(ClientFrame::Answer { id, outcome }) => self.answer(id, outcome),
-            Ok(ClientFrame::Ping { leader }) => connection.leader = leader,
+            Ok(ClientFrame::Ping { leader }) => {
+                connection.leader = leader;
+                connection.leaderless =
+                    leader.is_none().then(|| connection.leaderless.unwrap_or(connection.heard));
+            }
             Ok(ClientFrame::Call { .. }) | Err(_) => self.lost(),
         }
     }
@@ -230,9 +244,16 @@ impl Agent {
         });
         let now = self.clock.now();
         let writer = writer.abort_handle();
-        self.connection =
-            Some(Connection { frames, receiver, writer, heard: now, spoke: now, leader: None });
-        self.failures = 0;
+        self.connection = Some(Connection {
+            frames,
+            receiver,
+            writer,
+            greeted: false,
+            heard: now,
+            spoke: now,
+            leader: None,
+            leaderless: None,
+        });
         self.node.send_replace(Some(self.members[self.place].id));
         let unanswered: Vec<u64> = self.open.keys().copied().collect();
         for id in unanswered {
@@ -251,12 +272,20 @@ impl Agent {
         let next = (self.place + 1) % self.members.len();
         let leader = self.members.iter().position(|peer| Some(peer.id) == connection.leader);
         self.place = leader.filter(|leader| *leader != self.place).unwrap_or(next);
-        self.dial_at = self.clock.now();
+        // A node that lets us in and says nothing is no better than one that does not let us in.
+        match connection.greeted {
+            true => self.dial_at = self.clock.now(),
+            false => self.back_off(),
+        }
     }
 
     fn not_connected(&mut self, error: &str) {
         tracing::debug!(%error, "no link");
         self.place = (self.place + 1) % self.members.len();
+        self.back_off();
+    }
+
+    fn back_off(&mut self) {
         let (shortest, longest) =
             (self.consensus.redial_backoff_min, self.consensus.redial_backoff_max);
         // Each member gets its turn before the pause grows.
@@ -282,7 +311,11 @@ impl Agent {
     fn due(&self) -> Time {
         let deadline = self.deadlines.first().map(|(at, _)| *at);
         let link = match &self.connection {
-            Some(connection) => Some(self.silent_at(connection).min(self.ping_at(connection))),
+            Some(connection) => Some(
+                self.silent_at(connection)
+                    .min(self.ping_at(connection))
+                    .min(self.useless_at(connection)),
+            ),
             None if self.dials.is_empty() => Some(self.dial_at),
             None => None,
         };
@@ -292,6 +325,16 @@ impl Agent {
 
     fn silent_at(&self, connection: &Connection) -> Time {
         connection.heard.plus(self.consensus.client_silence_max)
+    }
+
+    /// When to leave a node that lives but knows of no leader: it may be cut off from its peers
+    /// while others are not.
+    fn useless_at(&self, connection: &Connection) -> Time {
+        let election = self.consensus.election_timeout + self.consensus.election_timeout_jitter;
+        match connection.leaderless {
+            Some(since) if self.members.len() > 1 => since.plus(2 * election),
+            _ => Time(Duration::MAX),
+        }
     }
 
     fn ping_at(&self, connection: &Connection) -> Time {
@@ -306,8 +349,8 @@ impl Agent {
             self.finish(id, outcome);
         }
         let Some(connection) = &self.connection else { return };
-        let (silent, ping) = (now >= self.silent_at(connection), now >= self.ping_at(connection));
-        if silent {
+        let ping = now >= self.ping_at(connection);
+        if now >= self.silent_at(connection).min(self.useless_at(connection)) {
             metrics::counter!("tessera.client.switches").increment(1);
             return self.lost();
         }

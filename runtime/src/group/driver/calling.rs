@@ -22,6 +22,11 @@ impl Driver {
             let _ = reply.send(Err(Refusal::NotVoter));
             return;
         };
+        if self.transfers.iter().any(|(under_way, _)| *under_way == to) {
+            // The asker may have gone.
+            let _ = reply.send(Err(Refusal::Transferring));
+            return;
+        }
         self.transfers.push((to, reply));
         self.step(Input::Transfer { to });
     }
@@ -38,6 +43,12 @@ impl Driver {
         if let Call::WeakQuery { query } = call {
             return self.work(Work::Query { query, answerer });
         }
+        // Followers may commit what a hanging disk of ours does not hold: that has a limit too.
+        let changes = !matches!(call, Call::Query { .. });
+        if changes && self.storage.backlog_bytes() > STORAGE_BACKLOG_BYTES_MAX {
+            self.body.metrics.refused_busy();
+            return answerer.answer(Outcome::Refused(Reason::Busy));
+        }
         if let Some(id) = self.body.admit(call, deadline, answerer) {
             self.dispatch(id);
         }
@@ -46,6 +57,13 @@ impl Driver {
     /// Moves a call one step nearer to its answer: to our own core if we lead, to the leader if
     /// we know one, and otherwise it waits.
     pub(super) fn dispatch(&mut self, id: CallId) {
+        // One that was asked before the group was founded.
+        if matches!(self.body.calls.call(id), Some(Call::WeakQuery { .. })) {
+            if let Some((Call::WeakQuery { query }, answerer)) = self.body.calls.take(id) {
+                self.work(Work::Query { query, answerer });
+            }
+            return;
+        }
         if self.core.role() == Role::Leader {
             return self.ask_core(id);
         }
@@ -103,6 +121,7 @@ impl Driver {
             Ok(position) => calls.proposed(id, position),
             // The core counts as applied what the applier may not even have been handed.
             Err(Refusal::Applied(index)) => {
+                calls.applied(id);
                 self.ready.insert((index, id));
             }
             // It may have been applied before its session closed.
@@ -136,10 +155,21 @@ impl Driver {
         }
     }
 
+    /// Gives the applier work, as far as it has room. Some room is kept for entries: queries that
+    /// come back at once when refused must not keep commits from being applied.
     fn work(&mut self, work: Work) {
-        let Err(full) = self.work.try_send(work) else { return };
+        let is_entries = matches!(work, Work::Apply { .. });
+        if !is_entries && self.work.capacity() <= ENTRIES_ROOM {
+            return self.turn_away(work);
+        }
+        if let Err(full) = self.work.try_send(work) {
+            self.turn_away(full.into_inner());
+        }
+    }
+
+    fn turn_away(&mut self, work: Work) {
         self.body.metrics.refused_busy();
-        match full.into_inner() {
+        match work {
             Work::Query { answerer, .. } => answerer.answer(Outcome::Refused(Reason::Busy)),
             // It was applied: to call it refused would be a lie.
             Work::Repeat { answerer, .. } => answerer.answer(Outcome::Unknown(Reason::Busy)),
@@ -177,6 +207,7 @@ impl Driver {
         // The applier takes its work in order, so this work sees everything handed over before.
         while let Some((index, id)) = self.ready.first().copied()
             && index <= self.handed
+            && self.work.capacity() > ENTRIES_ROOM
         {
             self.ready.pop_first();
             match self.body.calls.take(id) {
@@ -192,5 +223,8 @@ impl Driver {
     }
 }
 
+const STORAGE_BACKLOG_BYTES_MAX: usize = 32 << 20;
+/// Places in the applier's queue that queries do not get.
+const ENTRIES_ROOM: usize = 16;
 const APPLY_ENTRIES_MAX: u64 = 1_024;
 const APPLY_BYTES_MAX: usize = 4 << 20;
