@@ -7,6 +7,7 @@
 
 mod calling;
 mod notices;
+mod timer;
 
 use std::{
     collections::BTreeSet,
@@ -19,6 +20,7 @@ use raft::{Barrier, Effect, Input, NodeId, Note, PeerId, Raft, Refusal, Role, Ti
 use tokio::sync::{mpsc, oneshot, watch};
 
 use notices::Notices;
+use timer::Timer;
 
 use crate::{
     Clock, ConsensusConfig, Network, Status, StorageError,
@@ -438,35 +440,6 @@ impl Driver {
             }
             changed
         });
-    }
-}
-
-/// A timer that is re-armed only when it would come too late.
-struct Timer {
-    clock: Arc<dyn Clock>,
-    armed: Time,
-    sleep: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>,
-}
-
-impl Timer {
-    fn new(clock: Arc<dyn Clock>) -> Self {
-        Self {
-            clock,
-            armed: Time(std::time::Duration::MAX),
-            sleep: Box::pin(std::future::pending()),
-        }
-    }
-
-    /// Resolves at `due`, or earlier: heartbeats move the deadline on all the time, and it is
-    /// cheaper to wake once in vain than to arm a timer for each of them.
-    async fn reach(&mut self, due: Time) {
-        if due < self.armed {
-            self.armed = due;
-            self.sleep = self.clock.sleep_until(due);
-        }
-        (&mut self.sleep).await;
-        self.armed = Time(std::time::Duration::MAX);
-        self.sleep = Box::pin(std::future::pending());
     }
 }
 
