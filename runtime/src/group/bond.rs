@@ -1,12 +1,13 @@
 //! Bonds, the authenticated connections of two members: the face that the driver uses.
 //!
 //! One connection for each pair; `dial` and `welcome` make it, `table` decides which of two is
-//! kept, `keep` watches over it, `lane` and `read` carry frames. Invariant: who a frame is from
+//! kept, `keep` watches over it, `lane` and `read` carry frames, `events` brings them in order. Invariant: who a frame is from
 //! is what the connection proved, and no frame of a replaced bond comes after its successor's
 //! [`BondEvent::Up`].
 
 mod admit;
 mod dial;
+mod events;
 mod keep;
 mod lane;
 mod metric;
@@ -18,6 +19,7 @@ mod welcome;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+pub(crate) use events::{BondEvent, BondEvents};
 use raft::{NodeId, PeerId, StoreId};
 use tokio::{
     sync::{mpsc, watch},
@@ -28,6 +30,7 @@ use crate::{
     Clock, ConsensusConfig, GroupId, GroupKey, Lineage, Network, Peer,
     group::{
         bond::{
+            events::Told,
             lane::{Dropped, Lane},
             metric::BondMetrics,
             table::Table,
@@ -60,17 +63,6 @@ pub(crate) struct Admittance {
     pub(crate) members: BTreeSet<NodeId>,
 }
 
-/// What bonds tell the driver.
-#[derive(Debug)]
-pub(crate) enum BondEvent {
-    /// A bond is up (again, if `node` was bonded before: what was sent on the old may be lost).
-    Up { node: NodeId },
-    /// The bond is gone and nothing replaced it yet.
-    Down { node: NodeId },
-    /// A frame, from whom the connection proved.
-    Frame { from: NodeId, frame: MemberFrame },
-}
-
 /// All bonds of one group. A cheap handle.
 #[derive(Clone)]
 pub(crate) struct Bonds {
@@ -80,8 +72,8 @@ pub(crate) struct Bonds {
     hosted: watch::Receiver<()>,
 }
 
-/// This member's side of all its bonds. Holds no sender of events, so that the driver's channel
-/// closes with the tasks that feed it.
+/// This member's side of all its bonds. Tells nothing itself, so that the driver's events end
+/// with the tasks that tell them.
 struct Side {
     network: Network,
     clock: Arc<dyn Clock>,
@@ -92,13 +84,10 @@ struct Side {
 }
 
 impl Bonds {
-    /// Starts to dial and to accept. Events wait for room: a slow driver slows the reading of
-    /// bonds, never their writing.
-    pub(crate) fn spawn(
-        network: &Network,
-        member: Member,
-        events: mpsc::Sender<BondEvent>,
-    ) -> Self {
+    /// Starts to dial and to accept. Frames are read as the events are asked for: a slow driver
+    /// slows the reading of bonds, never their writing.
+    pub(crate) fn spawn(network: &Network, member: Member) -> (Self, BondEvents) {
+        let (tell, told) = mpsc::channel(TOLD_MAX);
         let applicants = network.serve_members(member.group, &member.key);
         let metrics = BondMetrics::new(&member.group.to_string());
         let side = Arc::new(Side {
@@ -111,12 +100,12 @@ impl Bonds {
         });
         let (leave, leaving) = watch::channel(false);
         let (hosting, hosted) = watch::channel(());
-        let host = host(Arc::clone(&side), events, applicants, leaving);
+        let host = host(Arc::clone(&side), tell, applicants, leaving);
         tokio::spawn(async move {
             host.await;
             drop(hosting);
         });
-        Self { side, leave, hosted }
+        (Self { side, leave, hosted }, BondEvents::new(told))
     }
 
     /// Queues a frame on its lane. Never waits: without a bond or with a full lane the frame is
@@ -184,7 +173,7 @@ fn part(whole: Duration, draw: u64) -> Duration {
 /// Dials and lets in until the group is left or the node leaves; then says goodbye.
 async fn host(
     side: Arc<Side>,
-    events: mpsc::Sender<BondEvent>,
+    tell: mpsc::Sender<Told>,
     mut applicants: mpsc::Receiver<Applicant>,
     mut leaving: watch::Receiver<bool>,
 ) {
@@ -193,21 +182,20 @@ async fn host(
     let mut dialed = BTreeSet::from([side.me]);
     for peer in side.member.peers.clone() {
         if dialed.insert(peer.id) {
-            tasks.spawn(dial::dial_for_ever(Arc::clone(&side), events.clone(), peer));
+            tasks.spawn(dial::dial_for_ever(Arc::clone(&side), tell.clone(), peer));
         }
     }
     loop {
         tokio::select! {
             applicant = applicants.recv() => match applicant {
                 Some(applicant) => {
-                    let (side, events) = (Arc::clone(&side), events.clone());
-                    tasks.spawn(welcome::receive(side, events, applicant));
+                    tasks.spawn(welcome::receive(Arc::clone(&side), tell.clone(), applicant));
                 }
                 None => break,
             },
             _ = leaving.wait_for(|leaving| *leaving) => break,
             _ = closing.wait_for(|closing| *closing) => break,
-            () = events.closed() => break,
+            () = tell.closed() => break,
             Some(_) = tasks.join_next() => {}
         }
     }
@@ -218,3 +206,6 @@ async fn host(
         bond.close(&goodbye);
     }
 }
+
+/// How much may be told of bonds before anyone listens.
+const TOLD_MAX: usize = 1_024;

@@ -225,7 +225,6 @@ impl<M: StateMachine> GroupBuilder<M> {
         contents: Contents,
     ) -> Group<M> {
         let (mail_sender, mail) = mpsc::channel(self.consensus.requests_max as usize);
-        let (event_sender, events) = mpsc::channel(BOND_EVENTS_MAX);
         let (handle_sender, handles) = watch::channel(());
         let (status_sender, status) = watch::channel(Status::new(node));
         let (admit, admittance) = watch::channel(Admittance {
@@ -245,7 +244,7 @@ impl<M: StateMachine> GroupBuilder<M> {
             peers: self.peers.clone(),
             admittance,
         };
-        let bonds = Bonds::spawn(&self.network, member, event_sender);
+        let (bonds, events) = Bonds::spawn(&self.network, member);
         let mut body = Body {
             network: self.network.clone(),
             clock: Arc::clone(self.network.clock()),
@@ -330,5 +329,4 @@ fn core(
 
 /// As many as a majority can be counted for without a thought for the cost of each commit.
 const VOTERS_MAX: usize = 9;
-const BOND_EVENTS_MAX: usize = 1_024;
 const WORK_MAX: usize = 1_024;

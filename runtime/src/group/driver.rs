@@ -27,7 +27,7 @@ use crate::{
     group::{
         answer::Answerer,
         applier::Work,
-        bond::{BondEvent, Bonds},
+        bond::{BondEvent, BondEvents, Bonds},
         calls::{CallId, Calls, Due, Forwarded},
         metric::{Depths, GroupMetrics},
         status::{Event, Observer},
@@ -53,7 +53,7 @@ pub(crate) struct Body {
     pub(crate) consensus: ConsensusConfig,
     pub(crate) node: NodeId,
     pub(crate) bonds: Bonds,
-    pub(crate) events: mpsc::Receiver<BondEvent>,
+    pub(crate) events: BondEvents,
     pub(crate) mail: mpsc::Receiver<Mail>,
     /// Closes when the last handle is dropped.
     pub(crate) handles: watch::Receiver<()>,
@@ -249,7 +249,7 @@ impl Driver {
     /// Takes what else has arrived, a bounded share of each kind.
     fn drain(&mut self) {
         for _ in 0..DRAIN_MAX {
-            let Ok(event) = self.body.events.try_recv() else { break };
+            let Some(event) = self.body.events.try_recv() else { break };
             self.bond(event);
         }
         for _ in 0..DRAIN_MAX {

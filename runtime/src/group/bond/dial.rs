@@ -11,7 +11,8 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     Peer,
     group::bond::{
-        BondEvent, Side,
+        Side,
+        events::Told,
         keep::{self, Kept},
         part,
         table::{Bond, Claim},
@@ -27,7 +28,7 @@ struct Backoff {
 }
 
 /// Dials whenever there is no bond. Ends only with its task.
-pub(super) async fn dial_for_ever(side: Arc<Side>, events: mpsc::Sender<BondEvent>, peer: Peer) {
+pub(super) async fn dial_for_ever(side: Arc<Side>, tell: mpsc::Sender<Told>, peer: Peer) {
     let mut bonded = side.table.watch(peer.id);
     let consensus = &side.member.consensus;
     let mut backoff = Backoff::new(consensus.redial_backoff_min, consensus.redial_backoff_max);
@@ -44,7 +45,7 @@ pub(super) async fn dial_for_ever(side: Arc<Side>, events: mpsc::Sender<BondEven
             () = wait => false,
         };
         if !came {
-            match attempt(&side, &events, &peer).await {
+            match attempt(&side, &tell, &peer).await {
                 Ok(outcome) => side.metrics.dialed(outcome),
                 Err(error) => {
                     tracing::debug!(%error, "no bond");
@@ -66,17 +67,17 @@ pub(super) async fn dial_for_ever(side: Arc<Side>, events: mpsc::Sender<BondEven
 /// One dial. Ends early if the peer's own dial comes first.
 pub(super) async fn attempt(
     side: &Arc<Side>,
-    events: &mpsc::Sender<BondEvent>,
+    tell: &mpsc::Sender<Told>,
     peer: &Peer,
 ) -> Result<&'static str, NetworkError> {
     let patience = side.member.consensus.handshake_timeout;
-    let dialed = within(&*side.clock, patience, bond(side, events, peer)).await;
+    let dialed = within(&*side.clock, patience, bond(side, tell, peer)).await;
     dialed.unwrap_or(Err(NetworkError::Timeout { peer: peer.id, patience }))
 }
 
 async fn bond(
     side: &Arc<Side>,
-    events: &mpsc::Sender<BondEvent>,
+    tell: &mpsc::Sender<Told>,
     peer: &Peer,
 ) -> Result<&'static str, NetworkError> {
     let mut bonded: watch::Receiver<bool> = side.table.watch(peer.id);
@@ -107,10 +108,10 @@ async fn bond(
     let claim = Claim::new(&connection, parties, card.nonce, (attempt, lost));
     settle(&connection, side.table.weigh(&claim))?;
     let bond = settle(&connection, Bond::open(side, connection.clone(), claim, card).await)?;
-    let Ok(room) = events.reserve().await else { return Err(NetworkError::ShutDown) };
+    let Ok(room) = tell.reserve().await else { return Err(NetworkError::ShutDown) };
     let replaced = settle(&connection, side.table.install(&bond, room))?;
     // What is replaced stays open until the peer's first lane shows that it has let us in.
-    keep::spawn(side, events, Kept { bond, confirmed: None, replaced });
+    keep::spawn(side, tell, Kept { bond, confirmed: None, replaced });
     Ok("bonded")
 }
 

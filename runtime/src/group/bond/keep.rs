@@ -11,10 +11,10 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
     group::{
-        bond::{BondEvent, Side, lane::Lane, part, read, table::Bond},
+        bond::{Side, events::Told, lane::Lane, part, read::LaneReader, table::Bond},
         wire::MemberFrame,
     },
-    network::{Code, Refusal, turn_away},
+    network::{Code, Refusal},
 };
 
 /// A bond that has just been installed.
@@ -29,35 +29,29 @@ pub(super) struct Kept {
 /// One bond at work.
 struct Keeper {
     side: Arc<Side>,
-    events: mpsc::Sender<BondEvent>,
+    tell: mpsc::Sender<Told>,
     bond: Arc<Bond>,
-    lanes: JoinSet<Result<(), Refusal>>,
+    lanes: JoinSet<()>,
     /// By how much the present heartbeat interval is shortened.
     jitter: Duration,
     replaced: Option<Arc<Bond>>,
-    /// Why this node closed it, if it did.
-    ended: Option<Refusal>,
 }
 
 /// Keeps the bond until it ends.
-pub(super) fn spawn(side: &Arc<Side>, events: &mpsc::Sender<BondEvent>, kept: Kept) {
+pub(super) fn spawn(side: &Arc<Side>, tell: &mpsc::Sender<Told>, kept: Kept) {
     side.metrics.formed();
     tracing::debug!(node = %kept.bond.node, dialed = kept.confirmed.is_none(), "bonded");
     let mut keeper = Keeper {
         side: Arc::clone(side),
-        events: events.clone(),
+        tell: tell.clone(),
         bond: kept.bond,
         lanes: JoinSet::new(),
         jitter: Duration::ZERO,
         replaced: kept.replaced,
-        ended: None,
     };
     for lane in Lane::ALL {
         let bond = Arc::clone(&keeper.bond);
-        keeper.lanes.spawn(async move {
-            bond.write(lane).await;
-            Ok(())
-        });
+        keeper.lanes.spawn(async move { bond.write(lane).await });
     }
     if let Some(control) = kept.confirmed {
         keeper.let_replaced_go();
@@ -73,7 +67,7 @@ impl Keeper {
         self.side.metrics.ended(ended.code);
         self.let_replaced_go();
         self.lanes.shutdown().await;
-        let room = self.events.reserve().await.ok();
+        let room = self.tell.reserve().await.ok();
         self.side.table.remove(&self.bond, room);
     }
 
@@ -87,39 +81,33 @@ impl Keeper {
             let due = self.due();
             tokio::select! {
                 error = &mut closed => {
-                    return self.ended.take().unwrap_or_else(|| Refusal::of(&error));
+                    return bond.ended().unwrap_or_else(|| Refusal::of(&error));
                 }
                 Ok(stream) = bond.connection.accept_uni() => {
                     self.let_replaced_go();
                     self.read(stream, None);
                 }
-                Some(lane) = self.lanes.join_next() => {
-                    if let Ok(Err(violation)) = lane {
-                        tracing::warn!(node = %bond.node, %violation, "a peer misbehaves");
-                        self.end(violation);
-                    }
-                }
+                Some(_) = self.lanes.join_next() => {}
                 () = clock.sleep_until(due) => self.beat(due),
                 Ok(()) = admittance.changed() => {
                     let admitted = admittance.borrow().admit(bond.node, bond.card.lineage);
                     if let Err(refusal) = admitted {
-                        self.end(refusal);
+                        bond.end(refusal);
                     }
                 }
             }
         }
     }
 
+    /// Hands a lane over to whoever listens, without waiting for it.
     fn read(&mut self, stream: RecvStream, lane: Option<Lane>) {
-        let (side, events) = (Arc::clone(&self.side), self.events.clone());
-        let read = read::read(side, events, Arc::clone(&self.bond), stream, lane);
-        self.lanes.spawn(read);
-    }
-
-    /// Closes the bond, because of what the peer is or does.
-    fn end(&mut self, refusal: Refusal) {
-        turn_away(&self.bond.connection, &refusal);
-        self.ended.get_or_insert(refusal);
+        let (side, bond) = (Arc::clone(&self.side), Arc::clone(&self.bond));
+        let reader = LaneReader::new(side, bond, stream, lane);
+        let tell = self.tell.clone();
+        self.lanes.spawn(async move {
+            // Errs once nobody listens any more.
+            drop(tell.send(Told::Lane(reader)).await);
+        });
     }
 
     /// The peer has let this bond in as well, or it is over: either way the other may go.
@@ -152,7 +140,7 @@ impl Keeper {
             let silence_max = self.side.silence_max();
             if now.since(due) < interval {
                 let reason = format!("not a word for {silence_max:?}");
-                return self.end(Code::Timeout.because(reason));
+                return self.bond.end(Code::Timeout.because(reason));
             }
             // This timer came late: we were stopped or starved, and what the peer said
             // meanwhile may still wait to be read. Look again after two intervals.

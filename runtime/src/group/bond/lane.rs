@@ -35,7 +35,7 @@ pub(super) enum Lane {
     Bulk,
 }
 
-/// Why a frame was not sent.
+/// Why a frame was dropped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Dropped {
     /// There is no bond to that node.
@@ -46,6 +46,8 @@ pub(super) enum Dropped {
     Oversized,
     /// The bond is closing.
     Closed,
+    /// It was received on a bond that is over or has been replaced.
+    Replaced,
 }
 
 /// The sending end of a lane.
@@ -118,16 +120,16 @@ impl Lane {
 }
 
 impl Dropped {
-    pub(super) const COUNT: usize = 4;
+    pub(super) const COUNT: usize = 5;
     pub(super) const ALL: [Self; Self::COUNT] =
-        [Self::NoBond, Self::Full, Self::Oversized, Self::Closed];
+        [Self::NoBond, Self::Full, Self::Oversized, Self::Closed, Self::Replaced];
 
     pub(super) fn index(self) -> usize {
         self as usize
     }
 
     pub(super) fn name(self) -> &'static str {
-        ["no_bond", "full", "oversized", "closed"][self.index()]
+        ["no_bond", "full", "oversized", "closed", "replaced"][self.index()]
     }
 }
 

@@ -1,63 +1,121 @@
-//! Reads one lane of a bond: frames from the stream to the driver.
+//! Reads one lane of a bond: frames from the stream, for whoever asks.
 //!
 //! Invariant: a peer that sends what is no frame of this lane loses its bond; nothing that it
-//! sends is held beyond one frame before the driver has room.
+//! sends is held beyond one frame before somebody asks for the next.
 
 use std::sync::Arc;
 
 use iroh::endpoint::RecvStream;
-use tokio::sync::mpsc;
+use raft::NodeId;
 
 use crate::{
     group::{
-        bond::{BondEvent, Side, lane::Lane, table::Bond},
+        bond::{
+            Side,
+            lane::{Dropped, Lane},
+            table::Bond,
+        },
         wire::MemberFrame,
     },
     network::{CHUNK_BYTES_MAX, Code, Deframer, HEADER_BYTES, Refusal},
 };
 
-/// Reads until the bond is closed or replaced; errs if the peer misbehaves.
-pub(super) async fn read(
+/// The receiving end of a lane.
+pub(super) struct LaneReader {
     side: Arc<Side>,
-    events: mpsc::Sender<BondEvent>,
     bond: Arc<Bond>,
-    mut stream: RecvStream,
+    stream: RecvStream,
+    deframer: Deframer,
+    /// Unknown until the stream's first byte names it.
     lane: Option<Lane>,
-) -> Result<(), Refusal> {
-    let violation = |reason: String| Code::ProtocolViolation.because(reason);
-    let lane = match lane {
-        Some(lane) => lane,
-        None => {
-            let mut name = [0];
+}
+
+impl LaneReader {
+    /// `lane` if its name has been read already; the control lane's is, by whoever was dialed.
+    pub(super) fn new(
+        side: Arc<Side>,
+        bond: Arc<Bond>,
+        stream: RecvStream,
+        lane: Option<Lane>,
+    ) -> Self {
+        if let Some(lane) = lane {
+            bond.open_lane(lane);
+        }
+        let deframer = Deframer::new(side.frame_bytes_max());
+        Self { side, bond, stream, deframer, lane }
+    }
+
+    /// Whom the connection proved.
+    pub(super) fn from(&self) -> NodeId {
+        self.bond.node
+    }
+
+    /// The next frame that says something; `None` once the bond is over or replaced. A peer that
+    /// misbehaves loses its bond here.
+    pub(super) async fn next(&mut self) -> Option<MemberFrame> {
+        match self.read().await {
+            Ok(frame) => frame,
+            Err(violation) => {
+                tracing::warn!(node = %self.bond.node, %violation, "a peer misbehaves");
+                self.bond.end(violation);
+                None
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Result<Option<MemberFrame>, Refusal> {
+        let lane = match self.lane {
+            Some(lane) => lane,
+            None => {
+                let Some(lane) = name(&mut self.stream).await? else { return Ok(None) };
+                if !self.bond.open_lane(lane) {
+                    return Err(violation(format!("a second {} lane", lane.name())));
+                }
+                *self.lane.insert(lane)
+            }
+        };
+        loop {
+            while let Some(bytes) = self.deframer.next().map_err(|large| large.refusal())? {
+                self.side.metrics.received(lane, HEADER_BYTES + bytes.len());
+                let frame = decode(lane, &bytes)?;
+                if !self.side.table.holds(&self.bond) {
+                    self.side.metrics.dropped(lane, Dropped::Replaced);
+                    return Ok(None);
+                }
+                // That it came is all a ping says.
+                if frame != MemberFrame::Ping {
+                    return Ok(Some(frame));
+                }
+            }
             // The connection is gone; whoever closed it has said why.
-            let Ok(()) = stream.read_exact(&mut name).await else { return Ok(()) };
-            Lane::named(name[0])
-                .ok_or_else(|| violation(format!("there is no lane {}", name[0])))?
-        }
-    };
-    if !bond.open_lane(lane) {
-        return Err(violation(format!("a second {} lane", lane.name())));
-    }
-    let mut deframer = Deframer::new(side.frame_bytes_max());
-    while let Ok(Some(chunk)) = stream.read_chunk(CHUNK_BYTES_MAX).await {
-        bond.heard(side.clock.now());
-        deframer.push(chunk);
-        while let Some(bytes) = deframer.next().map_err(|oversized| oversized.refusal())? {
-            side.metrics.received(lane, HEADER_BYTES + bytes.len());
-            let frame: MemberFrame = postcard::from_bytes(&bytes)
-                .map_err(|error| violation(format!("no frame of a member: {error}")))?;
-            if Lane::of(&frame) != lane {
-                return Err(violation(format!("a frame that is not for the {} lane", lane.name())));
-            }
-            // That it came is all a ping says.
-            if frame == MemberFrame::Ping {
-                continue;
-            }
-            let Ok(room) = events.reserve().await else { return Ok(()) };
-            if !side.table.deliver(&bond, room, frame) {
-                return Ok(());
-            }
+            let Ok(Some(chunk)) = self.stream.read_chunk(CHUNK_BYTES_MAX).await else {
+                return Ok(None);
+            };
+            self.bond.heard(self.side.clock.now());
+            self.deframer.push(chunk);
         }
     }
-    Ok(())
+}
+
+/// The lane that a new stream names; `None` if the connection is gone.
+async fn name(stream: &mut RecvStream) -> Result<Option<Lane>, Refusal> {
+    let mut name = [0];
+    let Ok(()) = stream.read_exact(&mut name).await else { return Ok(None) };
+    match Lane::named(name[0]) {
+        Some(lane) => Ok(Some(lane)),
+        None => Err(violation(format!("there is no lane {}", name[0]))),
+    }
+}
+
+fn decode(lane: Lane, bytes: &[u8]) -> Result<MemberFrame, Refusal> {
+    let frame: MemberFrame = postcard::from_bytes(bytes)
+        .map_err(|error| violation(format!("no frame of a member: {error}")))?;
+    match Lane::of(&frame) == lane {
+        true => Ok(frame),
+        false => Err(violation(format!("a frame that is not for the {} lane", lane.name()))),
+    }
+}
+
+fn violation(reason: String) -> Refusal {
+    Code::ProtocolViolation.because(reason)
 }

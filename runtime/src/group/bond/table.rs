@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU8, AtomicU64, Ordering},
     },
     time::Duration,
@@ -20,12 +20,13 @@ use tokio::sync::{mpsc::Permit, watch};
 use crate::{
     group::{
         bond::{
-            BondEvent, Side,
+            Side,
+            events::Told,
             lane::{Dropped, Lane, LaneSender},
         },
         wire::MemberFrame,
     },
-    network::{Card, Code, Refusal, connection_id, trust},
+    network::{Card, Code, Refusal, connection_id, trust, turn_away},
 };
 
 /// All bonds of one group.
@@ -70,6 +71,8 @@ pub(super) struct Bond {
     opened: AtomicU8,
     heard_ns: AtomicU64,
     spoke_ns: AtomicU64,
+    /// Why this node closed it, if it did.
+    ended: OnceLock<Refusal>,
 }
 
 impl Table {
@@ -102,36 +105,26 @@ impl Table {
     pub(super) fn install(
         &self,
         bond: &Arc<Bond>,
-        room: Permit<'_, BondEvent>,
+        room: Permit<'_, Told>,
     ) -> Result<Option<Arc<Bond>>, Refusal> {
         let mut places = self.places();
         let place = places.entry(bond.node.peer).or_default();
         if let Some(current) = &place.bond {
             bond.claim.over(&current.claim)?;
         }
-        room.send(BondEvent::Up { node: bond.node });
+        room.send(Told::Up { node: bond.node });
         place.lost = None;
         place.bonded.send_replace(true);
         Ok(place.bond.replace(Arc::clone(bond)))
     }
 
-    /// Passes a frame on; false if the bond has been replaced.
-    pub(super) fn deliver(
-        &self,
-        bond: &Arc<Bond>,
-        room: Permit<'_, BondEvent>,
-        frame: MemberFrame,
-    ) -> bool {
-        let places = self.places();
-        let current = places.get(&bond.node.peer).is_some_and(|place| place.holds(bond));
-        if current {
-            room.send(BondEvent::Frame { from: bond.node, frame });
-        }
-        current
+    /// Whether this is the bond still: neither over nor replaced.
+    pub(super) fn holds(&self, bond: &Arc<Bond>) -> bool {
+        self.places().get(&bond.node.peer).is_some_and(|place| place.holds(bond))
     }
 
     /// The bond is over. Without room nobody is left to be told.
-    pub(super) fn remove(&self, bond: &Arc<Bond>, room: Option<Permit<'_, BondEvent>>) {
+    pub(super) fn remove(&self, bond: &Arc<Bond>, room: Option<Permit<'_, Told>>) {
         let mut places = self.places();
         let Some(place) = places.get_mut(&bond.node.peer).filter(|place| place.holds(bond)) else {
             return;
@@ -140,7 +133,7 @@ impl Table {
         place.lost = Some(bond.claim.id);
         place.bonded.send_replace(false);
         if let Some(room) = room {
-            room.send(BondEvent::Down { node: bond.node });
+            room.send(Told::Down { node: bond.node });
         }
     }
 
@@ -220,6 +213,7 @@ impl Bond {
             opened: AtomicU8::new(0),
             heard_ns: AtomicU64::new(0),
             spoke_ns: AtomicU64::new(0),
+            ended: OnceLock::new(),
         };
         bond.heard(side.clock.now());
         Ok(Arc::new(bond))
@@ -258,6 +252,18 @@ impl Bond {
 
     pub(super) fn last_spoke(&self) -> Time {
         load(&self.spoke_ns)
+    }
+
+    /// Closes the bond, because of what the peer is or does.
+    pub(super) fn end(&self, refusal: Refusal) {
+        // Said before it is done, for the keeper looks once it is done.
+        let refusal = self.ended.get_or_init(|| refusal);
+        turn_away(&self.connection, refusal);
+    }
+
+    /// Why this node closed it, if it did.
+    pub(super) fn ended(&self) -> Option<Refusal> {
+        self.ended.get().cloned()
     }
 
     pub(super) fn close(&self, refusal: &Refusal) {

@@ -11,9 +11,9 @@ use std::{
 };
 
 use raft::{Configuration, Index, Message, NodeId, Phase, Position, StoreId, Term};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
-use super::{Admittance, BondEvent, Bonds, Member};
+use super::{Admittance, BondEvent, BondEvents, Bonds, Member};
 use crate::{
     Clock, ConsensusConfig, ConsensusProfile, GroupId, GroupKey, Lineage, Network, Peer, SecretKey,
     SystemClock, Time, group::wire::MemberFrame,
@@ -45,7 +45,7 @@ struct Node {
     network: Network,
     node: NodeId,
     bonds: Bonds,
-    events: mpsc::Receiver<BondEvent>,
+    events: BondEvents,
     admit: watch::Sender<Admittance>,
 }
 
@@ -60,7 +60,6 @@ struct Wish {
     consensus: ConsensusConfig,
     admittance: Admittance,
     clock: Arc<dyn Clock>,
-    events_max: usize,
 }
 
 impl Wish {
@@ -80,7 +79,6 @@ impl Wish {
                 ..Admittance::default()
             },
             clock: Arc::new(SystemClock::new()),
-            events_max: 1_024,
         }
     }
 
@@ -111,7 +109,6 @@ impl Wish {
 
     fn on(&self, network: &Network, peers: &[Peer]) -> Node {
         let (admit, admittance) = watch::channel(self.admittance.clone());
-        let (sender, events) = mpsc::channel(self.events_max);
         let member = Member {
             group: self.group,
             key: self.key.clone(),
@@ -121,7 +118,7 @@ impl Wish {
             admittance,
         };
         let node = NodeId { peer: network.peer().id, store: self.store };
-        let bonds = Bonds::spawn(network, member, sender);
+        let (bonds, events) = Bonds::spawn(network, member);
         Node { network: network.clone(), node, bonds, events, admit }
     }
 }

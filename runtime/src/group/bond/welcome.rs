@@ -11,7 +11,8 @@ use tokio::sync::mpsc;
 
 use crate::{
     group::bond::{
-        BondEvent, Side,
+        Side,
+        events::Told,
         keep::{self, Kept},
         lane::Lane,
         table::{Bond, Claim},
@@ -20,14 +21,10 @@ use crate::{
 };
 
 /// Lets the applicant in, or turns it away.
-pub(super) async fn receive(
-    side: Arc<Side>,
-    events: mpsc::Sender<BondEvent>,
-    applicant: Applicant,
-) {
+pub(super) async fn receive(side: Arc<Side>, tell: mpsc::Sender<Told>, applicant: Applicant) {
     let connection = applicant.connection.clone();
     let patience = side.member.consensus.handshake_timeout;
-    let welcomed = within(&*side.clock, patience, welcome(&side, &events, applicant)).await;
+    let welcomed = within(&*side.clock, patience, welcome(&side, &tell, applicant)).await;
     let late = || Code::Timeout.because(format!("no handshake within {patience:?}"));
     if let Err(refusal) = welcomed.unwrap_or_else(|| Err(late()))
         // A dialer that thought better of it was not turned away.
@@ -39,7 +36,7 @@ pub(super) async fn receive(
 
 async fn welcome(
     side: &Arc<Side>,
-    events: &mpsc::Sender<BondEvent>,
+    tell: &mpsc::Sender<Told>,
     applicant: Applicant,
 ) -> Result<(), Refusal> {
     let Applicant { connection, mut talk, session, hello, place } = applicant;
@@ -56,10 +53,10 @@ async fn welcome(
     let confirmed = confirmed.await?;
     let bond = Bond::open(side, connection, claim, hello.card).await?;
     let gone = |_| Code::GracefulShutdown.because("this member leaves the group");
-    let room = events.reserve().await.map_err(gone)?;
+    let room = tell.reserve().await.map_err(gone)?;
     let replaced = side.table.install(&bond, room)?;
     drop(place);
-    keep::spawn(side, events, Kept { bond, confirmed: Some(confirmed), replaced });
+    keep::spawn(side, tell, Kept { bond, confirmed: Some(confirmed), replaced });
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Who is let in, and what becomes of peers that misbehave or fall silent.
 
 use iroh::endpoint::{Connection, ConnectionError, SendStream};
+use tokio::sync::mpsc;
 
 use super::*;
 use crate::{
@@ -11,9 +12,9 @@ use crate::{
 
 /// What `from` is told when it dials `to`.
 async fn refusal(from: &Node, to: &Node) -> (Code, String) {
-    let (events, _kept) = mpsc::channel(8);
+    let (tell, _told) = mpsc::channel(8);
     let peer = to.peer();
-    let dialed = dial::attempt(&from.bonds.side, &events, &peer);
+    let dialed = dial::attempt(&from.bonds.side, &tell, &peer);
     let error = soon("an answer", dialed).await.expect_err("it is to be refused");
     assert!(matches!(error, NetworkError::Closed { .. }), "refused by the other end: {error}");
     (error.code().expect("a closing has a code"), error.to_string())
@@ -91,8 +92,8 @@ async fn each_wrong_peer_is_refused_with_its_own_code() {
     }
     assert!(node.bonds.bonded().is_empty());
     let member = wish.start(&[]).await;
-    let (events, _kept) = mpsc::channel(8);
-    let dialed = soon("an answer", dial::attempt(&member.bonds.side, &events, &node.peer())).await;
+    let (tell, _told) = mpsc::channel(8);
+    let dialed = soon("an answer", dial::attempt(&member.bonds.side, &tell, &node.peer())).await;
     assert_eq!(dialed, Ok("bonded"));
 }
 
@@ -101,9 +102,9 @@ async fn the_dialer_turns_a_wrong_peer_away_as_well() {
     // The dialed node has forgotten who founded the group and lets any founder in.
     let dialed = Wish { store: StoreId(11), ..Wish::new(1) }.start(&[]).await;
     let dialer = Wish::new(2).founded([1, 2, 3]).start(&[]).await;
-    let (events, _kept) = mpsc::channel(8);
+    let (tell, _told) = mpsc::channel(8);
     let peer = dialed.peer();
-    let answer = dial::attempt(&dialer.bonds.side, &events, &peer);
+    let answer = dial::attempt(&dialer.bonds.side, &tell, &peer);
     let error = soon("an answer", answer).await.expect_err("its store is another");
     assert!(matches!(error, NetworkError::Refused { .. }), "{error}");
     assert_eq!(error.code(), Some(Code::DifferentStore), "{error}");
@@ -165,10 +166,11 @@ async fn what_is_no_frame_of_its_lane_ends_the_bond() {
         if let Some(words) = second {
             let _second = hand.lane(&words).await;
         }
+        // What nobody asks for is not read.
+        assert_eq!(node.down().await, id(2, 2));
         let refusal = hand.closed().await;
         assert_eq!(refusal.code, Code::ProtocolViolation, "{refusal}");
         assert!(refusal.reason.contains(named), "{refusal}");
-        assert_eq!(node.down().await, id(2, 2));
     }
 }
 
@@ -184,7 +186,8 @@ async fn the_first_lane_must_be_the_control_lane() {
 
 #[tokio::test]
 async fn a_silent_peer_loses_its_bond_and_one_that_pings_keeps_it() {
-    let mut wish = Wish::new(1);
+    let clock = Arc::new(JumpingClock::default());
+    let mut wish = Wish { clock: Arc::new(Arc::clone(&clock)), ..Wish::new(1) };
     wish.consensus.heartbeat_interval = Duration::from_millis(20);
     wish.consensus.heartbeat_jitter = Duration::from_millis(5);
     wish.consensus.max_missed_heartbeats = 10;
@@ -202,10 +205,15 @@ async fn a_silent_peer_loses_its_bond_and_one_that_pings_keeps_it() {
     let mut lane = mute.lane(&[0]).await;
     assert_eq!(node.up().await, id(2, 2));
     // Three times as long as silence is borne, in pings.
-    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    let bond = node.bonds.side.table.bond(id(2, 2)).expect("it is up");
     for _ in 0..30 {
-        ticks.tick().await;
+        clock.jump(Duration::from_millis(20));
+        let pinged = clock.now();
         lane.write_all(&framed(&MemberFrame::Ping)).await.expect("it is open");
+        tokio::select! {
+            event = node.events.recv() => panic!("a ping is no event: {event:?}"),
+            () = until("the ping", || bond.last_heard() >= pinged) => {}
+        }
     }
     lane.write_all(&framed(&vote(3))).await.expect("it is open");
     assert_eq!(node.vote().await, (id(2, 2), 3));
@@ -232,9 +240,7 @@ async fn a_node_that_was_stopped_reads_before_it_judges() {
 
 #[tokio::test]
 async fn a_flooded_lane_holds_no_other_lane_up() {
-    let mut wish = Wish::new(1);
-    wish.events_max = 2;
-    let mut slow = wish.start(&[]).await;
+    let mut slow = Wish::new(1).start(&[]).await;
     let mut fast = Wish::new(2).start(&[slow.peer()]).await;
     assert_eq!((slow.up().await, fast.up().await), (fast.node, slow.node));
     // Far more than streams and windows hold, until even the lane's own queue is full.
