@@ -1,6 +1,6 @@
 //! What a benchmark found: samples become ratios, a table and a run folder.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, io::Write, path::Path, time::Duration};
 
 use anyhow::{Context, Result};
 use reports::{Environment, RunFolder, RunRecord, SCHEMA_VERSION, Summary, Verdict};
@@ -65,23 +65,33 @@ impl Outcome {
         let utc = SystemClock::new().wall().as_secs();
         let folder = RunFolder::create(out, &self.record.scenario, utc, 0, std::process::id())?;
         folder.write_record(&self.record)?;
-        if json {
-            println!("{}", serde_json::to_string_pretty(&self.record).context("the record")?);
-            return Ok(());
-        }
-        println!("{:<28}{:>9}{:>10}{:>10}{:>10}", "microseconds", "p50", "p90", "p99", "ratio");
+        let text = match json {
+            true => serde_json::to_string_pretty(&self.record).context("the record")? + "\n",
+            false => format!("{}\n{}\n", self.table(), folder.path().display()),
+        };
+        // Whoever closed the pipe has read enough, and the folder has everything.
+        drop(std::io::stdout().write_all(text.as_bytes()));
+        Ok(())
+    }
+
+    fn table(&self) -> String {
+        let mut lines = vec![format!(
+            "{:<28}{:>9}{:>10}{:>10}{:>10}",
+            "microseconds", "p50", "p90", "p99", "ratio"
+        )];
         for (name, summary) in &self.record.metrics {
             let name = name.trim_end_matches("_us");
             let ratio = self.record.ratios.get(&format!("{name}_to_echo"));
             let ratio = ratio.map_or(String::new(), |ratio| format!("{ratio:.2}"));
             let p99 = summary.p99.map_or("-".into(), |p99| format!("{p99:.0}"));
-            println!("{name:<28}{:>9.0}{:>10.0}{p99:>10}{ratio:>10}", summary.p50, summary.p90);
+            let (p50, p90) = (summary.p50, summary.p90);
+            lines.push(format!("{name:<28}{p50:>9.0}{p90:>10.0}{p99:>10}{ratio:>10}"));
         }
         if !self.record.environment.is_measurement() {
-            println!("\ndebug build: not a measurement; use cargo run --release -p bench");
+            lines.push("\ndebug build: not a measurement; use cargo run --release -p bench".into());
         }
-        println!("\n{}", folder.path().display());
-        Ok(())
+        lines.push(String::new());
+        lines.join("\n")
     }
 
     fn summarise(&mut self, topology: &str, name: &str, times: &[Duration]) -> Option<Summary> {

@@ -280,7 +280,7 @@ pub enum Dropped {
     NotMember,
     /// It says what no correct server says.
     Invalid,
-    /// A leader was heard too recently for an election (thesis §6.4.1, §9.6).
+    /// A leader was heard too recently for an election (thesis §4.2.3, §9.6).
     LeaderAlive,
 }
 

@@ -35,6 +35,8 @@ pub(crate) enum BondEvent {
 pub(super) enum Told {
     Up {
         node: NodeId,
+        /// The bond that went with it, if that was with another store of the same peer.
+        instead_of: Option<NodeId>,
     },
     Down {
         node: NodeId,
@@ -46,12 +48,14 @@ pub(super) enum Told {
 /// The listening end of all bonds of one group.
 pub(crate) struct BondEvents {
     told: mpsc::Receiver<Told>,
+    /// Comes before anything else: the second half of what was told.
+    next: Option<BondEvent>,
     lanes: SelectAll<BoxStream<'static, BondEvent>>,
 }
 
 impl BondEvents {
     pub(super) fn new(told: mpsc::Receiver<Told>) -> Self {
-        Self { told, lanes: SelectAll::new() }
+        Self { told, next: None, lanes: SelectAll::new() }
     }
 
     /// The next event; `None` once the bonds are shut down. Giving up loses nothing.
@@ -74,9 +78,18 @@ impl BondEvents {
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<BondEvent>> {
+        if let Some(next) = self.next.take() {
+            return Poll::Ready(Some(next));
+        }
         while let Poll::Ready(told) = self.told.poll_recv(context) {
             match told {
-                Some(Told::Up { node }) => return Poll::Ready(Some(BondEvent::Up { node })),
+                Some(Told::Up { node, instead_of: None }) => {
+                    return Poll::Ready(Some(BondEvent::Up { node }));
+                }
+                Some(Told::Up { node, instead_of: Some(gone) }) => {
+                    self.next = Some(BondEvent::Up { node });
+                    return Poll::Ready(Some(BondEvent::Down { node: gone }));
+                }
                 Some(Told::Down { node }) => return Poll::Ready(Some(BondEvent::Down { node })),
                 Some(Told::Lane(reader)) => self.lanes.push(frames(reader).boxed()),
                 None => return Poll::Ready(None),

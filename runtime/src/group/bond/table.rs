@@ -112,7 +112,9 @@ impl Table {
         if let Some(current) = &place.bond {
             bond.claim.over(&current.claim)?;
         }
-        room.send(Told::Up { node: bond.node });
+        let current = place.bond.as_ref().map(|current| current.node);
+        let instead_of = current.filter(|current| *current != bond.node);
+        room.send(Told::Up { node: bond.node, instead_of });
         place.lost = None;
         place.bonded.send_replace(true);
         Ok(place.bond.replace(Arc::clone(bond)))

@@ -117,6 +117,22 @@ async fn nothing_of_a_replaced_bond_comes_after_its_successors_up() {
 }
 
 #[tokio::test]
+async fn a_founder_that_returns_with_another_store_takes_the_first_ones_place() {
+    let mut wish = Wish::new(1);
+    wish.consensus.heartbeat_interval = Duration::from_secs(3_600);
+    let mut a = wish.start(&[]).await;
+    let first_wish = Wish { number: 2, store: StoreId(2), ..wish.clone() };
+    let mut first = first_wish.start(&[a.peer()]).await;
+    assert_eq!((a.up().await, first.up().await), (first.node, a.node));
+    // Its old process said nothing: only the new one shows that the old bond is over.
+    let second_wish = Wish { store: StoreId(22), ..first_wish };
+    let second = second_wish.start(&[a.peer()]).await;
+    assert_eq!(a.down().await, first.node);
+    assert_eq!(a.up().await, second.node);
+    assert_eq!(a.bonds.bonded(), [second.node]);
+}
+
+#[tokio::test]
 async fn a_peer_that_lost_the_bond_alone_gets_a_new_one() {
     let (mut a, mut b) = pair().await;
     // b's end is gone without a word of it reaching a: as if its close frame were lost.
