@@ -1,7 +1,8 @@
 //! The log in memory, after a snapshot (Raft §5.3, §7).
 //!
 //! Knows no role and not what is committed. Invariant: entries are consecutive after `start`
-//! and their terms never fall, so places can be found by term in logarithmic time.
+//! and their terms never fall, so places can be found by term in logarithmic time; `bytes` is
+//! what they take up together.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -15,6 +16,7 @@ use crate::{Entry, Index, Position, RequestId, SessionId, Term};
 pub struct Log {
     start: Position,
     entries: VecDeque<Entry>,
+    bytes: usize,
     /// Requests of entries that are not applied yet, and where they stand.
     requests: BTreeMap<RequestId, Index>,
 }
@@ -22,7 +24,7 @@ pub struct Log {
 impl Log {
     /// A log without entries that goes on after `start`.
     pub(crate) fn new(start: Position) -> Self {
-        Self { start, entries: VecDeque::new(), requests: BTreeMap::new() }
+        Self { start, entries: VecDeque::new(), bytes: 0, requests: BTreeMap::new() }
     }
 
     /// The position just before the first entry: the snapshot's, or 0.0.
@@ -33,6 +35,11 @@ impl Log {
     /// The position of the last entry, or `start` when there is none.
     pub fn last(&self) -> Position {
         self.entries.back().map_or(self.start, |entry| entry.position)
+    }
+
+    /// What the entries take up in memory: each itself, and what it weighs.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The entry; `None` for what is compacted away or not there yet.
@@ -104,6 +111,7 @@ impl Log {
         if let Some(request) = entry.request() {
             self.requests.entry(request).or_insert(entry.position.index);
         }
+        self.bytes += memory_bytes(&entry);
         self.entries.push_back(entry);
     }
 
@@ -142,6 +150,7 @@ impl Log {
     }
 
     fn forget(&mut self, entry: &Entry) {
+        self.bytes -= memory_bytes(entry);
         if let Some(request) = entry.request() {
             self.forget_request(request, entry.position.index);
         }
@@ -157,6 +166,10 @@ impl Log {
         let place = index.0.checked_sub(self.start.index.0)?.checked_sub(1)?;
         usize::try_from(place).ok()
     }
+}
+
+fn memory_bytes(entry: &Entry) -> usize {
+    size_of::<Entry>() + entry.weight_bytes()
 }
 
 #[cfg(test)]
@@ -202,6 +215,23 @@ mod tests {
         assert_eq!(log.request(request(8)), None);
         log.applied(Index(2));
         assert_eq!(log.request(request(7)), None);
+    }
+
+    #[test]
+    fn the_bytes_are_those_of_the_entries_that_are_here() {
+        let mut log = log(&[1]);
+        let (empty, one) = (Log::new(Position::default()).bytes(), log.bytes());
+        assert_eq!(empty, 0);
+        (2..=6).for_each(|index| log.append(command(1, index, index)));
+        assert!(log.bytes() > one + 5 * 10, "{}", log.bytes());
+        let counted = |log: &Log| log.entries.iter().map(memory_bytes).sum::<usize>();
+        assert_eq!(log.bytes(), counted(&log));
+        log.truncate(Index(5));
+        assert_eq!(log.bytes(), counted(&log));
+        assert!(log.install(at(1, 3)));
+        assert_eq!(log.bytes(), counted(&log));
+        assert!(!log.install(at(2, 9)));
+        assert_eq!(log.bytes(), 0);
     }
 
     #[test]

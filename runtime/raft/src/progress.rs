@@ -189,11 +189,16 @@ impl Progress {
     }
 
     /// What was sent may be lost: send again, at once.
+    ///
+    /// What it acknowledged is asked for anew. It may return with a disk that lost the last of
+    /// what it had promised; a leader that still took that for matched would hold its refusals
+    /// for old ones, and it would never catch up.
     pub(crate) fn reconnect(&mut self) {
         match &mut self.pace {
             Pace::Probe { sent } | Pace::Snapshot { sent } => *sent = false,
             Pace::Pipeline => self.retreat(self.matched.next()),
         }
+        self.matched = Index(0);
         self.told = Index(0);
     }
 
@@ -287,6 +292,18 @@ mod tests {
         progress.retreat(Index(6));
         assert!(!progress.is_refusal(Index(4)), "a probe is refused where it probes");
         assert!(progress.is_refusal(Index(5)));
+    }
+
+    #[test]
+    fn who_reconnects_is_asked_again_what_it_holds() {
+        let mut progress = pipelined(3);
+        progress.sent(Index(6), 300);
+        progress.reconnect();
+        assert_eq!((progress.pace(), progress.next()), (Pace::Probe { sent: false }, Index(4)));
+        assert!(progress.is_refusal(Index(3)), "it may have lost what it acknowledged");
+        progress.retreat(Index(3));
+        assert!(progress.acknowledge(Index(2)));
+        assert_eq!(progress.matched(), Index(2));
     }
 
     #[test]
