@@ -89,6 +89,20 @@ fn filled(path: &Path) -> Contents {
     Contents { founding: Some(founding()), hard_state, snapshot: None, entries: expected }
 }
 
+/// A folder, and a place in it where no store is yet.
+fn place() -> (TempDir, PathBuf) {
+    let folder = TempDir::new().expect("a temporary folder");
+    let path = folder.path().join("store");
+    (folder, path)
+}
+
+fn names(path: &Path) -> Vec<String> {
+    let files = fs::read_dir(path).expect("a directory").map(|file| file.expect("a file"));
+    let mut names: Vec<_> = files.map(|file| file.file_name().display().to_string()).collect();
+    names.sort();
+    names
+}
+
 fn segments(path: &Path) -> Vec<PathBuf> {
     let files = fs::read_dir(path).expect("a directory").map(|file| file.expect("a file").path());
     let mut segments: Vec<_> =
@@ -123,24 +137,116 @@ fn a_store_holds_after_reopening_what_was_durable_and_keeps_its_id() {
 }
 
 #[test]
-fn an_empty_directory_becomes_a_store_and_any_other_is_refused() {
-    let folder = TempDir::new().expect("a temporary folder");
-    drop(open(folder.path()).expect("an empty directory"));
-    drop(open(folder.path()).expect("the store that it became"));
+fn only_a_directory_that_does_not_exist_becomes_a_store() {
+    let (folder, path) = place();
+    drop(open(&path).expect("nothing is there"));
+    drop(open(&path).expect("the store that it became"));
+    assert_eq!(names(folder.path()), ["store"], "nothing is left beside it");
 
-    let folder = TempDir::new().expect("a temporary folder");
-    fs::write(folder.path().join("letter.txt"), "dear").expect("written");
-    assert!(refusal(folder.path()).contains("letter.txt"), "{}", refusal(folder.path()));
+    let empty = folder.path().join("empty");
+    fs::create_dir(&empty).expect("a directory");
+    let why = refusal(&empty);
+    assert!(why.starts_with(&format!("{} is an empty directory", empty.display())), "{why}");
+    assert!(names(&empty).is_empty(), "nothing was written into it");
 
-    let file = folder.path().join("letter.txt");
+    let other = folder.path().join("other");
+    fs::create_dir(&other).expect("a directory");
+    fs::write(other.join("letter.txt"), "dear").expect("written");
+    assert!(refusal(&other).contains("letter.txt"), "{}", refusal(&other));
+    let file = other.join("letter.txt");
     assert!(refusal(&file).contains("letter.txt"), "{}", refusal(&file));
+
+    // As a link to a disk that is not mounted.
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink(folder.path().join("nowhere"), &link).expect("a link");
+    assert!(refusal(&link).contains("link"), "{}", refusal(&link));
+    assert!(link.is_symlink(), "it is still there");
+
+    let nameless = refusal(&folder.path().join("nowhere/.."));
+    assert!(nameless.contains("does not end in a name"), "{nameless}");
+}
+
+#[test]
+fn a_store_that_must_exist_is_never_made() {
+    let (folder, path) = place();
+    let refused = |path: &Path| {
+        let opened = Box::new(Disk::existing(path)).open(owner());
+        opened.err().map(|error| error.to_string()).expect("refused")
+    };
+    let why = refused(&path);
+    assert!(why.starts_with(&format!("{} is missing: ", path.display())), "{why}");
+    assert!(names(folder.path()).is_empty(), "nothing was made");
+
+    filled(&path);
+    let storage = Box::new(Disk::existing(&path)).open(owner()).expect("whole");
+    assert_eq!(storage.id(), owner().fresh);
+    drop(storage);
+    fs::rename(path.join("store"), path.join("store.new")).expect("renamed");
+    let why = refused(&path);
+    assert!(why.contains("never finished"), "{why}");
+    let why = refusal(&path);
+    assert!(why.contains("no store marker"), "it is no unfinished one either: {why}");
+}
+
+#[test]
+fn a_creation_that_was_cut_short_is_finished_by_the_next() {
+    let (folder, path) = place();
+    drop(open(&path).expect("new"));
+    let beside = folder.path().join("store.new");
+    for step in ["only a directory", "a torn marker", "a marker", "in its place", "a segment"] {
+        match step {
+            "only a directory" => {
+                fs::remove_dir_all(&path).expect("removed");
+                fs::create_dir(&beside).expect("a directory");
+            }
+            "a torn marker" | "a marker" => {
+                fs::rename(&path, &beside).expect("moved");
+                fs::rename(beside.join("store"), beside.join("store.new")).expect("renamed");
+                for segment in segments(&beside) {
+                    fs::remove_file(segment).expect("removed");
+                }
+                if step == "a torn marker" {
+                    fs::write(beside.join("store.new"), "TsMa").expect("written");
+                }
+            }
+            _ => {
+                fs::rename(path.join("store"), path.join("store.new")).expect("renamed");
+                if step == "in its place" {
+                    fs::remove_file(&segments(&path)[0]).expect("removed");
+                }
+            }
+        }
+        let mut storage = open(&path).unwrap_or_else(|error| panic!("{step}: {error}"));
+        assert_eq!(storage.take_contents(), Contents::default(), "{step}");
+        drop(storage);
+        assert_eq!(names(folder.path()), ["store"], "{step}");
+        assert_eq!(names(&path), ["0000000000000000.log", "store"], "{step}");
+    }
+}
+
+#[test]
+fn a_directory_where_a_file_of_the_store_belongs_is_refused_by_name() {
+    let (_folder, path) = place();
+    filled(&path);
+    let mut files = segments(&path);
+    files.push(path.join("store"));
+    for file in files {
+        let aside = path.with_file_name("aside");
+        fs::rename(&file, &aside).expect("moved");
+        fs::create_dir(&file).expect("a directory");
+        let why = refusal(&path);
+        assert!(why.contains(&file.display().to_string()), "{why}");
+        fs::remove_dir(&file).expect("removed");
+        fs::rename(&aside, &file).expect("moved back");
+    }
+    open(&path).expect("whole again");
 }
 
 #[test]
 fn a_second_founding_that_differs_is_refused() {
-    let folder = TempDir::new().expect("a temporary folder");
-    filled(folder.path());
-    let mut storage = open(folder.path()).expect("whole");
+    let (_folder, path) = place();
+    filled(&path);
+    let mut storage = open(&path).expect("whole");
     storage.found(&founding()).expect("the same again");
     let configuration = Configuration::of([NodeId::small(2)]);
     let lineage = Lineage::of(owner().group, &configuration);
@@ -150,60 +256,57 @@ fn a_second_founding_that_differs_is_refused() {
 
 #[test]
 fn one_member_at_a_time_has_a_store_open() {
-    let folder = TempDir::new().expect("a temporary folder");
-    let storage = open(folder.path()).expect("new");
-    assert!(refusal(folder.path()).ends_with("is in use by another member"));
+    let (_folder, path) = place();
+    let storage = open(&path).expect("new");
+    assert!(refusal(&path).ends_with("is in use by another member"));
     drop(storage);
-    open(folder.path()).expect("free again");
+    open(&path).expect("free again");
 }
 
 #[test]
 fn a_store_of_another_group_peer_or_version_is_refused() {
-    let folder = TempDir::new().expect("a temporary folder");
-    filled(folder.path());
+    let (_folder, path) = place();
+    filled(&path);
     let key = GroupKey::from_secret("another");
     let group = GroupId::of(&key, "machine", &ConsensusConfig::default());
     for (stranger, what) in [
         (Owner { group, ..owner() }, "group"),
         (Owner { peer: PeerId([4; 32]), ..owner() }, "peer"),
     ] {
-        let opened = Box::new(Disk::at(folder.path())).open(stranger);
+        let opened = Box::new(Disk::at(&path)).open(stranger);
         let error = opened.err().expect("foreign").to_string();
         assert!(error.contains(what) && error.contains("store belongs to"), "{error}");
     }
 
-    let marker = folder.path().join("store");
+    let marker = path.join("store");
     let mut bytes = fs::read(&marker).expect("the marker");
     bytes[8] = 9;
     fs::write(&marker, bytes).expect("written");
-    assert!(refusal(folder.path()).contains("has format version 9; this program reads 1"));
+    assert!(refusal(&path).contains("has format version 9; this program reads 1"));
 }
 
 #[test]
 fn a_segment_of_another_store_is_refused() {
-    let (one, two) = (TempDir::new().expect("a folder"), TempDir::new().expect("a folder"));
-    filled(one.path());
+    let ((_one, one), (_two, two)) = (place(), place());
+    filled(&one);
     let other = Owner { fresh: StoreId(0xbeef), ..owner() };
-    drop(Box::new(Disk::at(two.path())).open(other).expect("new"));
-    let (from, to) = (&segments(two.path())[0], &segments(one.path())[0]);
+    drop(Box::new(Disk::at(&two)).open(other).expect("new"));
+    let (from, to) = (&segments(&two)[0], &segments(&one)[0]);
     fs::copy(from, to).expect("copied");
-    assert!(refusal(one.path()).contains("belongs to store beef, not to feed"));
+    assert!(refusal(&one).contains("belongs to store beef, not to feed"));
 }
 
 #[test]
 fn an_empty_missing_or_cut_file_is_refused_and_nothing_starts_empty() {
-    let whole = TempDir::new().expect("a temporary folder");
-    filled(whole.path());
-    let names: Vec<_> = fs::read_dir(whole.path())
-        .expect("a directory")
-        .map(|file| file.expect("a file").file_name())
-        .collect();
-    let newest = segments(whole.path()).pop().expect("segments");
+    let (_folder, whole) = place();
+    filled(&whole);
+    let names = names(&whole);
+    let newest = segments(&whole).pop().expect("segments");
     for name in &names {
         for damage in ["empty", "missing", "cut"] {
             let folder = TempDir::new().expect("a temporary folder");
             for name in &names {
-                fs::copy(whole.path().join(name), folder.path().join(name)).expect("copied");
+                fs::copy(whole.join(name), folder.path().join(name)).expect("copied");
             }
             let file = folder.path().join(name);
             let length = fs::metadata(&file).expect("a file").len();
@@ -219,34 +322,34 @@ fn an_empty_missing_or_cut_file_is_refused_and_nothing_starts_empty() {
                     .expect("cut"),
             }
             let refusal = refusal(folder.path());
-            let says = match (damage, name.to_str()) {
-                ("missing", Some("store")) => "no store marker",
+            let says = match (damage, name.as_str()) {
+                ("missing", "store") => "no store marker",
                 ("missing", _) => "is missing",
                 _ => " bytes where ",
             };
-            assert!(refusal.contains(says), "{damage} {}: {refusal}", name.display());
+            assert!(refusal.contains(says), "{damage} {name}: {refusal}");
         }
     }
 }
 
 #[test]
 fn an_option_out_of_range_is_refused_by_name() {
-    let folder = TempDir::new().expect("a temporary folder");
-    let store = Box::new(Disk::at(folder.path()).segment_bytes(100));
+    let (_folder, path) = place();
+    let store = Box::new(Disk::at(&path).segment_bytes(100));
     let error = store.open(owner()).err().expect("too small").to_string();
     assert_eq!(error, "segment_bytes is 100; allowed is 4096 to 1073741824");
 }
 
 #[test]
 fn what_is_queued_when_a_store_is_closed_is_written_in_order() {
-    let folder = TempDir::new().expect("a temporary folder");
-    let mut storage = open(folder.path()).expect("new");
+    let (_folder, path) = place();
+    let mut storage = open(&path).expect("new");
     storage.submit(WriteId(1), Write::HardState(HardState { term: Term(1), vote: None }));
     for index in 1..=500 {
         let (after, entries) = (Index(index - 1), entries(1, index, 1, 64));
         storage.submit(WriteId(1 + index), Write::Entries { after, entries });
     }
     drop(storage);
-    let contents = open(folder.path()).expect("whole").take_contents();
+    let contents = open(&path).expect("whole").take_contents();
     assert_eq!(contents.entries, entries(1, 1, 500, 64));
 }

@@ -280,10 +280,7 @@ impl<M: StateMachine> GroupBuilder<M> {
                     tokio::spawn(applier.run(to_do, applied_sender));
                     Driver::new(body, core, storage, work, applied).run().await;
                 }
-                Err(reason) => {
-                    drop(storage);
-                    body.stop(reason).await;
-                }
+                Err(reason) => body.stop(reason, storage).await,
             }
         });
         let handle = Handle::new(group, node, mail_sender, handle_sender, status, self.network);

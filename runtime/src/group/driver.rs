@@ -33,7 +33,7 @@ use crate::{
         status::{Event, Observer},
         wire::{Call, MemberFrame, Outcome, Reason},
     },
-    storage::Storage,
+    storage::{self, Storage},
 };
 
 /// What handles, clients and operators put into a member's mailbox.
@@ -132,12 +132,15 @@ impl Body {
         self.note(&Event::Unbonded(node));
     }
 
-    /// Says goodbye: answers all calls, closes all bonds, publishes why.
-    pub(crate) async fn stop(&mut self, reason: String) {
+    /// Says goodbye: answers all calls, closes the store and all bonds, publishes why.
+    pub(crate) async fn stop(&mut self, mut reason: String, storage: Box<dyn Storage>) {
         self.calls.stop();
         self.mail.close();
         // What is left in the mailbox answers `Unknown(Stopped)` as it is dropped.
         while self.mail.try_recv().is_ok() {}
+        if !storage::close(storage, &*self.clock).await {
+            reason.push_str("; its store is still in use: the disk hangs");
+        }
         self.note(&Event::Stopped(reason.clone()));
         // Told only when all of it is over, so that the group can be joined again at once.
         self.bonds.shutdown().await;
@@ -206,11 +209,8 @@ impl Driver {
         }
         let reason = self.stopped.take().unwrap_or_default();
         tracing::info!(node = %self.body.node, %reason, "the member stopped");
-        // The store is closed before anyone is told, so that it can be opened again at once.
         let Self { mut body, storage, .. } = self;
-        body.calls.stop();
-        drop(storage);
-        body.stop(reason).await;
+        body.stop(reason, storage).await;
     }
 
     /// Waits for the next thing to happen.
@@ -428,6 +428,7 @@ impl Driver {
             (status.commit, status.applied, status.last) = (core.commit(), applied, core.last());
             (status.calls, status.storage_backlog_bytes) = (calls, backlog);
             status.held_messages = self.barrier.held();
+            status.log_bytes = core.log().bytes();
             let mut changed =
                 before != (status.role, status.term, status.leader, status.commit, applied);
             if !status.bonded.iter().eq(&body.bonded) {

@@ -30,6 +30,8 @@ pub struct Status {
     pub applied: Index,
     /// The last entry of its log.
     pub last: Position,
+    /// What its log takes up in memory, entries with their commands.
+    pub log_bytes: usize,
     /// The configuration in force.
     pub configuration: Configuration,
     /// Members that it holds bonds to.
@@ -73,6 +75,7 @@ impl Status {
             commit: Index(0),
             applied: Index(0),
             last: Position::default(),
+            log_bytes: 0,
             configuration: Configuration::default(),
             bonded: Vec::new(),
             calls: 0,

@@ -26,7 +26,7 @@ use super::{
     stream::Stream,
 };
 
-const SEGMENT_BYTES: u64 = 4096;
+pub(super) const SEGMENT_BYTES: u64 = 4096;
 
 /// One thing that a member does with its store.
 #[derive(Clone)]
@@ -80,17 +80,17 @@ fn append(stream: &mut Stream, act: &Act) -> Result<(), StorageError> {
 }
 
 /// A store that lived on a model.
-struct Life {
-    model: Model,
+pub(super) struct Life {
+    pub(super) model: Model,
     /// What the store holds after so many acts.
-    states: Vec<Contents>,
+    pub(super) states: Vec<Contents>,
     /// After so many steps of the disk, so many acts were begun and so many durable.
     progress: Vec<(usize, usize, usize)>,
 }
 
 impl Life {
     /// Lives through the script; a seal follows every third group, and the last if asked for.
-    fn lead(sealed: bool) -> Self {
+    pub(super) fn lead(sealed: bool) -> Self {
         let model = Model::default();
         let medium = Box::new(model.clone());
         let (mut stream, contents) = open_stream(medium, owner(7), SEGMENT_BYTES).expect("new");
@@ -126,12 +126,11 @@ impl Life {
     }
 
     /// Opens what a crash left and yields the state that it is in.
-    fn reopen(&self, image: &Image, allowed: Range<usize>, story: &str) -> (Model, usize) {
-        let model = Model::holding(image);
+    fn reopen(&self, model: &Model, allowed: Range<usize>, story: &str) -> usize {
         let opened = open_stream(Box::new(model.clone()), owner(7), SEGMENT_BYTES);
         let (_, contents) = opened.unwrap_or_else(|error| panic!("{story}: {error}"));
         let state = allowed.clone().rev().find(|state| self.states[*state] == contents);
-        (model, state.unwrap_or_else(|| panic!("{story}: not a state of {allowed:?}")))
+        state.unwrap_or_else(|| panic!("{story}: not a state of {allowed:?}"))
     }
 }
 
@@ -148,7 +147,7 @@ fn a_crash_before_any_step_loses_nothing_that_was_durable() {
     let trace = life.model.trace();
     let acts: Vec<Act> = script().into_iter().flatten().collect();
     let mut random = Xoshiro256PlusPlus::seed_from_u64(0x5707e);
-    let mut fewer = 0;
+    let (mut fewer, mut unnamed) = (0, 0);
     for end in 0..=trace.0.len() {
         let allowed = life.allowed(end);
         for (names, survivors) in [(0, 0), (9, 0), (0, 1), (9, 1), (9, 2), (9, 3), (9, 4)] {
@@ -161,7 +160,10 @@ fn a_crash_before_any_step_loses_nothing_that_was_durable() {
                 }
             });
             let story = format!("before step {end}, names {names}, survivors {survivors}");
-            let (model, state) = life.reopen(&image, allowed.clone(), &story);
+            let named = trace.is_named(end, survivors % 2 == 1);
+            unnamed += usize::from(!named);
+            let model = Model::left(&image, named);
+            let state = life.reopen(&model, allowed.clone(), &story);
             fewer += usize::from(state + 1 < allowed.end);
 
             // The store goes on, with the very act that was lost if there was one: what was cut
@@ -182,6 +184,7 @@ fn a_crash_before_any_step_loses_nothing_that_was_durable() {
         }
     }
     assert!(fewer > 100, "only {fewer} crashes lost anything: the model is too kind");
+    assert!(unnamed > 30, "only {unnamed} crashes found no directory in its place");
 }
 
 #[test]
@@ -202,7 +205,8 @@ fn a_write_torn_at_any_byte_loses_nothing_that_was_durable() {
                         if at + 1 == end { part.clone() } else { 0..all }
                     },
                 );
-                life.reopen(&image, life.allowed(end), &format!("step {end}: {part:?} survives"));
+                let model = Model::left(&image, trace.is_named(end, true));
+                life.reopen(&model, life.allowed(end), &format!("step {end}: {part:?} survives"));
                 torn += 1;
             }
         }
@@ -215,7 +219,7 @@ fn written_bytes(bytes: &[u8]) -> usize {
     bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
 }
 
-fn open_image(image: &Image) -> Result<Contents, StorageError> {
+pub(super) fn open_image(image: &Image) -> Result<Contents, StorageError> {
     let medium = Box::new(Model::holding(image));
     open_stream(medium, owner(7), SEGMENT_BYTES).map(|(_, contents)| contents)
 }

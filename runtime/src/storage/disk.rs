@@ -1,8 +1,8 @@
 //! A store on disk: a directory with a marker and a stream of segments.
 //!
-//! Opening decides between three cases and no fourth: a directory that is new or empty becomes a
-//! store; one with a marker is read back; any other is refused. Invariant: a store that was
-//! ever handed out never opens empty.
+//! Opening decides between three cases and no fourth: a directory that is not there, or was begun
+//! and never finished, becomes a store; one with a marker is read back; any other is refused, an
+//! empty one too. Invariant: a store that was ever handed out never opens empty.
 
 use std::{
     path::{Path, PathBuf},
@@ -12,30 +12,40 @@ use std::{
 use raft::{StoreId, Write, WriteId};
 
 use super::{
-    Contents, Founding, Owner, Storage, StorageError, Store, marker,
-    medium::{Host, Medium},
-    outline::Outline,
-    recovery,
-    segment::{self, HEAD_BYTES, Segment},
-    stream::{Cursor, Stream},
-    window::Window,
+    Contents, Founding, Owner, Storage, StorageError, Store, creation, marker,
+    medium::{Absence, Host, Medium},
+    recovery, segment,
+    stream::Stream,
     writer::Writer,
 };
 
 /// A directory as a store.
 ///
-/// One member at a time may have it open. A directory that does not exist, or is empty, becomes
-/// a new store; a directory that holds anything else without a store's marker is refused.
+/// One member at a time may have it open. Only a directory that does not exist becomes a new
+/// store. One that is there without a store's marker is refused, and so is an empty one: it may
+/// be a store that was wiped, or the place of a disk that is not mounted.
+///
+/// While a store is created it stands beside its place, under its name with `.new` behind it. A
+/// crash leaves that directory, or one in its place with the file `store.new`: both are told
+/// from a store, and [`Disk::at`] goes on with them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Disk {
     path: PathBuf,
+    absence: Absence,
     segment_bytes: u64,
 }
 
 impl Disk {
-    /// The store in this directory.
+    /// The store in this directory; a new one if the directory does not exist.
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), segment_bytes: SEGMENT_BYTES }
+        Self { path: path.into(), absence: Absence::Begins, segment_bytes: SEGMENT_BYTES }
+    }
+
+    /// The store in this directory, which must be there: for a member that had it before. A
+    /// missing directory is refused as well, so that a lost store is an error that names it and
+    /// not a new voter.
+    pub fn existing(path: impl Into<PathBuf>) -> Self {
+        Self { absence: Absence::Refused, ..Self::at(path) }
     }
 
     /// The size of the files that the log is cut into, in bytes: 4 KiB to 1 GiB, 16 MiB by
@@ -62,7 +72,10 @@ impl Store for Disk {
                 max: SEGMENT_BYTES_MAX,
             });
         }
-        let host = Host::open(&self.path)?;
+        let host = Host::open(&self.path, self.absence)?;
+        if self.absence == Absence::Refused {
+            creation::refuse_unfinished(&host)?;
+        }
         Ok(Box::new(Opened::open(Box::new(host), owner, self.segment_bytes)?))
     }
 }
@@ -82,8 +95,8 @@ impl Opened {
         owner: Owner,
         segment_bytes: u64,
     ) -> Result<Self, StorageError> {
-        let path = medium.path().to_path_buf();
         let (stream, contents) = open_stream(medium, owner, segment_bytes)?;
+        let path = stream.path().to_path_buf();
         let (id, founding) = (stream.store(), contents.founding.clone());
         let writer = Writer::start(stream, path.clone())?;
         Ok(Self { id, path, contents, founding, writer })
@@ -126,6 +139,10 @@ impl Storage for Opened {
     fn backlog_bytes(&self) -> usize {
         self.writer.backlog_bytes()
     }
+
+    fn poll_closed(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.writer.poll_closed(context)
+    }
 }
 
 /// Reads the store back, or makes it if there is none at all.
@@ -134,48 +151,17 @@ pub(crate) fn open_stream(
     owner: Owner,
     segment_bytes: u64,
 ) -> Result<(Stream, Contents), StorageError> {
+    if !medium.is_named() {
+        creation::begin(&*medium, owner)?;
+    }
     let names = medium.list().map_err(StorageError::io(medium.path(), "list the directory"))?;
     if !names.iter().any(|name| name == marker::NAME) {
-        refuse_unmarked(&*medium, &names)?;
-        let stream = create(medium, owner, segment_bytes, &names)?;
+        let stream = creation::finish(medium, owner, segment_bytes)?;
         return Ok((stream, Contents::default()));
     }
-    let stored = marker::read(&*medium, owner)?;
+    let stored = marker::read(&*medium, marker::NAME, owner)?;
     remove_temporaries(&*medium, &names)?;
     recovery::recover(medium, stored.fresh, segment_bytes)
-}
-
-/// Without a marker there may be nothing but what a creation left that was cut short: its
-/// unfinished files, and a first segment in which nothing was ever written.
-fn refuse_unmarked(medium: &dyn Medium, names: &[String]) -> Result<(), StorageError> {
-    let unmarked = |name: &String| {
-        Err(StorageError::Unmarked { path: medium.path().into(), found: name.clone() })
-    };
-    for name in names.iter().filter(|name| !is_temporary(name)) {
-        if segment::number(name) != Some(0) {
-            return unmarked(name);
-        }
-        let Ok((first, _)) = Segment::open(medium, 0) else { return unmarked(name) };
-        if Window::new(&first).first_written(HEAD_BYTES)?.is_some() {
-            return unmarked(name);
-        }
-    }
-    Ok(())
-}
-
-fn create(
-    medium: Box<dyn Medium>,
-    owner: Owner,
-    segment_bytes: u64,
-    names: &[String],
-) -> Result<Stream, StorageError> {
-    remove_temporaries(&*medium, names)?;
-    let first = Segment::create(&*medium, owner.fresh, 0, segment_bytes)?;
-    // The marker comes last: with it the store exists.
-    marker::write(&*medium, owner)?;
-    let cursor = Cursor { offset: HEAD_BYTES, sequence: 0, durable: 0, previous: 0, sealed: true };
-    let segments = (first, None);
-    Ok(Stream::new(medium, owner.fresh, segment_bytes, segments, Outline::default(), cursor))
 }
 
 /// Unfinished files have no name of ours yet, so nothing rests on them.
@@ -189,7 +175,7 @@ fn remove_temporaries(medium: &dyn Medium, names: &[String]) -> Result<(), Stora
 
 fn is_temporary(name: &str) -> bool {
     let finished = name.strip_suffix(segment::TEMPORARY);
-    finished.is_some_and(|name| name == marker::NAME || segment::number(name).is_some())
+    name == marker::BEGUN || finished.is_some_and(|name| segment::number(name).is_some())
 }
 
 const SEGMENT_BYTES: u64 = 16 << 20;

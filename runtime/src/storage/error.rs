@@ -67,18 +67,28 @@ pub enum StorageError {
         /// Its length when it was written.
         expected_bytes: u64,
     },
-    /// A file of the store is gone.
+    /// A file of the store, or all of it, is gone.
     #[error("{} is missing: {why}", path.display())]
     Missing {
-        /// The file.
+        /// The file or the directory.
         path: PathBuf,
         /// How we know that it was there.
         why: String,
     },
+    /// The directory is there, and nothing is in it.
+    #[error(
+        "{} is an empty directory: a store was wiped or its disk is not mounted; restore it, or \
+         name a directory that does not exist yet to begin a new one",
+        path.display()
+    )]
+    Empty {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The directory holds files but nothing that says whose store it is.
     #[error(
-        "{} holds {found:?} but no store marker: name an empty or a new directory, or restore \
-         the file \"store\"",
+        "{} holds {found:?} but no store marker: restore the file \"store\", or name a \
+         directory that does not exist yet to begin a new one",
         path.display()
     )]
     Unmarked {

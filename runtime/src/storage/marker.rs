@@ -1,7 +1,8 @@
 //! The file `store`: whose store a directory is.
 //!
-//! Written once, as the last step of creating a store; without it a directory is no store, and
-//! with it never an empty one. Knows nothing of the stream.
+//! Written first and under another name, by which an unfinished store is known; named last.
+//! Without it a directory is no store, and with it never an empty one. Knows nothing of the
+//! stream.
 
 use std::path::Path;
 
@@ -14,17 +15,28 @@ use super::{
 
 /// The marker's file name.
 pub(crate) const NAME: &str = "store";
+/// Its name until the store is complete: that of an unfinished file.
+pub(crate) const BEGUN: &str = "store.new";
 
-/// Writes the marker, durably.
-pub(crate) fn write(medium: &dyn Medium, owner: Owner) -> Result<(), StorageError> {
+/// Writes the marker of a store that is begun, durably.
+pub(crate) fn begin(medium: &dyn Medium, owner: Owner) -> Result<(), StorageError> {
     let bytes = encode(owner);
-    segment::replace(medium, NAME, bytes.len() as u64, &bytes).map(drop)
+    segment::write_file(medium, BEGUN, bytes.len() as u64, &bytes)?;
+    medium.sync().map_err(StorageError::io(medium.path(), "sync the directory"))
 }
 
-/// Reads the marker and compares it with who opens the store; yields the owner on record.
-pub(crate) fn read(medium: &dyn Medium, owner: Owner) -> Result<Owner, StorageError> {
+/// Names the marker, durably: with it the store exists.
+pub(crate) fn finish(medium: &dyn Medium) -> Result<(), StorageError> {
     let path = medium.path().join(NAME);
-    let file = medium.open(NAME).map_err(StorageError::io(&path, "open"))?;
+    medium.rename(BEGUN, NAME).map_err(StorageError::io(path, "name"))?;
+    medium.sync().map_err(StorageError::io(medium.path(), "sync the directory"))
+}
+
+/// Reads the marker of that name and compares it with who opens the store; yields the owner on
+/// record.
+pub(crate) fn read(medium: &dyn Medium, name: &str, owner: Owner) -> Result<Owner, StorageError> {
+    let path = medium.path().join(name);
+    let file = medium.open(name).map_err(StorageError::io(&path, "open"))?;
     let found_bytes = file.size_bytes().map_err(StorageError::io(&path, "measure"))?;
     let least_bytes = encode(owner).len() as u64;
     if found_bytes < HEAD_BYTES as u64 {

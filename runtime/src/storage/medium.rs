@@ -2,18 +2,25 @@
 //!
 //! Small, so that a model can stand in for the host and lose what a power cut may lose. Knows
 //! nothing of records. Contract: a write is durable after the file's `sync`, a name after the
-//! directory's; whatever was not synced may survive in part, in any order.
+//! directory's, and the directory's own after [`Medium::publish`]; whatever was not synced may
+//! survive in part, in any order.
 
 mod host;
 
 use std::{io, path::Path};
 
-pub(crate) use host::Host;
+pub(crate) use host::{Absence, Host};
 
 /// One directory.
 pub(crate) trait Medium: Send {
     /// What it is called in errors.
     fn path(&self) -> &Path;
+
+    /// Whether the directory is there under its own name. If not, this is an unfinished one.
+    fn is_named(&self) -> bool;
+
+    /// Gives the directory its name, atomically, if it has it not yet, and makes that durable.
+    fn publish(&mut self) -> io::Result<()>;
 
     /// The names of all files in it.
     fn list(&self) -> io::Result<Vec<String>>;

@@ -2,14 +2,16 @@
 //!
 //! Every change is a step of a trace. [`Trace::image`] is what could be found after a crash
 //! behind any step: what was synced is there; of the rest, what the caller lets survive. Names
-//! become durable in order, as on a journaling file system. Writes do not.
+//! become durable in order, as on a journaling file system. Writes do not. A sync can be held
+//! up, and any single read can fail.
 
 use std::{
     collections::BTreeMap,
     io,
     ops::Range,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Condvar, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use super::medium::{Medium, MediumFile};
@@ -19,15 +21,22 @@ pub(crate) type Image = BTreeMap<String, Vec<u8>>;
 
 /// A directory in memory. Clones are the same directory.
 #[derive(Clone, Default)]
-pub(crate) struct Model(Arc<Mutex<Inner>>);
+pub(crate) struct Model(Arc<(Mutex<Inner>, Condvar)>);
 
 #[derive(Default)]
 struct Inner {
+    /// Whether the directory has its name.
+    named: bool,
     names: BTreeMap<String, usize>,
     files: Vec<Vec<u8>>,
     steps: Vec<Step>,
     /// From this step on, every change fails.
     fail_from: Option<usize>,
+    reads: usize,
+    /// This read fails, and no other.
+    fail_read: Option<usize>,
+    /// Syncs of files wait.
+    held_up: bool,
 }
 
 /// One change of the disk.
@@ -46,6 +55,9 @@ pub(crate) enum Step {
         name: String,
     },
     SyncNames,
+    /// The directory gets its name.
+    Publish,
+    SyncPublished,
     Write {
         file: usize,
         offset: u64,
@@ -76,10 +88,19 @@ impl Step {
 pub(crate) struct Trace(pub(crate) Vec<Step>);
 
 impl Model {
-    /// A disk with these files, all durable.
+    /// A disk with these files, all durable, in a directory that has its name.
     pub(crate) fn holding(image: &Image) -> Self {
+        Self::left(image, true)
+    }
+
+    /// A disk with these files, all durable.
+    pub(crate) fn left(image: &Image, named: bool) -> Self {
         let model = Self::default();
         let mut inner = model.inner();
+        inner.named = named;
+        if named {
+            inner.steps.extend([Step::Publish, Step::SyncPublished]);
+        }
         for (name, bytes) in image {
             let (file, bytes) = (inner.files.len(), bytes.clone());
             inner.files.push(bytes.clone());
@@ -103,6 +124,23 @@ impl Model {
         self.inner().fail_from = None;
     }
 
+    /// Lets one read fail: the one after `reads` more.
+    pub(crate) fn fail_read_after(&self, reads: usize) {
+        let mut inner = self.inner();
+        inner.fail_read = Some(inner.reads + reads);
+    }
+
+    /// How many reads there were.
+    pub(crate) fn reads(&self) -> usize {
+        self.inner().reads
+    }
+
+    /// Lets syncs of files hang, or go on.
+    pub(crate) fn hold_up(&self, held_up: bool) {
+        self.inner().held_up = held_up;
+        self.0.1.notify_all();
+    }
+
     /// How many changes there were.
     pub(crate) fn steps(&self) -> usize {
         self.inner().steps.len()
@@ -119,7 +157,17 @@ impl Model {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().expect("no test panics while it holds the model")
+        self.0.0.lock().expect("no test panics while it holds the model")
+    }
+
+    /// Counts a read, which may be the one that fails.
+    fn read(&self) -> io::Result<MutexGuard<'_, Inner>> {
+        let mut inner = self.inner();
+        inner.reads += 1;
+        if inner.fail_read == Some(inner.reads - 1) {
+            return Err(io::Error::other("the model cannot be read"));
+        }
+        Ok(inner)
     }
 }
 
@@ -134,6 +182,14 @@ impl Inner {
 }
 
 impl Trace {
+    /// Whether a crash before step `end` finds the directory under its name; what is not synced
+    /// by then if it `survives`.
+    pub(crate) fn is_named(&self, end: usize, survives: bool) -> bool {
+        let has = |wanted: fn(&Step) -> bool| self.0[..end].iter().any(wanted);
+        has(|step| matches!(step, Step::SyncPublished))
+            || survives && has(|step| matches!(step, Step::Publish))
+    }
+
     /// What a crash before step `end` may leave. `survives` is asked about each write that is
     /// not synced by then, with its step and its length, for the part of it that survives; and
     /// `names` says how many changes of names survive beyond those that are synced.
@@ -181,7 +237,11 @@ impl Trace {
                     let target = files.get_mut(file).expect("a file that exists is written");
                     target[start..start + part.len()].copy_from_slice(&bytes[part]);
                 }
-                Step::SyncNames | Step::SyncFile { .. } | Step::SyncFailed { .. } => {}
+                Step::SyncNames
+                | Step::Publish
+                | Step::SyncPublished
+                | Step::SyncFile { .. }
+                | Step::SyncFailed { .. } => {}
             }
         }
         found.into_iter().map(|(name, file)| (name, files[&file].clone())).collect()
@@ -193,8 +253,21 @@ impl Medium for Model {
         Path::new("model")
     }
 
+    fn is_named(&self) -> bool {
+        self.inner().named
+    }
+
+    fn publish(&mut self) -> io::Result<()> {
+        let mut inner = self.inner();
+        if !inner.named {
+            inner.step(Step::Publish)?;
+            inner.named = true;
+        }
+        inner.step(Step::SyncPublished)
+    }
+
     fn list(&self) -> io::Result<Vec<String>> {
-        Ok(self.inner().names.keys().cloned().collect())
+        Ok(self.read()?.names.keys().cloned().collect())
     }
 
     fn create(&self, name: &str, size_bytes: u64) -> io::Result<Box<dyn MediumFile>> {
@@ -207,7 +280,7 @@ impl Medium for Model {
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn MediumFile>> {
-        let file = *self.inner().names.get(name).ok_or(io::ErrorKind::NotFound)?;
+        let file = *self.read()?.names.get(name).ok_or(io::ErrorKind::NotFound)?;
         Ok(Box::new(ModelFile { model: self.clone(), file }))
     }
 
@@ -237,11 +310,11 @@ struct ModelFile {
 
 impl MediumFile for ModelFile {
     fn size_bytes(&self) -> io::Result<u64> {
-        Ok(self.model.inner().files[self.file].len() as u64)
+        Ok(self.model.read()?.files[self.file].len() as u64)
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let inner = self.model.inner();
+        let inner = self.model.read()?;
         let bytes = inner.files[self.file].get(offset as usize..).unwrap_or_default();
         let bytes = bytes.get(..buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
         buffer.copy_from_slice(bytes);
@@ -258,7 +331,10 @@ impl MediumFile for ModelFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let mut inner = self.model.inner();
+        let inner = self.model.inner();
+        let waited = self.model.0.1.wait_timeout_while(inner, HELD_UP_MAX, |inner| inner.held_up);
+        let (mut inner, bound) = waited.expect("no test panics while it holds the model");
+        assert!(!bound.timed_out(), "nobody lets the model go on");
         let synced = inner.step(Step::SyncFile { file: self.file });
         if synced.is_err() {
             inner.steps.push(Step::SyncFailed { file: self.file });
@@ -266,3 +342,5 @@ impl MediumFile for ModelFile {
         synced
     }
 }
+
+const HELD_UP_MAX: Duration = Duration::from_secs(20);

@@ -73,7 +73,7 @@ impl Segment {
 }
 
 /// Puts a durable file of this size that begins with these bytes in place of what had the name.
-pub(crate) fn replace(
+fn replace(
     medium: &dyn Medium,
     name: &str,
     size_bytes: u64,
@@ -81,12 +81,24 @@ pub(crate) fn replace(
 ) -> Result<Box<dyn MediumFile>, StorageError> {
     let path = medium.path().join(name);
     let temporary = format!("{name}{TEMPORARY}");
-    let file =
-        medium.create(&temporary, size_bytes).map_err(StorageError::io(&path, "allocate"))?;
-    file.write_at(0, bytes).map_err(StorageError::io(&path, "write"))?;
-    file.sync().map_err(StorageError::io(&path, "sync"))?;
+    let file = write_file(medium, &temporary, size_bytes, bytes)?;
     medium.rename(&temporary, name).map_err(StorageError::io(&path, "name"))?;
     medium.sync().map_err(StorageError::io(medium.path(), "sync the directory"))?;
+    Ok(file)
+}
+
+/// Makes a file of this size that begins with these bytes; its content is durable, its name is
+/// not.
+pub(crate) fn write_file(
+    medium: &dyn Medium,
+    name: &str,
+    size_bytes: u64,
+    bytes: &[u8],
+) -> Result<Box<dyn MediumFile>, StorageError> {
+    let path = medium.path().join(name);
+    let file = medium.create(name, size_bytes).map_err(StorageError::io(&path, "allocate"))?;
+    file.write_at(0, bytes).map_err(StorageError::io(&path, "write"))?;
+    file.sync().map_err(StorageError::io(&path, "sync"))?;
     Ok(file)
 }
 
@@ -115,7 +127,7 @@ fn head(store: StoreId, number: u64, size_bytes: u64) -> [u8; HEAD_BYTES as usiz
 
 /// What stands before the first record.
 pub(crate) const HEAD_BYTES: u64 = 64;
-/// What a file is called until it is complete.
+/// What the name of a file, or of the directory itself, ends in until it is complete.
 pub(crate) const TEMPORARY: &str = ".new";
 
 const MAGIC: [u8; 8] = *b"TsSegmnt";

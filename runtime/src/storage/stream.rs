@@ -6,6 +6,8 @@
 //! Invariant: a segment's `End` is durable before the next segment holds a record, so whatever
 //! follows a segment proves that all of it was durable.
 
+use std::path::Path;
+
 use raft::{Entry, HardState, Index, StoreId, Write};
 
 use super::{
@@ -62,6 +64,11 @@ impl Stream {
 
     pub(crate) const fn store(&self) -> StoreId {
         self.store
+    }
+
+    /// Where the stream is.
+    pub(crate) fn path(&self) -> &Path {
+        self.medium.path()
     }
 
     /// Adds a write to the group.

@@ -4,7 +4,7 @@
 //! prepares the next segment. Knows nothing of the meaning of a write.
 //!
 //! Invariant: after the first error nothing is written any more, and the error is all that is
-//! ever reported.
+//! ever reported. Once the end is said, all files of the store are closed.
 
 use std::{
     collections::VecDeque,
@@ -12,7 +12,7 @@ use std::{
     path::PathBuf,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
     task::{Context, Poll},
-    thread::{self, JoinHandle},
+    thread,
     time::Duration,
 };
 
@@ -21,24 +21,28 @@ use raft::{Write, WriteId};
 
 use super::{Founding, StorageError, stream::Stream};
 
-/// The near end of the thread. Dropping it finishes what is queued and seals the stream.
+/// The near end of the thread. Dropping it has the thread finish what is queued and seal the
+/// stream.
 pub(crate) struct Writer {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Writer {
     /// Starts the thread.
     pub(crate) fn start(stream: Stream, path: PathBuf) -> Result<Self, StorageError> {
         let shared = Arc::new(Shared { path, ..Shared::default() });
-        let thread = thread::Builder::new()
+        let worker = Worker { shared: Arc::clone(&shared), stream, jobs: Vec::new() };
+        // The thread is not joined: it says itself when it is over.
+        thread::Builder::new()
             .name("tessera-store".into())
-            .spawn({
-                let shared = Arc::clone(&shared);
-                move || Worker { shared, stream, jobs: Vec::new() }.run()
+            .spawn(move || {
+                // However this thread ends, a member that waits for it must hear of it; and
+                // only once the worker is gone, with its files and the lock.
+                let _last_word = LastWord(Arc::clone(&worker.shared));
+                worker.run();
             })
             .map_err(StorageError::io(&shared.path, "start the writer of"))?;
-        Ok(Self { shared, thread: Some(thread) })
+        Ok(Self { shared })
     }
 
     pub(crate) fn submit(&self, id: WriteId, write: Write) {
@@ -64,6 +68,18 @@ impl Writer {
         state.durable.take().map_or(Poll::Pending, |id| Poll::Ready(Ok(id)))
     }
 
+    /// See [`super::Storage::poll_closed`].
+    pub(crate) fn poll_closed(&self, context: &mut Context<'_>) -> Poll<()> {
+        // Registered before looking, as above.
+        self.shared.closing.register(context.waker());
+        let mut state = self.shared.state();
+        state.closed = true;
+        let ended = state.ended;
+        drop(state);
+        self.shared.work.notify_one();
+        if ended { Poll::Ready(()) } else { Poll::Pending }
+    }
+
     pub(crate) fn backlog_bytes(&self) -> usize {
         self.shared.state().backlog_bytes
     }
@@ -82,11 +98,20 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.shared.state().closed = true;
+        let mut state = self.shared.state();
+        let given_up = mem::replace(&mut state.closed, true);
         self.shared.work.notify_one();
-        let joined = self.thread.take().map(JoinHandle::join);
-        if let Some(Err(_)) = joined {
-            tracing::error!(store = %self.shared.path.display(), "the writer panicked");
+        // Who has waited for the end already, and gave up, is not made to wait again.
+        if given_up {
+            return;
+        }
+        let runs = |state: &mut State| !state.ended;
+        let waited = self.shared.end.wait_timeout_while(state, DROP_WAIT_MAX, runs);
+        if waited.unwrap_or_else(PoisonError::into_inner).1.timed_out() {
+            tracing::error!(
+                store = %self.shared.path.display(),
+                "the disk hangs: the store stays in use until its writer has ended",
+            );
         }
     }
 }
@@ -96,7 +121,9 @@ struct Shared {
     path: PathBuf,
     state: Mutex<State>,
     work: Condvar,
+    end: Condvar,
     waker: AtomicWaker,
+    closing: AtomicWaker,
 }
 
 #[derive(Default)]
@@ -107,6 +134,8 @@ struct State {
     /// Durable and not yet reported.
     durable: Option<WriteId>,
     failed: Option<StorageError>,
+    /// The thread is over, and the files are closed.
+    ended: bool,
 }
 
 enum Job {
@@ -192,8 +221,6 @@ struct Worker {
 
 impl Worker {
     fn run(mut self) {
-        // However this thread ends, a member that waits for it must hear of it.
-        let _last_word = LastWord(Arc::clone(&self.shared));
         if let Err(error) = self.serve() {
             tracing::error!(%error, "the store failed; nothing more is written to it");
             self.shared.fail(error);
@@ -255,7 +282,13 @@ struct LastWord(Arc<Shared>);
 
 impl Drop for LastWord {
     fn drop(&mut self) {
+        if thread::panicking() {
+            tracing::error!(store = %self.0.path.display(), "the writer panicked");
+        }
         self.0.fail(StorageError::Stopped { path: self.0.path.clone() });
+        self.0.state().ended = true;
+        self.0.end.notify_all();
+        self.0.closing.wake();
     }
 }
 
@@ -264,3 +297,5 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// A group's weight; what is queued beyond it waits for the next, so that acknowledgements flow.
 const GROUP_BYTES_MAX: usize = 4 << 20;
 const JOB_OVERHEAD_BYTES: usize = 64;
+/// How long a store that is dropped without being closed may hold up who drops it.
+const DROP_WAIT_MAX: Duration = Duration::from_secs(2);

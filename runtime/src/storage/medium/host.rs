@@ -1,7 +1,9 @@
 //! The host's file system.
 //!
-//! Invariant: while a `Host` lives, no other can be opened on the same directory; the kernel
-//! lets go of the lock however the process ends.
+//! A directory that does not exist is begun beside its place and moved there once something
+//! durable is in it, so that an empty one in that place is never ours. Invariant: while a `Host`
+//! lives, no other can be opened on the same directory; the kernel lets go of the lock however
+//! the process ends.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -16,44 +18,104 @@ use rustix::{
 };
 
 use super::{Medium, MediumFile};
-use crate::storage::StorageError;
+use crate::storage::{StorageError, segment::TEMPORARY};
 
 /// A locked directory of the host.
 pub(crate) struct Host {
+    /// Where it is.
     path: PathBuf,
+    /// Where it belongs.
+    name: PathBuf,
     directory: File,
 }
 
+/// Whether a directory may be begun where there is none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Absence {
+    Begins,
+    Refused,
+}
+
 impl Host {
-    /// Opens and locks the directory; creates it, durably, where it does not exist.
-    pub(crate) fn open(path: &Path) -> Result<Self, StorageError> {
-        let missing: Vec<_> = path
-            .ancestors()
-            .filter(|ancestor| !ancestor.as_os_str().is_empty())
-            .take_while(|ancestor| !ancestor.exists())
-            .collect();
-        fs::create_dir_all(path).map_err(StorageError::io(path, "create the directory"))?;
-        for created in missing {
-            let parent = created.parent().filter(|parent| !parent.as_os_str().is_empty());
-            let parent = parent.unwrap_or(Path::new("."));
-            File::open(parent)
-                .and_then(|directory| directory.sync_all())
-                .map_err(StorageError::io(parent, "sync the directory"))?;
-        }
-        let directory = File::open(path).map_err(StorageError::io(path, "open the directory"))?;
+    /// Opens and locks the directory; begins one where there is none, if it may.
+    pub(crate) fn open(name: &Path, absence: Absence) -> Result<Self, StorageError> {
+        // A link whose target is gone is something, and not ours to replace.
+        let path = match fs::symlink_metadata(name) {
+            Ok(_) => name.to_path_buf(),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(StorageError::io(name, "look for the directory")(error));
+            }
+            Err(_) if absence == Absence::Refused => {
+                return Err(StorageError::Missing { path: name.into(), why: MUST_EXIST.into() });
+            }
+            Err(_) => begin(name)?,
+        };
+        let directory = File::open(&path).map_err(StorageError::io(&path, "open the directory"))?;
         // The lock sits on the directory itself: no lock file that a copy of the store would
-        // carry along, and nothing to clean up.
+        // carry along, nothing to clean up, and it goes along when the directory is moved.
         match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { path: path.into(), directory }),
-            Err(Errno::WOULDBLOCK) => Err(StorageError::InUse { path: path.into() }),
+            Ok(()) => Ok(Self { path, name: name.into(), directory }),
+            Err(Errno::WOULDBLOCK) => Err(StorageError::InUse { path }),
             Err(errno) => Err(StorageError::io(path, "lock the directory")(errno.into())),
         }
     }
 }
 
+/// Makes a directory beside the place, or finds the one that an earlier attempt left there.
+fn begin(name: &Path) -> Result<PathBuf, StorageError> {
+    let Some(last) = name.file_name() else {
+        let why = io::Error::other("the path does not end in a name");
+        return Err(StorageError::io(name, "create the directory")(why));
+    };
+    create_durably(parent(name))?;
+    let mut last = last.to_os_string();
+    last.push(TEMPORARY);
+    let begun = name.with_file_name(last);
+    match fs::create_dir(&begun) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(StorageError::io(begun, "create the directory")(error))
+        }
+        _ => Ok(begun),
+    }
+}
+
+fn create_durably(path: &Path) -> Result<(), StorageError> {
+    let missing: Vec<_> = path.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
+    fs::create_dir_all(path).map_err(StorageError::io(path, "create the directory"))?;
+    for created in missing {
+        let parent = parent(created);
+        sync_directory(parent).map_err(StorageError::io(parent, "sync the directory"))?;
+    }
+    Ok(())
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+fn parent(path: &Path) -> &Path {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
+}
+
+const MUST_EXIST: &str = "the store that is to be there is gone, or its disk is not mounted: \
+                          restore it; one that may begin anew is opened with `Disk::at`";
+
 impl Medium for Host {
     fn path(&self) -> &Path {
         &self.path
+    }
+
+    fn is_named(&self) -> bool {
+        self.path == self.name
+    }
+
+    fn publish(&mut self) -> io::Result<()> {
+        if !self.is_named() {
+            fs::rename(&self.path, &self.name)?;
+            self.path.clone_from(&self.name);
+        }
+        sync_directory(parent(&self.name))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {

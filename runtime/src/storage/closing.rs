@@ -1,0 +1,107 @@
+//! Waiting until a store is closed, but not for ever.
+//!
+//! A disk that hangs must not keep the other tasks of its worker from running, nor a member from
+//! saying that it has stopped. Invariant: returns `true` only if the store can be opened again.
+
+use std::{future::poll_fn, time::Duration};
+
+use super::Storage;
+use crate::Clock;
+
+/// Closes the store; `false` if its disk has not let go of it in time.
+pub(crate) async fn close(mut storage: Box<dyn Storage>, clock: &dyn Clock) -> bool {
+    let bound = clock.sleep_until(clock.now().plus(CLOSE_BOUND));
+    tokio::select! {
+        biased;
+        () = poll_fn(|context| storage.poll_closed(context)) => true,
+        () = bound => {
+            tracing::error!("the disk hangs: the store stays in use until its writer has ended");
+            false
+        }
+    }
+}
+
+/// Far above a sync of a disk that is merely slow.
+const CLOSE_BOUND: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::{self, Future},
+        pin::{Pin, pin},
+        task::Poll,
+    };
+
+    use raft::{HardState, Term, Time, Write, WriteId};
+
+    use super::*;
+    use crate::{
+        SystemClock,
+        storage::{
+            crash::{SEGMENT_BYTES, open_image},
+            disk::Opened,
+            model::Model,
+            samples::owner,
+        },
+    };
+
+    /// A clock by which every deadline is here at once.
+    #[derive(Debug)]
+    struct Impatient;
+
+    impl Clock for Impatient {
+        fn now(&self) -> Time {
+            Time::default()
+        }
+
+        fn wall(&self) -> Duration {
+            Duration::ZERO
+        }
+
+        fn sleep_until(&self, _deadline: Time) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            Box::pin(future::ready(()))
+        }
+    }
+
+    const VOTE: HardState = HardState { term: Term(1), vote: None };
+
+    /// A store with a write under way whose disk hangs.
+    fn hanging() -> (Model, Box<dyn Storage>) {
+        let model = Model::default();
+        let opened = Opened::open(Box::new(model.clone()), owner(7), SEGMENT_BYTES);
+        let mut storage = Box::new(opened.expect("nothing is there"));
+        model.hold_up(true);
+        storage.submit(WriteId(1), Write::HardState(VOTE));
+        (model, storage)
+    }
+
+    #[tokio::test]
+    async fn a_store_is_closed_only_once_its_disk_has_let_go_of_it() {
+        let (model, storage) = hanging();
+        let clock = SystemClock::new();
+        let mut closing = pin!(close(storage, &clock));
+        let seen = poll_fn(|context| Poll::Ready(closing.as_mut().poll(context))).await;
+        assert!(seen.is_pending(), "its last write is not durable yet");
+        model.hold_up(false);
+        assert!(closing.await);
+        let contents = open_image(&model.image()).expect("whole");
+        assert_eq!(contents.hard_state, VOTE, "what was queued is written");
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_hangs_holds_up_nobody_for_longer_than_the_bound() {
+        let (model, storage) = hanging();
+        assert!(!close(storage, &Impatient).await);
+        // Still under way, in a thread that nobody waits for.
+        model.hold_up(false);
+    }
+
+    #[test]
+    fn a_store_that_is_dropped_without_being_closed_is_closed_all_the_same() {
+        let (model, storage) = hanging();
+        model.hold_up(false);
+        drop(storage);
+        let contents = open_image(&model.image()).expect("whole");
+        assert_eq!(contents.hard_state, VOTE);
+    }
+}
