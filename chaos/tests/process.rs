@@ -11,6 +11,8 @@ mod orphans;
 mod runs;
 #[path = "process/starts.rs"]
 mod starts;
+#[path = "process/stores.rs"]
+mod stores;
 
 use std::process::ExitCode;
 
@@ -25,6 +27,9 @@ const STORIES: &[(&str, Story)] = &[
     ("a_taken_address_is_waited_for", starts::a_taken_address_is_waited_for),
     ("a_paused_node_stands_still_and_goes_on", starts::a_paused_node_stands_still),
     ("no_node_outlives_a_killed_harness", orphans::no_node_outlives_a_killed_harness),
+    ("a_vanished_store_is_missed_by_name", stores::a_vanished_store),
+    ("a_cut_or_foreign_store_is_refused_by_name", stores::a_cut_or_foreign_store),
+    ("a_flipped_byte_of_a_store_costs_no_acknowledged_write", stores::a_flipped_byte),
     ("killed_leaders_cost_no_acknowledged_write", runs::killed_leaders),
     ("paused_leaders_cost_no_acknowledged_write", runs::paused_leaders),
     ("groups_form_again_and_again", runs::groups_form),

@@ -126,6 +126,11 @@ impl ProcessCluster {
         while let Some(joined) = joining.join_next().await {
             joined.map_err(|error| task_ended(&error))??;
         }
+        // Each has made its store. One that vanishes from now on must not be made again: the
+        // node would return as a voter that has forgotten its votes.
+        for identity in self.identities.values_mut() {
+            identity.init.store_must_exist = identity.init.store.is_some();
+        }
         Ok(())
     }
 
@@ -264,6 +269,7 @@ fn init(settings: &Settings, node: NodeNumber, group: &str, store: Option<PathBu
         group: group.to_owned(),
         profile: settings.profile,
         store,
+        store_must_exist: false,
         entropy: stream.draw(),
     }
 }

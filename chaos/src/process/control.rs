@@ -69,6 +69,8 @@ pub(super) struct Init {
     pub(super) profile: ConsensusProfile,
     /// Its store; without one it remembers nothing.
     pub(super) store: Option<PathBuf>,
+    /// Whether it had its store before: then a missing one is an error and not a new one.
+    pub(super) store_must_exist: bool,
     /// What its draws follow from.
     pub(super) entropy: u64,
 }
@@ -169,6 +171,7 @@ mod tests {
             group: "x".into(),
             profile: ConsensusProfile::Loopback,
             store: Some("a/b".into()),
+            store_must_exist: true,
             entropy: u64::MAX,
         };
         let asks = [

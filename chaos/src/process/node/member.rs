@@ -142,6 +142,9 @@ impl Member {
             .peers(others)
             .observe(move |at, event| noting.hear(at, event));
         let builder = match &self.init.store {
+            Some(path) if self.init.store_must_exist => {
+                builder.storage(storage::Disk::existing(path))
+            }
             Some(path) => builder.storage(storage::Disk::at(path)),
             None => builder.storage(storage::Memory),
         };
@@ -154,7 +157,7 @@ impl Member {
     }
 
     fn sample(&self) {
-        let last = self.joined.as_ref().map_or(0, |joined| joined.group.status().last.index.0);
+        let log_bytes = self.joined.as_ref().map_or(0, |joined| joined.group.status().log_bytes);
         let (Some(resident_kb), Ok(usage)) = (resident_kb(), getrusage(UsageWho::RUSAGE_SELF))
         else {
             return;
@@ -164,7 +167,7 @@ impl Member {
             u64::try_from(ms).unwrap_or(0)
         };
         let cpu_ms = time_ms(usage.user_time()) + time_ms(usage.system_time());
-        let log_kb = last.saturating_mul(ENTRY_BYTES) / 1_024;
+        let log_kb = log_bytes as u64 / 1_024;
         self.outbox.event(What::Usage { resident_kb, log_kb, cpu_ms });
     }
 }
@@ -221,8 +224,6 @@ fn resident_kb() -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// An entry in memory: itself, and its command in an allocation of its own.
-const ENTRY_BYTES: u64 = size_of::<Entry>() as u64 + 64;
 const PAGE_ENTRIES: usize = 2_000;
 /// Short enough for several samples between a fault and the return from it.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
