@@ -203,7 +203,8 @@ pub enum What {
         /// In words.
         text: String,
     },
-    /// A thread that asked to sleep 5 ms woke at least 20 ms late: the node did not run.
+    /// The node did not run for 20 ms or more: a thread that asked to sleep 5 ms woke so late, or
+    /// the member's own timer came so late.
     Stall {
         /// Since when it should have run.
         from_ns: u64,

@@ -10,7 +10,10 @@ use std::{
 
 use runtime::{Event, NodeId, Note, PeerId, Phase, Time};
 
-use super::outbox::Outbox;
+use super::{
+    outbox::{Outbox, nanos},
+    watcher::STALL,
+};
 use crate::{cluster::What, fault::NodeNumber};
 
 /// Hears a member's events and tells of those that matter.
@@ -34,6 +37,11 @@ impl Noting {
 
     pub(super) fn hear(&self, at: Time, event: &Event) {
         let what = match event {
+            // The member's own tasks may starve while the thread that watches does not.
+            Event::Raft(Note::TimerLate { by }) if *by >= STALL => {
+                let from = Time(at.0.saturating_sub(*by));
+                Some(What::Stall { from_ns: nanos(from) })
+            }
             Event::Raft(note) => self.note(note),
             Event::Bonded(node) => self.number(node).map(|with| What::Bonded { with }),
             Event::Unbonded(node) => self.number(node).map(|with| What::Unbonded { with }),

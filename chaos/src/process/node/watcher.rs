@@ -32,7 +32,8 @@ fn overslept(asleep: Time, awake: Time) -> Option<Time> {
 }
 
 const SLEEP: Duration = Duration::from_millis(5);
-const STALL: Duration = Duration::from_millis(20);
+/// What is later than this is worth telling.
+pub(super) const STALL: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {
