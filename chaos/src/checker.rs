@@ -85,6 +85,17 @@ pub fn judge(frozen: &Frozen, checkers: &[Box<dyn Checker>]) -> (Verdict, Vec<Ch
     (Verdict::combine(checks.iter().map(|check| check.verdict)), checks)
 }
 
+/// Which of the run's own conditions did not hold, or could not be told, in words; `None` if all
+/// held. Without them no verdict says anything of the cluster: the laboratory has failed.
+pub fn shortcomings(checks: &[Check]) -> Option<String> {
+    let is_lacking =
+        |check: &&Check| check.verdict != Verdict::Valid && CONDITIONS.contains(&&*check.name);
+    let lacking: Vec<&str> =
+        checks.iter().filter(is_lacking).map(|check| check.name.as_str()).collect();
+    let names = lacking.join(", ");
+    (!lacking.is_empty()).then(|| format!("the run shows too little to be judged: see {names}"))
+}
+
 /// What a checker has against a run: every breach counts, the first few are named.
 #[derive(Default)]
 struct Complaints {
@@ -126,6 +137,9 @@ fn conclude(
     Check { name: name.to_owned(), verdict, detail }
 }
 
+/// What the laboratory owes a run: enough load, from its beginning and before each fault, and
+/// operations that overlap.
+const CONDITIONS: [&str; 3] = ["rate", "assumptions", overlap::NAME];
 const COMPLAINTS_NAMED_MAX: usize = 5;
 
 #[cfg(test)]
@@ -140,6 +154,21 @@ mod tests {
         assert_eq!(Verdict::combine([Unknown, Invalid, Valid]), Invalid);
         assert_eq!(Verdict::combine([Invalid, Unknown]), Invalid);
         assert_eq!(Verdict::combine([]), Unknown);
+    }
+
+    #[test]
+    fn too_little_load_is_a_shortcoming_and_a_broken_guarantee_is_none() {
+        let check = |name: &str, verdict| Check { name: name.into(), verdict, detail: "".into() };
+        let checks = [
+            check("linearizable", Verdict::Invalid),
+            check("expect.outage_ms_max", Verdict::Unknown),
+            check("overlap", Verdict::Valid),
+            check("assumptions", Verdict::Valid),
+        ];
+        assert_eq!(shortcomings(&checks), None);
+        let lacking = ["rate", "overlap"].map(|name| check(name, Verdict::Unknown));
+        let told = shortcomings(&lacking).expect("two");
+        assert!(told.ends_with("see rate, overlap"), "{told}");
     }
 
     #[test]

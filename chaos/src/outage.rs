@@ -155,6 +155,18 @@ pub fn longest_gap(successes_ns: &[u64], from_ns: u64, until_ns: u64) -> Option<
     Some(between.max(until_ns.saturating_sub(*last)))
 }
 
+/// The most successes that came within 100 ms.
+pub fn fullest_window(successes_ns: &[u64]) -> usize {
+    let mut first = 0;
+    let counts = successes_ns.iter().enumerate().map(|(last, at)| {
+        while successes_ns[first].saturating_add(WINDOW_NS) <= *at {
+            first += 1;
+        }
+        last + 1 - first
+    });
+    counts.max().unwrap_or(0)
+}
+
 /// How many successes within 100 ms are 90 % of the rate; at least one.
 pub fn needed(rate_per_s: u64) -> usize {
     let needed = (rate_per_s.saturating_mul(WINDOW_NS / 1_000_000) * 9).div_ceil(10 * 1_000);
@@ -349,6 +361,18 @@ mod tests {
         let parts = [trial.detect_ms, trial.elect_ms, trial.commit_ms, trial.client_ms];
         let sum: f64 = parts.into_iter().map(|part| part.expect("all are known")).sum();
         assert_eq!(Some(sum), trial.outage_ms);
+    }
+
+    #[test]
+    fn the_fullest_window_is_as_long_as_the_one_that_is_needed() {
+        assert_eq!(fullest_window(&[]), 0);
+        let mut some = successes(&[(0, 40), (300, 320)]);
+        assert_eq!(fullest_window(&some), 20);
+        some.push(399 * MS);
+        some.push(400 * MS);
+        assert_eq!(fullest_window(&some[20..]), 11, "what is 100 ms later is in another");
+        assert_eq!(recovery(&successes(&[(0, 1_000)]), 0, u64::MAX, 500), Some(0));
+        assert!(fullest_window(&successes(&[(0, 1_000)])) >= needed(500));
     }
 
     #[test]

@@ -3,7 +3,9 @@
 //! Read from TOML by [`parse`], checked by [`validate`]; the fields are public and nothing here
 //! acts. Invariant: what [`validate`] lets pass can be carried out.
 
+mod expect;
 mod validate;
+mod wording;
 
 use std::{fmt, str::FromStr};
 
@@ -16,6 +18,7 @@ use crate::{
     seed::Seed,
 };
 
+pub use expect::{ByProfile, Expect, GROWTH_LOAD_MS_MIN};
 pub(crate) use validate::drawn_window_ns;
 pub use validate::validate;
 
@@ -140,30 +143,6 @@ pub enum At {
     Ms(u64),
 }
 
-/// Bounds on figures. An absent one is not checked.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Expect {
-    /// Half of the outages are at most this long.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub outage_ms_p50_max: Option<f64>,
-    /// No outage is longer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub outage_ms_max: Option<f64>,
-    /// Half of the groups form within this.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub forming_ms_p50_max: Option<f64>,
-    /// None takes longer to form.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub forming_ms_max: Option<f64>,
-    /// Terms that may begin, under load and without faults.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub term_changes_max: Option<u64>,
-    /// How fast a node's resident memory less its log may grow after the second minute.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory_growth_kb_per_min_max: Option<f64>,
-}
-
 /// Why a plan cannot be carried out.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum PlanError {
@@ -191,7 +170,7 @@ pub fn parse(text: &str) -> Result<Plan, PlanError> {
         let reason = format!("{} bytes, but a plan has at most {PLAN_BYTES_MAX}", text.len());
         return Err(PlanError::Malformed(reason));
     }
-    toml::from_str(text).map_err(|error| PlanError::Malformed(error.to_string().trim_end().into()))
+    toml::from_str(text).map_err(|error| PlanError::Malformed(wording::plainly(&error)))
 }
 
 /// Reads the name of a consensus profile.
@@ -314,7 +293,7 @@ impl<'de> Deserialize<'de> for At {
 
 /// Seeds are text: TOML's numbers end at 2^63, and people write them in hexadecimal.
 mod seed_text {
-    use super::{Deserialize, Deserializer, Seed, Serializer, de::Error};
+    use super::{Deserializer, Seed, Serializer, de, de::Error, fmt};
 
     // Serde's `with` hands over a reference to the whole field.
     #[expect(clippy::ref_option, reason = "the signature is serde's")]
@@ -328,8 +307,21 @@ mod seed_text {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         from: D,
     ) -> Result<Option<Seed>, D::Error> {
-        let text = String::deserialize(from)?;
-        text.parse().map(Some).map_err(D::Error::custom)
+        struct Visitor;
+
+        impl de::Visitor<'_> for Visitor {
+            type Value = Seed;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("text such as \"7\" or \"0x9f3c\"")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Seed, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+
+        from.deserialize_str(Visitor).map(Some)
     }
 }
 
@@ -385,12 +377,16 @@ mod tests {
             ("kind = \"failover\"", "kind = \"fail\"", "line 2", "formation"),
             ("kind = \"failover\"", "knd = \"failover\"", "line 2", "unknown field `knd`"),
             ("seed = \"0x9f3c\"", "seed = \"x\"", "line 3", "below 2^64"),
-            ("rate_per_s = 700", "rate_per_s = -1", "line 5", "rate_per_s"),
-            ("rate_per_s = 700", "rate_per_s = \"fast\"", "line 5", "rate_per_s"),
+            ("seed = \"0x9f3c\"", "seed = 7", "line 3", "text such as \"7\""),
+            ("rate_per_s = 700", "rate_per_s = -1", "line 5", "a whole number that is not neg"),
+            ("rate_per_s = 700", "rate_per_s = \"fast\"", "line 5", "a whole number that is not"),
+            ("rate_per_s = 700", "mix = 1", "line 5", "{ read = 50, write = 40, cas = 10 }"),
             ("at = 1500", "at = \"noon\"", "line 7", "\"random\" or milliseconds"),
             ("at = 1500", "at = -3", "line 7", "\"random\" or milliseconds"),
             ("fault = \"pause\"", "fault = \"flood\"", "line 8", "kill"),
-            ("target = { node = 2 }", "target = \"boss\"", "line 9", "leader"),
+            ("target = { node = 2 }", "target = \"boss\"", "line 9", "`random`, { node = 2 }"),
+            ("target = { node = 2 }", "target = 2", "line 9", "or { node = 2 }"),
+            ("outage_ms_max = 700.0", "outage_ms_max = \"short\"", "line 12", "expected a number"),
             ("outage_ms_max", "outage_max", "line 12", "unknown field `outage_max`"),
             ("[workload]", "[workload", "line 4", "]"),
         ];

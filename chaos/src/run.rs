@@ -11,6 +11,7 @@ mod lab;
 mod loaded;
 mod measures;
 mod recorder;
+mod stage;
 mod stop;
 mod usage;
 
@@ -32,6 +33,7 @@ use crate::{
 
 pub(crate) use lab::Lab;
 pub(crate) use recorder::View;
+use stage::{Stage, recorded};
 pub use stop::{Stop, Stopper};
 
 /// Is told what happens while it happens. All times count from the beginning of the run.
@@ -113,7 +115,7 @@ pub struct Outcome {
     pub samples: BTreeMap<String, Vec<f64>>,
     /// What the checkers judged.
     pub frozen: Frozen,
-    /// Why the lab itself could not go on, if it could not.
+    /// Why the lab itself failed, if it did: it could not go on, or tested too little.
     pub failure: Option<String>,
     /// Whether it was stopped from outside before its end.
     pub stopped: bool,
@@ -166,10 +168,11 @@ pub async fn run<W: World>(
     stop: Stop,
 ) -> Result<Outcome, RunError> {
     validate(plan)?;
-    let outcome = match plan.kind {
-        Kind::Formation => formation::run(world, plan, seed, listener, stop).await?,
-        Kind::Failover | Kind::Steady => loaded::run(world, plan, seed, listener, stop).await?,
+    let run = async |stage: &Stage<'_, W>| match plan.kind {
+        Kind::Formation => formation::run(stage).await,
+        Kind::Failover | Kind::Steady => loaded::run(stage).await,
     };
+    let outcome = recorded(world, (plan, seed), listener, stop, run).await?;
     // The stores of a run that went wrong are evidence.
     if outcome.verdict() == Verdict::Valid
         && let Err(reason) = world.clean()

@@ -7,7 +7,7 @@
 
 use crate::plot::{self, Theme};
 use crate::record::{RunRecord, SCHEMA_VERSION};
-use crate::series::{LATENCY_HEADER, THROUGHPUT_HEADER, to_csv};
+use crate::series::{THROUGHPUT_HEADER, to_csv};
 use crate::{Error, Recorder, Result};
 use serde::Deserialize;
 use std::fs::{self, File};
@@ -113,17 +113,17 @@ impl RunFolder {
         Ok(BufReader::new(File::open(&path).map_err(missing(&path))?))
     }
 
-    /// Writes `latency.csv`, `throughput.csv` and `latency.hlog`. `started` is the wall clock at
-    /// the zero of the samples' times.
-    pub fn write_series(&self, recorder: &Recorder, started: SystemTime) -> Result<()> {
+    /// Writes `latency.csv`, `throughput.csv` and `latency.hlog`; may be called again and again
+    /// while the run goes on. `started` is the wall clock at the zero of the samples' times.
+    pub fn write_series(&self, recorder: &mut Recorder, started: SystemTime) -> Result<()> {
         let path = self.path.join(LATENCY_CSV);
-        replace(&path, &to_csv(&LATENCY_HEADER, &recorder.latency_by_second(), &path)?)?;
+        replace(&path, &recorder.seconds_mut().csv(&path)?)?;
         let path = self.path.join(THROUGHPUT_CSV);
         replace(&path, &to_csv(&THROUGHPUT_HEADER, &recorder.throughput(), &path)?)?;
         let path = self.path.join(LATENCY_HLOG);
         // Tools read the start as seconds since 1970, and a clock before that is no clock.
         let started = started.max(SystemTime::UNIX_EPOCH + Duration::from_secs(1));
-        replace(&path, &recorder.interval_log(started, &path)?)
+        replace(&path, &recorder.seconds_mut().interval_log(started, &path)?)
     }
 
     /// Draws `latency` and `outage`, each as `.svg` (light and dark in one), `.png` (light) and

@@ -6,13 +6,10 @@
 //! Invariant: memory is bounded by [`POINTS_MAX`] and [`TIMELINE_S_MAX`]; what exceeds them is
 //! counted, never silently lost.
 
+use crate::seconds::Seconds;
 use crate::series::Buckets;
-use crate::{Result, RunRecord, Summary};
+use crate::{RunRecord, Summary};
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::V2DeflateSerializer;
-use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
-use std::path::Path;
-use std::time::{Duration, SystemTime};
 
 /// What an operation did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,6 +83,7 @@ impl Point {
 pub struct Recorder {
     points: Vec<Point>,
     buckets: Buckets,
+    seconds: Seconds,
     histograms: [Histogram<u64>; 3],
     counts: Counts,
 }
@@ -98,7 +96,7 @@ struct Counts {
     unknown: u64,
     /// Beyond [`TIMELINE_S_MAX`]: in the histograms and counts, in no series.
     off_timeline: u64,
-    /// Beyond [`POINTS_MAX`]: in the histograms, counts and throughput, not in the plot.
+    /// Beyond [`POINTS_MAX`]: in the histograms, counts and throughput, not in the plot or `latency.*`.
     points_dropped: u64,
     intended_ns_first: Option<u64>,
     intended_ns_last: u64,
@@ -120,6 +118,7 @@ impl Recorder {
         Self {
             points: Vec::new(),
             buckets: Buckets::default(),
+            seconds: Seconds::default(),
             histograms: [histogram(), histogram(), histogram()],
             counts: Counts::default(),
         }
@@ -132,7 +131,8 @@ impl Recorder {
             u32::try_from(us).unwrap_or(LATENCY_US_MAX).clamp(1, LATENCY_US_MAX)
         });
         self.count(sample);
-        if sample.outcome == Outcome::Ok && latency_us != Point::OPEN {
+        let answered = sample.outcome == Outcome::Ok && latency_us != Point::OPEN;
+        if answered {
             self.histograms[sample.kind as usize].saturating_record(latency_us.into());
         }
         let ended_ns = sample.completed_ns.unwrap_or(sample.intended_ns);
@@ -146,6 +146,9 @@ impl Recorder {
             return;
         }
         let Sample { intended_ns, kind, outcome, .. } = *sample;
+        if answered {
+            self.seconds.add(intended_ns, kind, latency_us);
+        }
         self.points.push(Point { intended_ns, latency_us, kind, outcome });
     }
 
@@ -170,6 +173,16 @@ impl Recorder {
     /// Successes and offers per 100 ms.
     pub(crate) fn buckets(&self) -> &Buckets {
         &self.buckets
+    }
+
+    /// Successes by the second in which they were due.
+    pub(crate) fn seconds(&self) -> &Seconds {
+        &self.seconds
+    }
+
+    /// The same, to be written: what is made for a file is kept for the next time.
+    pub(crate) fn seconds_mut(&mut self) -> &mut Seconds {
+        &mut self.seconds
     }
 
     /// Latency of all successful operations of one kind, or of all, in microseconds.
@@ -222,52 +235,6 @@ impl Recorder {
         }
     }
 
-    /// The HdrHistogram interval log, one interval per second of intended start.
-    ///
-    /// Untagged intervals hold every kind; beside them stand intervals tagged `read`, `write` and
-    /// `cas`. Values are nanoseconds and `Interval_Max` milliseconds, as the common tools assume.
-    /// `path` is only named in errors.
-    pub(crate) fn interval_log(&self, started: SystemTime, path: &Path) -> Result<Vec<u8>> {
-        let failed = |reason: &dyn std::fmt::Display| crate::Error::encode(path, &reason);
-        let mut log = Vec::new();
-        let mut serializer = V2DeflateSerializer::new();
-        let mut writer = IntervalLogWriterBuilder::new()
-            .add_comment("[Histogram log format version 1.3]")
-            .add_comment(
-                "[Latency from intended start; values in nanoseconds, max in milliseconds]",
-            )
-            .with_start_time(started)
-            .with_max_value_divisor(1e6)
-            .begin_log_with(&mut log, &mut serializer)
-            .map_err(|error| failed(&error))?;
-        let answered = self.answered();
-        let mut histogram = Histogram::<u64>::new_with_bounds(1, LATENCY_NS_MAX, DIGITS)
-            .expect("constant bounds are valid");
-        for (second, points) in windows(&answered, 1) {
-            for kind in [None].into_iter().chain(Kind::ALL.map(Some)) {
-                histogram.reset();
-                let of_kind = points.iter().filter(|p| kind.is_none_or(|kind| p.kind == kind));
-                for point in of_kind {
-                    histogram.saturating_record(u64::from(point.latency_us) * 1_000);
-                }
-                if histogram.is_empty() {
-                    continue;
-                }
-                let tag = kind.and_then(|kind| Tag::new(kind.as_str()));
-                let start = Duration::from_secs(second);
-                writer
-                    .write_histogram(&histogram, start, Duration::from_secs(1), tag)
-                    .map_err(|error| failed(&error))?;
-            }
-        }
-        // The writer knows no legend; readers expect it between the comments and the intervals.
-        let lines = log.split_inclusive(|&byte| byte == b'\n');
-        let comments: usize =
-            lines.take_while(|line| line.starts_with(b"#")).map(<[u8]>::len).sum();
-        log.splice(comments..comments, LEGEND.iter().copied());
-        Ok(log)
-    }
-
     /// Operations that were answered `ok`, in the order in which they were due.
     pub(crate) fn answered(&self) -> Vec<Point> {
         let ended = |p: &&Point| p.outcome == Outcome::Ok && p.latency_us != Point::OPEN;
@@ -286,17 +253,15 @@ pub(crate) fn windows(points: &[Point], width_s: u64) -> impl Iterator<Item = (u
         .map(move |chunk| (window(&chunk[0]) * width_s, chunk))
 }
 
-/// Operations kept one by one, 128 MiB of them; further ones only enter the aggregates.
+/// Operations kept one by one, 128 MiB of them and a quarter of it for the series; further ones
+/// only enter the aggregates.
 const POINTS_MAX: usize = 8 << 20;
 /// A day: series never grow past it, whatever a clock claims.
 const TIMELINE_S_MAX: u64 = 86_400;
-const LATENCY_US_MAX: u32 = 120_000_000;
-const LATENCY_NS_MAX: u64 = LATENCY_US_MAX as u64 * 1_000;
+pub(crate) const LATENCY_US_MAX: u32 = 120_000_000;
 const DIGITS: u8 = 3;
 const US_PER_MS: f64 = 1_000.0;
 const NS_PER_S: u64 = 1_000_000_000;
-const LEGEND: &[u8] =
-    b"\"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\"Interval_Compressed_Histogram\"\n";
 
 #[cfg(test)]
 mod tests {

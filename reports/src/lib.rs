@@ -10,6 +10,7 @@ mod folder;
 mod latency;
 mod plot;
 mod record;
+mod seconds;
 mod series;
 mod summary;
 mod table;

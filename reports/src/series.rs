@@ -6,7 +6,7 @@
 //! `throughput.csv`: `at_ms, offered, ok, fail, unknown`, one row per 100 ms without gaps;
 //! `offered` counts by intended start, the others by completion.
 
-use crate::latency::{Kind, Outcome, Point, Recorder, windows};
+use crate::latency::{Outcome, Recorder};
 use crate::summary::{P99_SAMPLES_MIN, nearest_rank};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -85,43 +85,49 @@ impl Recorder {
 
     /// Rows of `latency.csv`.
     pub fn latency_by_second(&self) -> Vec<LatencyRow> {
-        let mut rows = Vec::new();
-        for (second, points) in windows(&self.answered(), 1) {
-            rows.extend(latency_row(second, "all", points));
-            for kind in Kind::ALL {
-                let of_kind: Vec<Point> =
-                    points.iter().copied().filter(|point| point.kind == kind).collect();
-                rows.extend(latency_row(second, kind.as_str(), &of_kind));
-            }
-        }
-        rows
+        self.seconds().rows()
     }
 }
 
-fn latency_row(second: u64, kind: &str, points: &[Point]) -> Option<LatencyRow> {
-    let mut sorted: Vec<u32> = points.iter().map(|point| point.latency_us).collect();
-    sorted.sort_unstable();
-    let max = *sorted.last()?;
+/// The row of one second and kind; `None` if nothing succeeded.
+pub(crate) fn latency_row(
+    second: u64,
+    kind: &str,
+    mut latencies_us: Vec<u32>,
+) -> Option<LatencyRow> {
+    latencies_us.sort_unstable();
+    let max = *latencies_us.last()?;
     let ms = |us: u32| f64::from(us) / 1_000.0;
-    let count = sorted.len() as u64;
+    let at = |percent: usize| ms(nearest_rank(&latencies_us, percent));
+    let count = latencies_us.len() as u64;
     Some(LatencyRow {
         second,
         kind: kind.to_owned(),
         count,
-        p50_ms: ms(nearest_rank(&sorted, 50)),
-        p90_ms: ms(nearest_rank(&sorted, 90)),
-        p99_ms: (count >= P99_SAMPLES_MIN).then(|| ms(nearest_rank(&sorted, 99))),
+        p50_ms: at(50),
+        p90_ms: at(90),
+        p99_ms: (count >= P99_SAMPLES_MIN).then(|| at(99)),
         max_ms: ms(max),
     })
 }
 
-/// Rows as CSV. The header stands there even when no row does.
-pub(crate) fn to_csv<R: Serialize>(header: &[&str], rows: &[R], path: &Path) -> Result<Vec<u8>> {
-    let failed = |error: csv::Error| Error::encode(path, &error);
+/// A CSV file: its header, which stands there even when no row does, and its rows.
+pub(crate) fn to_csv<R: Serialize>(names: &[&str], rows: &[R], path: &Path) -> Result<Vec<u8>> {
+    let mut csv = header(names, path)?;
+    csv.extend(lines(rows, path)?);
+    Ok(csv)
+}
+
+/// The first line of a CSV file.
+pub(crate) fn header(names: &[&str], path: &Path) -> Result<Vec<u8>> {
+    lines(&[names], path)
+}
+
+/// Rows as CSV, without a header.
+pub(crate) fn lines<R: Serialize>(rows: &[R], path: &Path) -> Result<Vec<u8>> {
     let mut writer = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
-    writer.write_record(header).map_err(failed)?;
     for row in rows {
-        writer.serialize(row).map_err(failed)?;
+        writer.serialize(row).map_err(|error| Error::encode(path, &error))?;
     }
     writer.into_inner().map_err(|error| Error::encode(path, &error.error()))
 }

@@ -81,7 +81,7 @@ fn the_log_holds_every_success_in_its_second_and_kind() {
     let parent = tempfile::tempdir().unwrap();
     let folder = RunFolder::create(parent.path(), "steady", 0, 1, 2).unwrap();
     let started = Duration::from_millis(1_763_705_000_250);
-    folder.write_series(&recorder, SystemTime::UNIX_EPOCH + started).unwrap();
+    folder.write_series(&mut recorder, SystemTime::UNIX_EPOCH + started).unwrap();
     let log = fs::read(folder.path().join("latency.hlog")).unwrap();
     let (read_started, intervals) = read(&log);
     assert_eq!(read_started, Some(started));
@@ -99,7 +99,7 @@ fn other_tools_find_version_start_and_legend_ahead_of_the_intervals() {
     let folder = RunFolder::create(parent.path(), "steady", 0, 1, 2).unwrap();
     // Even a clock that stands before 1970 gives a log that tools can read.
     let before = SystemTime::UNIX_EPOCH - Duration::from_secs(9);
-    folder.write_series(&recorder, before).unwrap();
+    folder.write_series(&mut recorder, before).unwrap();
     let log = fs::read_to_string(folder.path().join("latency.hlog")).unwrap();
     let lines: Vec<&str> = log.lines().collect();
     assert_eq!(lines[0], "#[Histogram log format version 1.3]");

@@ -61,9 +61,8 @@ fn record() -> RunRecord {
     }
 }
 
-fn recorder(operations: u64) -> Recorder {
-    let mut recorder = Recorder::new();
-    for n in 0..operations {
+fn samples(operations: u64) -> impl Iterator<Item = Sample> {
+    (0..operations).map(|n| {
         let intended_ns = n * 2_000_000;
         let latency_ns = 1_000_000 + n % 97 * 13_000 + if n % 50 == 0 { 40_000_000 } else { 0 };
         let outcome = match n % 40 {
@@ -71,13 +70,18 @@ fn recorder(operations: u64) -> Recorder {
             9 => Outcome::Unknown,
             _ => Outcome::Ok,
         };
-        recorder.record(&Sample {
+        Sample {
             intended_ns,
             completed_ns: (n % 80 != 9).then_some(intended_ns + latency_ns),
             kind: Kind::ALL[(n % 3) as usize],
             outcome,
-        });
-    }
+        }
+    })
+}
+
+fn recorder(operations: u64) -> Recorder {
+    let mut recorder = Recorder::new();
+    samples(operations).for_each(|sample| recorder.record(&sample));
     recorder
 }
 
@@ -235,8 +239,8 @@ fn history_is_there_as_soon_as_it_is_appended() {
 fn the_csv_files_read_back() {
     let parent = tempfile::tempdir().unwrap();
     let folder = create(parent.path());
-    let recorder = recorder(2_000);
-    folder.write_series(&recorder, started()).unwrap();
+    let mut recorder = recorder(2_000);
+    folder.write_series(&mut recorder, started()).unwrap();
     let path = folder.path().join("latency.csv");
     let header = fs::read_to_string(&path).unwrap();
     assert!(header.starts_with("second,kind,count,p50_ms,p90_ms,p99_ms,max_ms\n"), "{header}");
@@ -267,9 +271,49 @@ fn the_csv_files_read_back() {
 fn csv_files_of_an_empty_run_have_their_header() {
     let parent = tempfile::tempdir().unwrap();
     let folder = create(parent.path());
-    folder.write_series(&Recorder::new(), started()).unwrap();
+    folder.write_series(&mut Recorder::new(), started()).unwrap();
     let text = fs::read_to_string(folder.path().join("throughput.csv")).unwrap();
     assert_eq!(text, "at_ms,offered,ok,fail,unknown\n");
     let text = fs::read_to_string(folder.path().join("latency.csv")).unwrap();
     assert_eq!(text, "second,kind,count,p50_ms,p90_ms,p99_ms,max_ms\n");
+}
+
+#[test]
+fn a_reader_never_finds_half_a_series_while_it_is_written_again_and_again() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = create(parent.path());
+    let mut growing = Recorder::new();
+    folder.write_series(&mut growing, started()).unwrap();
+    let whole = recorder(2_000);
+    let rows = || {
+        let read = csv::Reader::from_path(folder.path().join("throughput.csv")).unwrap();
+        read.into_deserialize::<ThroughputRow>().map(Result::unwrap).count()
+    };
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for sample in samples(2_000) {
+                growing.record(&sample);
+                if sample.intended_ns.is_multiple_of(40_000_000) {
+                    folder.write_series(&mut growing, started()).unwrap();
+                }
+            }
+            folder.write_series(&mut growing, started()).unwrap();
+        });
+        let mut rows_before = 0;
+        while !writer.is_finished() {
+            let rows = rows();
+            assert!(rows >= rows_before, "{rows} rows after {rows_before}");
+            rows_before = rows;
+            let log = fs::read_to_string(folder.path().join("latency.hlog")).unwrap();
+            assert!(log.ends_with('\n') && log.contains("\"StartTimestamp\""), "{log}");
+        }
+    });
+    assert_eq!(rows(), whole.throughput().len());
+    assert_eq!(growing.latency_by_second(), whole.latency_by_second());
+    assert!(
+        fs::read_dir(folder.path())
+            .unwrap()
+            .flatten()
+            .all(|left| { !left.file_name().display().to_string().ends_with(".tmp") })
+    );
 }

@@ -53,9 +53,13 @@ pub(crate) fn parse(words: &[String], builtins: &[Builtin]) -> Result<Request, c
     let mut command = command(builtins);
     let program = std::iter::once(PROGRAM.to_owned());
     let matches = command.try_get_matches_from_mut(program.chain(words.iter().cloned()));
-    match matches.map_err(|error| with_scenarios(error, builtins)) {
+    match matches {
         Ok(matches) => request(&matches, &mut command),
-        Err(error) => Err(error),
+        Err(error) => Err(match error.kind() {
+            ErrorKind::InvalidSubcommand => with(&error, &scenarios(builtins)),
+            ErrorKind::UnknownArgument => with(&error, &options(&command, words)),
+            _ => error,
+        }),
     }
 }
 
@@ -116,7 +120,10 @@ fn scenario(builtin: &Builtin) -> Command {
 }
 
 fn run_options(command: Command) -> Command {
-    let command = Output::augment_args(Overrides::augment_args(command)).after_help(EXIT_CODES);
+    // What is derived brings words of its own on what it is about.
+    let about = command.get_about().cloned().unwrap_or_default();
+    let command = Output::augment_args(Overrides::augment_args(command)).about(about);
+    let command = command.after_help(EXIT_CODES);
     // `--nodes -1` is a bad number, not an unknown option.
     command.mut_args(|arg| {
         if arg.get_action().takes_values() { arg.allow_negative_numbers(true) } else { arg }
@@ -127,17 +134,26 @@ fn path(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).required(true).help(help).value_parser(ValueParser::path_buf())
 }
 
-/// Whoever mistypes a scenario learns which there are.
-fn with_scenarios(error: clap::Error, builtins: &[Builtin]) -> clap::Error {
-    if error.kind() != ErrorKind::InvalidSubcommand {
-        return error;
-    }
-    let known: Vec<&str> = builtins.iter().map(|known| known.plan.scenario.as_str()).collect();
+/// Whoever mistypes a word learns which there are.
+fn with(error: &clap::Error, allowed: &str) -> clap::Error {
     let text = error.render().to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
-    let scenarios =
-        format!("{text}\nThe scenarios are {}; `run FILE` takes a plan.\n", known.join(", "));
-    clap::Error::raw(ErrorKind::InvalidSubcommand, scenarios)
+    clap::Error::raw(error.kind(), format!("{text}\n{allowed}\n"))
+}
+
+fn scenarios(builtins: &[Builtin]) -> String {
+    let known: Vec<&str> = builtins.iter().map(|known| known.plan.scenario.as_str()).collect();
+    let known = known.join(", ");
+    format!("The scenarios are {known}; `run FILE` takes a plan, `check RUN` an earlier run.")
+}
+
+/// The options where the unknown word stands: those of the first word that is a command.
+fn options(command: &Command, words: &[String]) -> String {
+    let of = words.iter().find_map(|word| command.find_subcommand(word)).unwrap_or(command);
+    let shown = of.get_arguments().filter(|argument| !argument.is_hide_set());
+    let known: Vec<String> =
+        shown.filter_map(|argument| Some(format!("--{}", argument.get_long()?))).collect();
+    format!("The options of `{}` are {}.", of.get_name(), known.join(", "))
 }
 
 const PROGRAM: &str = "scenarios";
@@ -146,13 +162,10 @@ const EXIT_CODES: &str = "Exit codes: 0 valid, 1 a guarantee broke, 2 unknown or
 
 #[cfg(test)]
 mod tests {
-    use chaos::fault::Fault;
-    use chaos::plan::StorageKind;
     use chaos::seed::Seed;
-    use runtime::ConsensusProfile;
 
     use super::*;
-    use crate::catalogue;
+    use crate::{catalogue, overrides};
 
     fn parsed(line: &str) -> Result<Request, clap::Error> {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
@@ -168,21 +181,9 @@ mod tests {
         let line = "leader-failover --nodes 3 --trials 2 --rate 700 --clients 4 --profile wan \
                     --storage memory --fault pause --duration 9s --background-load 1 \
                     --seed 0xabc --out /tmp/x --json";
-        let overrides = Overrides {
-            nodes: Some(3),
-            trials: Some(2),
-            rate: Some(700),
-            clients: Some(4),
-            profile: Some(ConsensusProfile::Wan),
-            storage: Some(StorageKind::Memory),
-            fault: Some(Fault::Pause),
-            duration: Some(9_000),
-            background_load: Some(1),
-            seed: Some(Seed(0xabc)),
-        };
         let expected = Request::Run {
             origin: Origin::Builtin("leader-failover".to_owned()),
-            overrides: Box::new(overrides),
+            overrides: Box::new(overrides::tests::all_given()),
             output: Output { out: "/tmp/x".into(), json: true },
         };
         assert_eq!(parsed(line).unwrap(), expected);
@@ -224,13 +225,25 @@ mod tests {
             ("leader-failover --nodes many", "a whole number"),
             ("leader-failover --nodes -1", "--nodes"),
             ("leader-failover --seed 0xg", "decimal or with 0x"),
-            ("leader-failover --speed 3", "--speed"),
+            ("leader-failover --speed 3", "`leader-failover` are --nodes, --trials, --rate"),
+            ("check x --json", "`check` are --help"),
+            ("--json", "`scenarios` are --list, --help, --version"),
+            ("list", "leader-failover, formation, steady; `run FILE`"),
             ("run", "<FILE>"),
             ("check", "<RUN>"),
         ] {
             let text = refused(line);
             assert!(text.contains(expected), "{line}: {text}");
         }
+    }
+
+    #[test]
+    fn help_says_what_each_command_is_for() {
+        let help = refused("--help");
+        for words in ["kills the leader under load", "load without faults", "Carries out a plan"] {
+            assert!(help.contains(words), "{words:?} in {help}");
+        }
+        assert!(refused("steady --help").starts_with("load without faults"));
     }
 
     #[test]

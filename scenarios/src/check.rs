@@ -30,9 +30,15 @@ pub(crate) fn judge(path: &Path) -> anyhow::Result<RunRecord> {
         return Ok(record);
     }
     let frozen = read(&folder, &plan)?;
-    let again = checker::judge(&frozen, &checker::standard()).1;
-    let mut again: Vec<Check> = again.iter().map(convert::check).collect();
+    let judged = checker::judge(&frozen, &checker::standard()).1;
+    let mut again: Vec<Check> = judged.iter().map(convert::check).collect();
     again.extend(complete(&record, &frozen.history));
+    let is_recorded = |name: &str| record.checks.iter().any(|check| check.name == name);
+    // A run that did not come to its end owes no load, and what failed is recorded already.
+    if !is_recorded(convert::FINISHED) && !is_recorded(convert::LABORATORY) {
+        let lacking = checker::shortcomings(&judged);
+        again.extend(lacking.as_deref().map(convert::laboratory));
+    }
     merge(&mut record, again);
     Ok(record)
 }

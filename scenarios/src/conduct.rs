@@ -15,7 +15,7 @@ use chaos::history::Operation;
 use chaos::outage::Trial;
 use chaos::plan::Plan;
 use chaos::run::{self, Listener, Mark, Phase, Stop, Stopper};
-use chaos::schedule::Schedule;
+use chaos::schedule::{self, Schedule};
 use chaos::seed::Seed;
 use reports::{Environment, RunFolder, RunRecord};
 use runtime::{Clock as _, SystemClock};
@@ -58,7 +58,7 @@ pub(crate) async fn conduct<W: World>(
     let record = convert::begun(plan, seed, place, Environment::here())
         .context("the plan cannot be written as JSON")?;
     let path = folder.path().to_owned();
-    let journal = Journal::begin_in(folder, record)?;
+    let journal = Journal::begin_in(folder, record, &schedule::draw(plan, seed))?;
     let desk = Desk { journal, progress: Progress::new(plan) };
     let shared = Shared(Arc::new(Mutex::new(desk)));
 
@@ -134,8 +134,7 @@ impl Listener for Shared {
     }
 
     fn marks(&mut self, marks: &[Mark]) -> io::Result<()> {
-        self.desk().journal.marks(marks);
-        Ok(())
+        self.desk().journal.marks(marks)
     }
 
     fn trials(&mut self, trials: &[Trial]) -> io::Result<()> {

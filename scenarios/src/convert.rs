@@ -54,9 +54,7 @@ pub(crate) fn begun(
 pub(crate) fn finished(record: &mut RunRecord, outcome: &Outcome) {
     record.verdict = verdict(outcome.verdict());
     record.checks = outcome.checks.iter().map(check).collect();
-    if let Some(failure) = &outcome.failure {
-        record.checks.push(unknown(LABORATORY, failure));
-    }
+    record.checks.extend(outcome.failure.as_deref().map(laboratory));
     if outcome.stopped {
         record.checks.push(unknown(FINISHED, "it was stopped from outside before its end"));
     }
@@ -74,7 +72,24 @@ pub(crate) fn finished(record: &mut RunRecord, outcome: &Outcome) {
 /// Enters why nothing came of the run.
 pub(crate) fn failed(record: &mut RunRecord, reason: &str) {
     record.verdict = Verdict::Unknown;
-    record.checks = vec![unknown(LABORATORY, reason)];
+    record.checks = vec![laboratory(reason)];
+}
+
+/// The check that the laboratory did its part, where it did not.
+pub(crate) fn laboratory(reason: &str) -> Check {
+    unknown(LABORATORY, reason)
+}
+
+/// The verdict of a record as an exit code: 0 valid, 1 a guarantee broke, 2 unknown, 3 the
+/// laboratory failed. The same that the run ended with.
+pub(crate) fn exit_code(record: &RunRecord) -> u8 {
+    let failed = || record.checks.iter().any(|check| check.name == LABORATORY);
+    match record.verdict {
+        Verdict::Valid => 0,
+        Verdict::Invalid => 1,
+        Verdict::Unknown if failed() => 3,
+        Verdict::Unknown => 2,
+    }
 }
 
 /// An operation, as far as latency and throughput go.
@@ -154,7 +169,7 @@ fn ms(ns: u64) -> f64 {
 /// The check that a run came to its end.
 pub(crate) const FINISHED: &str = "finished";
 /// The check that the laboratory itself did its part.
-const LABORATORY: &str = "laboratory";
+pub(crate) const LABORATORY: &str = "laboratory";
 
 #[cfg(test)]
 mod tests {
@@ -257,6 +272,27 @@ mod tests {
         let told: Vec<_> = record.checks.iter().map(|check| check.name.as_str()).collect();
         assert_eq!(told, ["linearizable", LABORATORY, FINISHED]);
         assert_eq!(record.checks[1].detail, "node 3 did not start");
+    }
+
+    #[test]
+    fn a_record_gives_the_exit_code_that_its_run_ended_with() {
+        use checker::Verdict::{Invalid, Unknown, Valid};
+        let mut codes = Vec::new();
+        for verdict in [Valid, Invalid, Unknown] {
+            for failure in [None, Some("see overlap".to_owned())] {
+                // What failed or was stopped is never valid.
+                let verdict = if failure.is_some() && verdict == Valid { Unknown } else { verdict };
+                let outcome = Outcome { verdict: Some(verdict), failure, ..outcome() };
+                let mut record = record();
+                finished(&mut record, &outcome);
+                assert_eq!(exit_code(&record), outcome.exit_code());
+                codes.push(outcome.exit_code());
+            }
+        }
+        assert_eq!(codes, [0, 3, 1, 1, 2, 3]);
+        let mut record = record();
+        failed(&mut record, "node 3 did not start");
+        assert_eq!(exit_code(&record), 3);
     }
 
     #[test]

@@ -2,7 +2,9 @@
 //!
 //! Reads the plan and nothing else. Invariant: every field that decides what happens is said.
 
-use chaos::plan::{At, Expect, Kind, Plan, Step, StorageKind, WorkloadPlan, profile_name};
+use chaos::plan::{
+    At, GROWTH_LOAD_MS_MIN, Kind, Plan, Step, StorageKind, WorkloadPlan, profile_name,
+};
 
 use crate::catalogue::Builtin;
 
@@ -42,14 +44,16 @@ pub(crate) fn plan(plan: &Plan) -> String {
         Some(seed) => format!("seed {seed}"),
         None => "a seed drawn for each run".to_owned(),
     });
-    lines.extend(expect(&plan.expect));
+    lines.extend(expect(plan));
     lines.join("\n  ") + "\n"
 }
 
 fn trials(plan: &Plan) -> String {
     let trials = plan.trials;
     match plan.kind {
+        Kind::Failover if trials == 1 => "one trial of load and faults".to_owned(),
         Kind::Failover => format!("{trials} trials of load and faults"),
+        Kind::Formation if trials == 1 => "a fresh group, from its start to all bonds".to_owned(),
         Kind::Formation => format!("{trials} fresh groups, each from its start to all bonds"),
         Kind::Steady => "load without faults".to_owned(),
     }
@@ -73,20 +77,35 @@ fn step(step: &Step) -> String {
     format!("{at}: {fault} {target}, which returns {return_after_ms} ms later")
 }
 
-fn expect(expect: &Expect) -> Vec<String> {
+fn expect(plan: &Plan) -> Vec<String> {
+    let expect = &plan.expect;
     let bounds = [
         ("the median outage", "ms", expect.outage_ms_p50_max),
         ("every outage", "ms", expect.outage_ms_max),
         ("the median forming", "ms", expect.forming_ms_p50_max),
         ("every forming", "ms", expect.forming_ms_max),
-        ("growth of memory less log", "kB/min", expect.memory_growth_kb_per_min_max),
     ];
     let bound = |(what, unit, max): (&str, &str, Option<f64>)| {
         Some(format!("expects {what} to be at most {} {unit}", max?))
     };
     let mut lines: Vec<String> = bounds.into_iter().filter_map(bound).collect();
-    let terms = |max| format!("expects at most {max} changes of term");
-    lines.extend(expect.term_changes_max.map(terms));
+    let terms = expect.term_changes_max.and_then(|bounds| bounds.of(plan.profile));
+    let terms = terms.map(|max| match max {
+        0 => "expects no change of term".to_owned(),
+        _ => format!("expects at most {max} changes of term, each after a stall of the leader"),
+    });
+    lines.extend(terms);
+    let growth = |max| {
+        let load = plan.workload.as_ref();
+        let lasts = load.is_some_and(|load| load.duration_ms >= GROWTH_LOAD_MS_MIN);
+        let looked_at = if lasts {
+            String::new()
+        } else {
+            format!("; not looked at, since the load is shorter than {GROWTH_LOAD_MS_MIN} ms")
+        };
+        format!("expects memory less log to grow by at most {max} kB/min{looked_at}")
+    };
+    lines.extend(expect.memory_growth_kb_per_min_max.map(growth));
     lines
 }
 
@@ -108,6 +127,19 @@ mod tests {
             assert!(list.contains(&builtin.plan.scenario), "{list}");
             assert!(list.contains(&builtin.plan.about), "{list}");
         }
+    }
+
+    #[test]
+    fn what_is_expected_is_told_as_it_will_be_looked_at() {
+        let mut plan = catalogue::all().unwrap().remove(2).plan;
+        let text = super::plan(&plan);
+        assert!(text.contains("no change of term") && text.contains("kB/min"), "{text}");
+        assert!(!text.contains("not looked at"), "{text}");
+        plan.profile = chaos::plan::parse_profile("loopback").unwrap();
+        plan.workload.as_mut().unwrap().duration_ms = 60_000;
+        let text = super::plan(&plan);
+        assert!(text.contains("at most 3 changes of term, each after a stall"), "{text}");
+        assert!(text.contains("kB/min; not looked at"), "{text}");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! The run folder, written while the run goes on.
 //!
-//! A harness that is killed leaves what it had: operations as they are answered, the record and
-//! the schedule after each trial. Judges nothing. Invariant: whatever stands in `run.json` was
-//! true when it was written.
+//! A harness that is killed leaves what it had: operations as they are answered; record, schedule
+//! and series after each trial and every few seconds, each file whole. Judges nothing. Invariants:
+//! whatever stands in `run.json` was true when it was written, and however long a run lasts, what
+//! it writes takes no more than a small share of its time.
 
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
@@ -26,7 +27,14 @@ pub(crate) struct Journal {
     clock: SystemClock,
     /// The wall clock at the zero of the run's times.
     started_wall: Duration,
+    pace: Pace,
+}
+
+/// When it was last saved, and what that cost.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
     saved_at: Time,
+    took: Duration,
 }
 
 impl Journal {
@@ -34,13 +42,19 @@ impl Journal {
     ///
     /// # Errors
     /// Those of the file system.
-    pub(crate) fn begin_in(folder: RunFolder, record: RunRecord) -> reports::Result<Self> {
-        folder.write_record(&record)?;
+    pub(crate) fn begin_in(
+        folder: RunFolder,
+        record: RunRecord,
+        schedule: &Schedule,
+    ) -> anyhow::Result<Self> {
         let history = Writer::new(Lines(folder.create_history()?));
         let clock = SystemClock::new();
         let (started_wall, saved_at) = (clock.wall(), clock.now());
-        let recorder = Recorder::new();
-        Ok(Self { folder, history, recorder, record, clock, started_wall, saved_at })
+        let (recorder, pace) = (Recorder::new(), Pace { saved_at, took: Duration::ZERO });
+        let mut journal = Self { folder, history, recorder, record, clock, started_wall, pace };
+        journal.schedule(schedule)?;
+        journal.save()?;
+        Ok(journal)
     }
 
     /// The run's times count from now on.
@@ -51,22 +65,20 @@ impl Journal {
     pub(crate) fn operation(&mut self, operation: &Operation) -> io::Result<()> {
         self.history.append(operation)?;
         self.recorder.record(&convert::sample(operation));
-        if self.clock.now().0.saturating_sub(self.saved_at.0) < SAVE_INTERVAL {
-            return Ok(());
-        }
-        self.save()
+        self.save_if_due(SAVE_INTERVAL)
     }
 
-    pub(crate) fn marks(&mut self, marks: &[Mark]) {
+    pub(crate) fn marks(&mut self, marks: &[Mark]) -> io::Result<()> {
         // Only the newest are still completed; to copy all of them for each would be quadratic.
         let known = self.record.marks.len().saturating_sub(MARKS_OPEN_MAX).min(marks.len());
         self.record.marks.truncate(known);
         self.record.marks.extend(marks[known..].iter().map(convert::mark));
+        self.save_if_due(SAVE_INTERVAL)
     }
 
     pub(crate) fn trials(&mut self, trials: &[Trial]) -> io::Result<()> {
         self.record.trials = trials.iter().map(convert::trial).collect();
-        self.save()
+        self.save_if_due(Duration::ZERO)
     }
 
     pub(crate) fn schedule(&self, schedule: &Schedule) -> io::Result<()> {
@@ -74,11 +86,21 @@ impl Journal {
         self.folder.write_schedule(&text).map_err(io::Error::other)
     }
 
-    /// Writes the record as far as it is known.
-    pub(crate) fn save(&mut self) -> io::Result<()> {
-        self.saved_at = self.clock.now();
+    fn save_if_due(&mut self, interval: Duration) -> io::Result<()> {
+        if self.pace.is_due(self.clock.now(), interval) { self.save() } else { Ok(()) }
+    }
+
+    /// Writes the record and the series as far as they are known.
+    fn save(&mut self) -> io::Result<()> {
+        let begun = self.clock.now();
         self.recorder.fill(&mut self.record);
-        self.folder.write_record(&self.record).map_err(io::Error::other)
+        // The record first: it must not be lost because a series cannot be written.
+        self.folder.write_record(&self.record).map_err(io::Error::other)?;
+        let started = SystemTime::UNIX_EPOCH + self.started_wall;
+        self.folder.write_series(&mut self.recorder, started).map_err(io::Error::other)?;
+        let saved_at = self.clock.now();
+        self.pace = Pace { saved_at, took: saved_at.since(begun) };
+        Ok(())
     }
 
     /// Completes the folder with what came of the run, and hands the record out.
@@ -97,18 +119,27 @@ impl Journal {
 
     fn logs(&self, logs: &[NodeLog]) -> anyhow::Result<()> {
         let path = self.folder.path().join(LOGS);
-        let file = std::fs::File::create(&path);
+        // A log that is cut off would be taken for damage, an absent one for a run that was killed.
+        let temporary = self.folder.path().join(format!(".{LOGS}.tmp"));
+        let file = std::fs::File::create(&temporary);
         let written = file.and_then(|file| write_logs(file, logs));
+        let written = written.and_then(|()| std::fs::rename(&temporary, &path));
         written.with_context(|| format!("cannot write {}", path.display()))
     }
 
     fn complete(&mut self) -> anyhow::Result<RunRecord> {
         // The record first: it must not be lost because a plot cannot be drawn.
         self.save()?;
-        let started = SystemTime::UNIX_EPOCH + self.started_wall;
-        self.folder.write_series(&self.recorder, started)?;
         self.folder.write_plots(&self.record, &self.recorder)?;
         Ok(self.record.clone())
+    }
+}
+
+impl Pace {
+    /// What is saved grows with the run, and so does the cost. Saving takes its share of the time
+    /// and no more: the longer it took, the longer until the next.
+    fn is_due(self, now: Time, interval: Duration) -> bool {
+        now.since(self.saved_at) >= interval.max(self.took * SAVE_SHARE)
     }
 }
 
@@ -131,5 +162,24 @@ pub(crate) const LOGS: &str = "logs.jsonl";
 /// Where [`RunFolder`] keeps the operations.
 pub(crate) const HISTORY: &str = "history.jsonl";
 const SAVE_INTERVAL: Duration = Duration::from_secs(5);
+/// At most one part in so many of the time is spent on saving.
+const SAVE_SHARE: u32 = 50;
 /// So many of the newest marks may still change.
 const MARKS_OPEN_MAX: usize = 1_024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longer_a_save_takes_the_longer_until_the_next() {
+        let at = |ms| Time(Duration::from_millis(ms));
+        let pace = |took_ms| Pace { saved_at: at(1_000), took: Duration::from_millis(took_ms) };
+        assert!(!pace(2).is_due(at(5_999), SAVE_INTERVAL));
+        assert!(pace(2).is_due(at(6_000), SAVE_INTERVAL));
+        assert!(pace(2).is_due(at(1_100), Duration::ZERO), "a trial is saved at once");
+        assert!(!pace(200).is_due(at(10_999), SAVE_INTERVAL));
+        assert!(!pace(200).is_due(at(10_999), Duration::ZERO));
+        assert!(pace(200).is_due(at(11_000), SAVE_INTERVAL));
+    }
+}

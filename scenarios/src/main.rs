@@ -27,7 +27,7 @@ use anyhow::{Context as _, anyhow};
 use chaos::plan::{self, Plan};
 use chaos::process::{Places, ProcessWorld};
 use chaos::seed::Seed;
-use reports::{RunRecord, Verdict};
+use reports::RunRecord;
 use tracing_subscriber::EnvFilter;
 
 use crate::arguments::{Origin, Output, Request};
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
         Err(word) => Err(anyhow!("{} is not UTF-8", word.display())),
     };
     ExitCode::from(done.unwrap_or_else(|error| {
-        complain(&format!("error: {error:#}"));
+        complain(&format!("error: {}", told(&error)));
         FAILED
     }))
 }
@@ -65,7 +65,7 @@ fn serve(words: &[String]) -> anyhow::Result<u8> {
     };
     match request {
         Request::List => say(&describe::list(&builtins)).map(|()| VALID),
-        Request::Validate(file) => validate(&file),
+        Request::Validate(file) => validate(&file, &builtins),
         Request::Check(run) => check_again(&run),
         Request::Run { origin, overrides, output } => {
             let plan = planned(&origin, &overrides, builtins)?;
@@ -74,8 +74,19 @@ fn serve(words: &[String]) -> anyhow::Result<u8> {
     }
 }
 
-fn validate(file: &Path) -> anyhow::Result<u8> {
-    let file = PlanFile::read(file)?;
+/// An error and its causes, each once: some name their cause themselves.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| {
+        match told.is_empty() {
+            true => cause,
+            false if told.ends_with(&cause) => told,
+            false => format!("{told}: {cause}"),
+        }
+    })
+}
+
+fn validate(file: &Path, builtins: &[Builtin]) -> anyhow::Result<u8> {
+    let file = plan_file(file, builtins)?;
     plan::validate(&file.plan).map_err(|error| file.refusal(&error))?;
     say(&describe::plan(&file.plan))?;
     Ok(VALID)
@@ -84,7 +95,7 @@ fn validate(file: &Path) -> anyhow::Result<u8> {
 fn check_again(run: &Path) -> anyhow::Result<u8> {
     let record = check::judge(run)?;
     say(&reports::render(&record, is_colored()))?;
-    Ok(code_of(record.verdict))
+    Ok(convert::exit_code(&record))
 }
 
 /// The plan with its overrides, fit to be carried out.
@@ -98,12 +109,20 @@ fn planned(origin: &Origin, overrides: &Overrides, builtins: Vec<Builtin>) -> an
             Ok(plan)
         }
         Origin::File(path) => {
-            let mut file = PlanFile::read(path)?;
+            let mut file = plan_file(path, &builtins)?;
             overrides.apply(&mut file.plan)?;
             plan::validate(&file.plan).map_err(|error| file.refusal(&error))?;
             Ok(file.plan)
         }
     }
+}
+
+fn plan_file(path: &Path, builtins: &[Builtin]) -> anyhow::Result<PlanFile> {
+    let is_meant = |builtin: &Builtin| Path::new(&builtin.plan.scenario) == path;
+    PlanFile::read(path).map_err(|error| match builtins.iter().any(is_meant) {
+        true => anyhow!("{}; a built-in scenario runs by its name alone", told(&error)),
+        false => error,
+    })
 }
 
 fn carry_out(plan: &Plan, words: &[String], output: &Output) -> anyhow::Result<u8> {
@@ -138,14 +157,6 @@ fn json(record: &RunRecord) -> anyhow::Result<String> {
     serde_json::to_string_pretty(record).context("the record cannot be written as JSON")
 }
 
-fn code_of(verdict: Verdict) -> u8 {
-    match verdict {
-        Verdict::Valid => VALID,
-        Verdict::Invalid => BROKE,
-        Verdict::Unknown => UNKNOWN,
-    }
-}
-
 /// `RUST_LOG` says what is logged, and nodes inherit it; their standard error is their log.
 fn log_to_stderr(default: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
@@ -178,6 +189,4 @@ fn complain(line: &str) {
 const NODE_LOG: &str = "info,iroh=warn";
 const HARNESS_LOG: &str = "error";
 const VALID: u8 = 0;
-const BROKE: u8 = 1;
-const UNKNOWN: u8 = 2;
 const FAILED: u8 = 3;

@@ -69,10 +69,15 @@ impl Overrides {
     }
 
     fn apply_load(&self, plan: &mut Plan) -> Result<(), PlanError> {
-        let given = [("--rate", self.rate), ("--clients", self.clients)];
-        let given = given.into_iter().chain([("--duration (in ms)", self.duration)]);
         let Some(load) = &mut plan.workload else {
-            return match given.filter_map(|(name, value)| Some((name, value?))).next() {
+            let number = |value: Option<u64>| value.map(|value| value.to_string());
+            let duration = self.duration.map(|ms| format!("{ms} ms"));
+            let given = [
+                ("--rate", number(self.rate)),
+                ("--clients", number(self.clients)),
+                ("--duration", duration),
+            ];
+            return match given.into_iter().find_map(|(name, value)| Some((name, value?))) {
                 Some((name, value)) => Err(out_of_place(name, value, "clients", plan)),
                 None => Ok(()),
             };
@@ -120,19 +125,13 @@ fn out_of_place(name: &str, value: impl std::fmt::Display, what: &str, plan: &Pl
 const DURATION: &str = "expected a whole number and a unit: 500ms, 5s, 10m, 1h";
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::catalogue;
 
-    fn builtin(name: &str) -> Plan {
-        let all = catalogue::all().unwrap();
-        all.into_iter().find(|builtin| builtin.plan.scenario == name).unwrap().plan
-    }
-
-    #[test]
-    fn every_override_lands_in_the_plan() {
-        let mut plan = builtin("leader-failover");
-        let overrides = Overrides {
+    /// Something in every field.
+    pub(crate) fn all_given() -> Overrides {
+        Overrides {
             nodes: Some(3),
             trials: Some(2),
             rate: Some(700),
@@ -143,8 +142,18 @@ mod tests {
             duration: Some(9_000),
             background_load: Some(1),
             seed: Some(Seed(0xabc)),
-        };
-        overrides.apply(&mut plan).unwrap();
+        }
+    }
+
+    fn builtin(name: &str) -> Plan {
+        let all = catalogue::all().unwrap();
+        all.into_iter().find(|builtin| builtin.plan.scenario == name).unwrap().plan
+    }
+
+    #[test]
+    fn every_override_lands_in_the_plan() {
+        let mut plan = builtin("leader-failover");
+        all_given().apply(&mut plan).unwrap();
         assert_eq!((plan.nodes, plan.trials, plan.background_load), (3, 2, 1));
         assert_eq!(plan.profile, ConsensusProfile::Wan);
         assert_eq!(plan.storage, StorageKind::Memory);

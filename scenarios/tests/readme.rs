@@ -1,8 +1,12 @@
-//! The README's example of embedding the runtime is this file's: it compiles, and it runs.
+//! What the README shows is true: the example of embedding the runtime is this file's, the plan
+//! can be carried out, and the files of a run are as their page says.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::io::{self, Read, Write};
+use std::path::Path;
 
+use chaos::history::{self, Outcome};
 use runtime::{ApplyContext, Bootstrap, Consistency, GroupKey, Network, StateMachine, storage};
 
 /// The machine that the README speaks of.
@@ -73,4 +77,67 @@ fn the_readme_shows_what_is_tested() {
         example.lines().map(|line| line.strip_prefix("    ").unwrap_or(line)).collect();
     let shown = format!("```rust\n{}\n```", shown.join("\n"));
     assert!(include_str!("../../README.md").contains(&shown), "README.md lacks:\n{shown}");
+}
+
+/// The text of the first fenced block of that language.
+fn fenced<'a>(page: &'a str, language: &str) -> &'a str {
+    let (_, block) = page.split_once(&format!("```{language}\n")).expect("the page has one");
+    block.split_once("```").expect("it is closed").0
+}
+
+#[test]
+fn the_plan_that_the_readme_shows_can_be_carried_out() {
+    let plan = chaos::plan::parse(fenced(include_str!("../../README.md"), "toml")).unwrap();
+    assert_eq!(chaos::plan::validate(&plan), Ok(()));
+}
+
+#[test]
+fn every_bound_on_a_figure_is_in_the_readme() {
+    let page = include_str!("../../README.md");
+    let wrong = chaos::plan::parse("scenario = \"x\"\nkind = \"steady\"\n[expect]\nx = 1\n");
+    let told = wrong.unwrap_err().to_string();
+    let (_, bounds) = told.split_once("expected one of ").expect("they are named");
+    assert!(bounds.split(", ").all(|bound| page.contains(bound)), "{bounds}");
+}
+
+#[test]
+fn the_history_that_the_page_shows_is_one_and_each_of_its_fields_is_explained() {
+    let page = include_str!("../../reports/README.md");
+    let shown = fenced(page, "json");
+    let read = history::parse_history(Path::new("reports/README.md"), shown.as_bytes()).unwrap();
+    let outcomes: Vec<Outcome> = read.operations().iter().map(|one| one.outcome).collect();
+    assert!(outcomes.contains(&Outcome::Ok) && outcomes.contains(&Outcome::Unknown));
+    for line in shown.lines() {
+        let fields: serde_json::Map<_, _> = serde_json::from_str(line).unwrap();
+        let explained: BTreeSet<&str> = page
+            .lines()
+            .filter(|line| line.starts_with("| `"))
+            .flat_map(|row| row.split('|').nth(1).unwrap_or_default().split('`').skip(1).step_by(2))
+            .collect();
+        for field in fields.keys() {
+            assert!(explained.contains(field.as_str()), "{field} is not explained");
+        }
+    }
+}
+
+#[test]
+fn every_field_of_a_record_is_explained() {
+    let page = include_str!("../../reports/README.md");
+    let record = serde_json::json!({
+        "schema_version": reports::SCHEMA_VERSION, "scenario": "x", "world": "process",
+        "transport": "QUIC", "seed": "0x1", "verdict": "valid", "plan": {},
+        "environment": {"commit": "c", "build_profile": "release", "rustc": "r", "machine": "m"},
+        "trials": [{"fault": "kill", "node": 1, "fault_at_ms": 1.0}],
+        "marks": [{"at_ms": 1.0, "kind": "kill"}],
+        "checks": [{"name": "n", "verdict": "valid", "detail": "d"}],
+    });
+    let record: reports::RunRecord = serde_json::from_value(record).unwrap();
+    let written = serde_json::to_value(&record).unwrap();
+    let parts = [&written, &written["environment"], &written["trials"][0], &written["marks"][0]];
+    for part in parts.into_iter().chain([&written["checks"][0]]) {
+        for field in part.as_object().unwrap().keys() {
+            let is_told = ["`", "[]`"].iter().any(|end| page.contains(&format!("`{field}{end}")));
+            assert!(is_told, "{field} is not explained");
+        }
+    }
 }

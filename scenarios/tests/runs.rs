@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -166,6 +167,68 @@ fn no_node_outlives_a_killed_harness() {
     // What was seen until then can be judged, but never as valid.
     let again = check(&running.folder());
     assert_eq!(again.status.code(), Some(2), "{again:?}");
+}
+
+#[test]
+fn a_killed_harness_leaves_a_folder_that_can_be_read_and_judged() {
+    let _turn = turn();
+    let mut running = Running::start();
+    let folder = running.folder();
+    // The series are saved every few seconds; that there are rows says that one save took place.
+    let throughput = folder.join("throughput.csv");
+    wait_for("rows", || fs::read_to_string(&throughput).is_ok_and(|text| text.lines().count() > 1));
+    running.signal(Signal::SIGKILL);
+    running.harness.wait().unwrap();
+
+    let rows = |file: &str| -> Vec<csv::StringRecord> {
+        let read = csv::Reader::from_path(folder.join(file)).unwrap();
+        read.into_records().map(Result::unwrap).collect()
+    };
+    let seconds = rows("latency.csv");
+    assert!(!seconds.is_empty() && !rows("throughput.csv").is_empty());
+    let log = fs::read(folder.join("latency.hlog")).unwrap();
+    let intervals = IntervalLogIterator::new(&log).map(|entry| entry.expect("it can be parsed"));
+    let intervals = intervals.filter(|entry| matches!(entry, LogEntry::Interval(_))).count();
+    assert_eq!(intervals, seconds.len(), "both tell of each second and kind");
+    let schedule = fs::read_to_string(folder.join("schedule.toml")).unwrap();
+    assert!(schedule.parse::<toml::Table>().unwrap()["seed"].is_str(), "{schedule}");
+    let record = fs::read(folder.join("run.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+    assert!(record["counts"]["operations_ok"].as_u64() > Some(0), "{record}");
+    assert_eq!(record["verdict"], "unknown");
+
+    let again = check(&folder);
+    assert_eq!(again.status.code(), Some(2), "{again:?}");
+    let told = text(&again.stdout);
+    for words in ["or its harness was killed", "linearizable  valid", "log of node 1 is missing"] {
+        assert!(told.contains(words), "{words:?} in {told}");
+    }
+}
+
+#[test]
+fn a_run_that_tested_too_little_is_an_error_and_no_pass() {
+    let _turn = turn();
+    let out = tempfile::tempdir().unwrap();
+    let plan = out.path().join("lonely.toml");
+    let text_of_plan = "scenario = \"lonely\"\nkind = \"steady\"\nnodes = 1\n[workload]\n\
+                        rate_per_s = 20\nburst = 1\nclients = 1\nduration_ms = 1000\n";
+    fs::write(&plan, text_of_plan).unwrap();
+    let output = scenarios(&["run", plan.to_str().unwrap()], out.path()).output().unwrap();
+    let told = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(3), "{told}\n{}", text(&output.stderr));
+    for words in ["at least 2.00 are needed", "raise workload.burst", "too little to be judged"] {
+        assert!(told.contains(words), "{words:?} in {told}");
+    }
+    assert!(told.lines().last().unwrap().contains("-- run"), "how to repeat it: {told}");
+
+    let folder = out.path().join("runs").join("latest");
+    for file in FILES.iter().filter(|file| !file.starts_with("nodes/")) {
+        assert!(folder.join(file).exists(), "{file}");
+    }
+    let record = fs::read(folder.join("run.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+    assert_eq!(record["verdict"], "unknown", "{record}");
+    assert_eq!(check(&folder).status.code(), Some(3));
 }
 
 #[test]

@@ -79,6 +79,43 @@ fn an_unknown_scenario_is_told_the_nearest_and_all_others() {
 }
 
 #[test]
+fn an_unknown_option_is_told_those_there_are() {
+    let text = stderr(&scenarios(&["steady", "--speed", "3"]));
+    assert!(text.contains("The options of `steady` are --nodes, --rate"), "{text}");
+    let text = stderr(&scenarios(&["check", "runs/latest", "--json"]));
+    assert!(text.contains("The options of `check` are --help"), "{text}");
+}
+
+#[test]
+fn a_built_in_scenario_that_is_taken_for_a_file_is_told_so() {
+    for command in ["run", "validate"] {
+        let output = scenarios(&[command, "steady"]);
+        assert_eq!(code(&output), 3);
+        assert!(stderr(&output).contains("steady") && stderr(&output).contains("its name alone"));
+    }
+}
+
+#[test]
+fn what_the_system_says_is_said_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let output = scenarios(&["steady", "--out", file.to_str().unwrap()]);
+    assert_eq!(code(&output), 3);
+    let text = stderr(&output);
+    assert!(text.contains("cannot create") && text.contains("file/runs/steady"), "{text}");
+    assert_eq!(text.matches("os error").count(), 1, "{text}");
+}
+
+#[test]
+fn the_help_says_what_each_scenario_is_for() {
+    let help = stdout(&scenarios(&["--help"]));
+    for words in ["kills the leader under load", "load without faults", "Carries out a plan file"] {
+        assert!(help.contains(words), "{words:?} in {help}");
+    }
+}
+
+#[test]
 fn a_good_plan_is_told_in_words() {
     let (code, told, _) = validated(GOOD);
     assert_eq!(code, 0);
@@ -95,6 +132,18 @@ fn a_bad_plan_is_told_by_line_and_field() {
         (GOOD.replace("\"mine\"", "\"../mine\""), &["line 1", "scenario is", "letters"]),
         (GOOD.replace("clients = 2", "clients = "), &["line 5"]),
         (format!("nodes = 2\n{GOOD}"), &["at least 3 nodes"]),
+        (GOOD.replace("= 2", "= \"two\""), &["line 5", "a whole number that is not negative"]),
+        (GOOD.replace("= 2", "= 2.5"), &["line 5", "2.5", "a whole number"]),
+        (format!("seed = 7\n{GOOD}"), &["line 1", "`7`", "text such as"]),
+        (format!("workload = 3\n{}", GOOD.replace("[workload]", "[x]")), &["line 1", "[workload]"]),
+        (format!("{GOOD}target = 3\n"), &["line 11", "\"leader\"", "{ node = 2 }"]),
+        (format!("{GOOD}target = \"node\"\n"), &["line 11", "{ node = 2 }"]),
+        (GOOD.replace("\"pause\"", "3"), &["line 9", "\"kill\" or \"pause\""]),
+        (format!("{GOOD}target = \"boss\"\n"), &["line 11", "boss", "`leader`", "{ node = 2 }"]),
+        (GOOD.replace("failover", "steady"), &["line 7", "steady has no faults"]),
+        (format!("{GOOD}[expect]\noutage_max = 1\n"), &["line 12", "`outage_ms_max`"]),
+        (format!("{GOOD}[expect]\nterm_changes_max = 1\n"), &["line 12", "only steady"]),
+        (format!("{GOOD}[expect]\nterm_changes_max = {{ moon = 1 }}\n"), &["moon", "`loopback`"]),
     ] {
         let (code, told, error) = validated(&text);
         assert_eq!((code, told.as_str()), (3, ""), "{text}");
@@ -122,7 +171,7 @@ fn run_folder(at: &Path, history: &str) {
         "{{\"schema_version\":1,\"scenario\":\"x\",\"world\":\"process\",\"transport\":\"QUIC\",\
          \"seed\":\"0x1\",\"verdict\":\"valid\",\"plan\":{plan},\"environment\":{{\"commit\":\"c\",\
          \"build_profile\":\"release\",\"rustc\":\"r\",\"machine\":\"m\"}},\
-         \"counts\":{{\"operations_offered\":2}}}}"
+         \"counts\":{{\"operations_offered\":6}}}}"
     );
     fs::write(at.join("run.json"), record).expect("it can be written");
     fs::write(at.join("history.jsonl"), history).expect("it can be written");
@@ -148,17 +197,25 @@ fn a_stale_read_in_a_recorded_history_is_found_again() {
     assert_eq!(code(&output), 1, "{output:?}");
     assert!(stdout(&output).contains("verdict: invalid"), "{output:?}");
 
-    // The same with a fresh read, but without the nodes' logs: nothing broke, not all is known.
-    run_folder(folder.path(), &(write.clone() + &line(2, "read", "null", "7", 30, 40)));
+    // The same with fresh reads at once, but without the nodes' logs: nothing broke, not all is
+    // known.
+    let reads = |count| (0..count).map(|n| line(2 + n, "read", "null", "7", 30, 40));
+    run_folder(folder.path(), &(write.clone() + &reads(5).collect::<String>()));
     let output = scenarios(&["check", folder.path().to_str().unwrap()]);
     assert_eq!(code(&output), 2, "{output:?}");
     assert!(stdout(&output).contains("log of node 1 is missing"), "{output:?}");
 
     // And with an operation missing.
-    run_folder(folder.path(), &write);
+    run_folder(folder.path(), &(write.clone() + &reads(4).collect::<String>()));
     let output = scenarios(&["check", folder.path().to_str().unwrap()]);
     assert_eq!(code(&output), 2, "{output:?}");
-    assert!(stdout(&output).contains("holds 1 operations, run.json counts 2"), "{output:?}");
+    assert!(stdout(&output).contains("holds 5 operations, run.json counts 6"), "{output:?}");
+
+    // And with nothing at the same time: whatever such a run shows, it is no test.
+    run_folder(folder.path(), &(write + &reads(1).collect::<String>()));
+    let output = scenarios(&["check", folder.path().to_str().unwrap()]);
+    assert_eq!(code(&output), 3, "{output:?}");
+    assert!(stdout(&output).contains("raise workload.burst"), "{output:?}");
 }
 
 #[test]

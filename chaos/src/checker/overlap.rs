@@ -6,6 +6,9 @@
 use super::{Check, Checker, Complaints, conclude};
 use crate::history::{Frozen, History};
 
+/// What it is called among the checks.
+pub(super) const NAME: &str = "overlap";
+
 /// At least so many operations must be open on a key, on average
 /// ([`History::overlap_per_key`]).
 pub const OVERLAP_MIN: f64 = 2.0;
@@ -13,8 +16,8 @@ pub const OVERLAP_MIN: f64 = 2.0;
 /// The run tested too little.
 #[derive(Clone, Copy, PartialEq, Debug, thiserror::Error)]
 #[error(
-    "{found:.2} operations overlap per key on average, at least {OVERLAP_MIN:.2} are needed: \
-     start more operations on one key at a time"
+    "{found:.2} operations overlap per key on average, but at least {OVERLAP_MIN:.2} are needed: \
+     raise workload.burst or workload.rate_per_s, or lower workload.keys_live"
 )]
 pub struct TooLittle {
     /// What was counted; 0 without any acknowledged operation.
@@ -35,7 +38,7 @@ impl Overlap {
 
 impl Checker for Overlap {
     fn name(&self) -> &'static str {
-        "overlap"
+        NAME
     }
 
     fn check(&self, frozen: &Frozen) -> Check {

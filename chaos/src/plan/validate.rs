@@ -41,7 +41,6 @@ fn name(scenario: &str) -> Result<(), PlanError> {
 /// What each kind needs and has no use for.
 fn shape(plan: &Plan) -> Result<(), PlanError> {
     let kind = plan.kind;
-    let steps = format!("of {} steps", plan.steps.len());
     match (kind, plan.workload.is_some(), plan.steps.is_empty()) {
         (Kind::Formation, true, _) => {
             Err(field("workload", "present", "a formation has no clients"))
@@ -50,15 +49,19 @@ fn shape(plan: &Plan) -> Result<(), PlanError> {
             Err(field("workload", "absent", format!("{kind} needs one")))
         }
         (Kind::Formation | Kind::Steady, _, false) => {
-            Err(field("steps", steps, format!("{kind} has no faults: use kind = \"failover\"")))
+            let allowed = format!("{kind} has no faults: use kind = \"failover\"");
+            Err(field("steps", "not empty", allowed))
         }
         (Kind::Failover, _, true) => Err(field("steps", "empty", "failover needs at least one")),
         _ if plan.steps.len() > STEPS_MAX => {
+            let steps = format!("a list of {}", plan.steps.len());
             Err(field("steps", steps, format!("there may be at most {STEPS_MAX}")))
         }
-        (Kind::Steady, ..) if plan.trials != 1 => {
-            Err(field("trials", plan.trials, "steady has one: its length is workload.duration_ms"))
-        }
+        (Kind::Steady, ..) if plan.trials != 1 => Err(field(
+            "trials",
+            plan.trials,
+            "steady has one: its length is workload.duration_ms (--duration)",
+        )),
         _ => Ok(()),
     }
 }
@@ -110,7 +113,7 @@ fn step(plan: &Plan, load: &WorkloadPlan, number: usize, step: &Step) -> Result<
     if end > load.duration_ms {
         let allowed = format!(
             "the fault may come as late as {latest} ms, and the node must be back \
-             {RETURN_MARGIN_MS} ms before the trial ends at {} ms (workload.duration_ms)",
+             {RETURN_MARGIN_MS} ms before the trial ends at {} ms (workload.duration_ms, --duration)",
             load.duration_ms
         );
         return Err(field(&name("return_after_ms"), step.return_after_ms, allowed));
@@ -154,13 +157,14 @@ fn overlapping(plan: &Plan, load: &WorkloadPlan) -> Result<(), PlanError> {
 
 fn expect(plan: &Plan) -> Result<(), PlanError> {
     let expect = &plan.expect;
+    let terms = expect.term_changes_max.map(|max| max.of(plan.profile).unwrap_or_default() as f64);
     let bounds = [
         ("outage_ms_p50_max", expect.outage_ms_p50_max, Kind::Failover),
         ("outage_ms_max", expect.outage_ms_max, Kind::Failover),
         ("forming_ms_p50_max", expect.forming_ms_p50_max, Kind::Formation),
         ("forming_ms_max", expect.forming_ms_max, Kind::Formation),
         ("memory_growth_kb_per_min_max", expect.memory_growth_kb_per_min_max, Kind::Steady),
-        ("term_changes_max", expect.term_changes_max.map(|count| count as f64), Kind::Steady),
+        ("term_changes_max", terms, Kind::Steady),
     ];
     for (name, bound, kind) in bounds {
         let Some(bound) = bound else { continue };

@@ -4,19 +4,15 @@
 //! Each trial has nodes, identities and stores of its own. Invariant: nothing that nodes of an
 //! earlier trial said is taken for what those of a later one say.
 
-use tokio::sync::mpsc;
-
 use crate::{
     checker::{Check, Verdict},
     cluster::{Cluster, World},
     plan::Plan,
     run::{
-        Lab, Listener, Outcome, Phase, RunError, Stop, expect,
-        lab::{FORM_BOUND, check, settings},
-        measures::Terms,
-        recorder::Recorder,
+        Lab, Outcome, Phase, RunError, Stage, expect,
+        lab::{FORM_BOUND, check},
     },
-    seed::Seed,
+    schedule,
 };
 
 /// What the trials came to.
@@ -26,44 +22,23 @@ struct Formed {
     complaints: Vec<String>,
 }
 
-pub(super) async fn run<W: World>(
-    world: &W,
-    plan: &Plan,
-    seed: Seed,
-    listener: Box<dyn Listener>,
-    stop: Stop,
-) -> Result<Outcome, RunError> {
-    let origin = world.now();
-    let (events, noted) = mpsc::channel(EVENTS_MAX);
-    let (recorder, task) = Recorder::start(listener, origin, noted);
-    let ran = async {
-        let mut formed = Formed::default();
-        recorder.phase(Phase::Start).await?;
-        for number in 1..=plan.trials {
-            if stop.is_stopped() {
-                break;
-            }
-            recorder.progress(number, plan.trials).await?;
-            recorder.fresh().await?;
-            let cluster = world.start(settings(plan, seed, number), events.clone()).await?;
-            let wishes = (plan.clone(), seed);
-            let lab = Lab::new(cluster, recorder.clone(), wishes, origin, stop.clone());
-            let measured = trial(&lab, number, &mut formed).await;
-            lab.cluster.stop().await?;
-            measured?;
+pub(super) async fn run<W: World>(stage: &Stage<'_, W>) -> Result<Outcome, RunError> {
+    let Stage { plan, seed, recorder, stop, .. } = stage;
+    let mut formed = Formed::default();
+    recorder.phase(Phase::Start).await?;
+    for number in 1..=plan.trials {
+        if stop.is_stopped() {
+            break;
         }
-        recorder.phase(Phase::Check).await?;
-        let records = recorder.freeze().await?;
-        let outcome = Outcome { marks: records.marks, ..Outcome::default() };
-        Ok(conclude(plan, formed, stop.is_stopped(), outcome))
-    };
-    let outcome = ran.await;
-    drop(recorder);
-    match task.await {
-        Ok(Ok(())) => outcome,
-        Ok(Err(error)) => Err(error),
-        Err(error) => Err(RunError::Lab(format!("the recorder ended: {error}"))),
+        recorder.progress(number, plan.trials).await?;
+        recorder.fresh().await?;
+        stage.with_lab(number, async |lab| trial(lab, number, &mut formed).await).await?;
     }
+    recorder.phase(Phase::Check).await?;
+    let records = recorder.freeze().await?;
+    let schedule = schedule::draw(plan, *seed);
+    let outcome = Outcome { marks: records.marks, schedule, ..Outcome::default() };
+    Ok(conclude(plan, formed, stop.is_stopped(), outcome))
 }
 
 async fn trial<C: Cluster>(lab: &Lab<C>, number: u64, formed: &mut Formed) -> Result<(), RunError> {
@@ -93,7 +68,7 @@ fn conclude(plan: &Plan, formed: Formed, stopped: bool, mut outcome: Outcome) ->
     outcome.counts.insert("not_formed".into(), formed.complaints.len() as u64);
     outcome.checks.push(all_formed(plan, &formed));
     outcome.samples.insert("forming_ms".into(), formed.forming_ms);
-    let expected = expect::checks(plan, &outcome, &Terms::default());
+    let expected = expect::checks(plan, &outcome, None);
     outcome.checks.extend(expected);
     let verdict = Verdict::combine(outcome.checks.iter().map(|check| check.verdict));
     outcome.verdict = Some(match verdict {
@@ -114,8 +89,6 @@ fn all_formed(plan: &Plan, formed: &Formed) -> Check {
     let verdict = if count == 0 { Verdict::Unknown } else { Verdict::Valid };
     check("formed", verdict, detail)
 }
-
-const EVENTS_MAX: usize = 65_536;
 
 #[cfg(test)]
 mod tests {

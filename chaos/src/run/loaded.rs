@@ -6,27 +6,21 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use runtime::Client;
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::task::JoinHandle;
 
 use crate::{
-    checker::{Check, Verdict, judge, standard},
+    checker::{Check, Verdict, judge, shortcomings, standard},
     cluster::{Cluster, World},
     history::{Frozen, History},
     nemesis::Nemesis,
-    outage::{Strike, needed, recovery},
+    outage::{Strike, fullest_window, needed, recovery},
     plan::{Kind, Plan, WorkloadPlan},
     register::Registers,
     run::{
-        Lab, Listener, Outcome, Phase, RunError, Stop, Stopper,
-        busy::BusyLoops,
-        expect,
-        lab::{check, settings},
-        measures,
-        recorder::{Recorder, Records},
-        usage,
+        Lab, Outcome, Phase, RunError, Stage, Stop, Stopper, busy::BusyLoops, expect, lab::check,
+        measures, recorder::Records, usage,
     },
     schedule::{self, Schedule},
-    seed::Seed,
     workload::{Driven, drive},
 };
 
@@ -43,36 +37,13 @@ struct Found {
     failure: Option<String>,
 }
 
-pub(super) async fn run<W: World>(
-    world: &W,
-    plan: &Plan,
-    seed: Seed,
-    listener: Box<dyn Listener>,
-    stop: Stop,
-) -> Result<Outcome, RunError> {
-    let origin = world.now();
-    let (events, noted) = mpsc::channel(EVENTS_MAX);
-    let (recorder, task) = Recorder::start(listener, origin, noted);
-    let ran = async {
-        recorder.phase(Phase::Start).await?;
-        let cluster = world.start(settings(plan, seed, 1), events).await?;
-        let wishes = (plan.clone(), seed);
-        let lab = Lab::new(cluster, recorder.clone(), wishes, origin, stop.clone());
-        let carried = carry_out(&lab).await;
-        lab.cluster.stop().await?;
-        let found = carried?;
-        let records = recorder.freeze().await?;
-        recorder.phase(Phase::Check).await?;
-        conclude(plan.clone(), found, records, stop.is_stopped()).await
-    };
-    let outcome = ran.await;
-    drop(recorder);
-    // What the recorder has to say comes first: its end is what all others complain of.
-    match task.await {
-        Ok(Ok(())) => outcome,
-        Ok(Err(error)) => Err(error),
-        Err(error) => Err(RunError::Lab(format!("the recorder ended: {error}"))),
-    }
+pub(super) async fn run<W: World>(stage: &Stage<'_, W>) -> Result<Outcome, RunError> {
+    let Stage { plan, recorder, stop, .. } = stage;
+    recorder.phase(Phase::Start).await?;
+    let found = stage.with_lab(1, async |lab| carry_out(lab).await).await?;
+    let records = recorder.freeze().await?;
+    recorder.phase(Phase::Check).await?;
+    conclude((*plan).clone(), found, records, stop.is_stopped()).await
 }
 
 async fn carry_out<C: Cluster>(lab: &Lab<C>) -> Result<Found, RunError> {
@@ -134,9 +105,8 @@ async fn under_load<C: Cluster>(
     load: &WorkloadPlan,
     found: &mut Found,
 ) -> Result<(), RunError> {
-    let begin_ns = lab.since_origin(lab.cluster.now());
-    if !rate_reached(lab, load, begin_ns).await? {
-        found.checks.push(too_slow(load, "after the group had formed"));
+    if let Some(reason) = rate_missed(lab, load, "after the group had formed").await? {
+        found.checks.push(reason);
         return Ok(());
     }
     lab.recorder.phase(Phase::Load).await?;
@@ -185,26 +155,30 @@ async fn trial<C: Cluster>(
         return Ok(Err(not_formed(lab)));
     }
     // The next trial starts from health, or it would measure this one's rest.
-    let healed_ns = lab.since_origin(lab.cluster.now());
-    let recovered = rate_reached(lab, load, healed_ns).await? || lab.stop.is_stopped();
-    Ok(if recovered { Ok(()) } else { Err(too_slow(load, &format!("after trial {number}"))) })
+    Ok(match rate_missed(lab, load, &format!("after trial {number}")).await? {
+        Some(reason) => Err(reason),
+        None => Ok(()),
+    })
 }
 
-/// Waits until successes reach 90 % of the rate over 100 ms.
-async fn rate_reached<C: Cluster>(
+/// Waits until successes reach 90 % of the rate over 100 ms; what to say where that takes too
+/// long, nothing where it is reached or the run is stopped.
+async fn rate_missed<C: Cluster>(
     lab: &Lab<C>,
     load: &WorkloadPlan,
-    from_ns: u64,
-) -> Result<bool, RunError> {
+    when: &str,
+) -> Result<Option<Check>, RunError> {
+    let from_ns = lab.since_origin(lab.cluster.now());
     let deadline = lab.cluster.now().plus(RATE_BOUND);
+    let mut successes = Vec::new();
     while lab.cluster.now() < deadline && !lab.stop.is_stopped() {
-        let successes = lab.recorder.successes(from_ns).await?;
+        successes = lab.recorder.successes(from_ns).await?;
         if recovery(&successes, from_ns, u64::MAX, load.rate_per_s).is_some() {
-            return Ok(true);
+            return Ok(None);
         }
         lab.cluster.advance(lab.cluster.now().plus(RATE_PAUSE)).await;
     }
-    Ok(false)
+    Ok((!lab.stop.is_stopped()).then(|| too_slow(load, when, fullest_window(&successes))))
 }
 
 async fn after_load<C: Cluster>(lab: &Lab<C>, found: &mut Found) -> Result<(), RunError> {
@@ -252,17 +226,22 @@ fn judge_all(
     };
     checks.splice(0..0, found.checks);
     let events_lost = outcome.counts.get("events_lost").copied().unwrap_or(0);
-    checks.push(measures::assumptions(plan, &found.strikes, &records, events_lost));
+    let load = (found.load_ns, &found.strikes[..]);
+    checks.push(measures::assumptions(plan, load, &records, events_lost));
     measures::operations(&mut outcome, &frozen.history, found.driven);
     measures::trials(&mut outcome);
     let terms = measures::terms(plan, found.load_ns, &records);
     usage::measure(&mut outcome, &records, &found.strikes, found.load_ns);
-    if plan.kind == Kind::Steady {
+    if let Some(terms) = terms.as_ref().filter(|_| plan.kind == Kind::Steady) {
         outcome.counts.extend(terms.counts());
     }
     outcome.counts.insert("marks_dropped".into(), records.marks_dropped);
-    checks.extend(expect::checks(plan, &outcome, &terms));
+    checks.extend(expect::checks(plan, &outcome, terms.as_ref()));
     let verdict = Verdict::combine(checks.iter().map(|check| check.verdict));
+    // A broken guarantee is one whatever else was lacking, and a stopped run owes nothing more.
+    if verdict == Verdict::Unknown && !stopped && outcome.failure.is_none() {
+        outcome.failure = shortcomings(&checks);
+    }
     let cut_short = stopped || outcome.failure.is_some();
     outcome.verdict = Some(match verdict {
         Verdict::Valid if cut_short => Verdict::Unknown,
@@ -285,13 +264,14 @@ fn not_formed<C: Cluster>(lab: &Lab<C>) -> Check {
     check("formed", verdict, detail)
 }
 
-fn too_slow(load: &WorkloadPlan, when: &str) -> Check {
+fn too_slow(load: &WorkloadPlan, when: &str, fullest: usize) -> Check {
+    let WorkloadPlan { rate_per_s, .. } = load;
     let detail = format!(
-        "the assumption that {} operations per second succeed did not hold: {when} there were \
-         never {} successes within 100 ms, for {} s",
-        load.rate_per_s,
-        needed(load.rate_per_s),
-        RATE_BOUND.as_secs()
+        "{when} at most {fullest} operations succeeded within 100 ms, for {} s, but {} are needed, \
+         nine tenths of {rate_per_s} per second: lower workload.rate_per_s (--rate), or give the \
+         run more of the machine",
+        RATE_BOUND.as_secs(),
+        needed(*rate_per_s)
     );
     check("rate", Verdict::Unknown, detail)
 }
@@ -306,6 +286,41 @@ fn returned(lost: &[String], faults: usize) -> Check {
     }
 }
 
-const EVENTS_MAX: usize = 65_536;
 const RATE_BOUND: Duration = Duration::from_secs(20);
 const RATE_PAUSE: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan;
+
+    fn judged(checks: Vec<Check>, stopped: bool) -> Outcome {
+        let plan = plan::parse("scenario = \"x\"\nkind = \"steady\"\n[workload]\n");
+        let found = Found { checks, ..Found::default() };
+        judge_all(&plan.expect("a plan"), found, Records::default(), stopped).expect("no history")
+    }
+
+    #[test]
+    fn a_rate_that_is_not_reached_is_an_error_of_the_lab_and_names_all_that_matters() {
+        let slow = too_slow(&WorkloadPlan::default(), "after trial 3", 17);
+        for words in ["after trial 3", "at most 17", "20 s", "45 are needed", "--rate"] {
+            assert!(slow.detail.contains(words), "{words}: {}", slow.detail);
+        }
+        let outcome = judged(vec![slow.clone()], false);
+        assert_eq!((outcome.verdict(), outcome.exit_code()), (Verdict::Unknown, 3));
+        let failure = outcome.failure.expect("it is said");
+        assert!(failure.ends_with("see rate, overlap, assumptions"), "{failure}");
+        let stopped = judged(vec![slow], true);
+        assert_eq!(
+            (stopped.verdict(), stopped.exit_code(), stopped.failure),
+            (Verdict::Unknown, 2, None)
+        );
+    }
+
+    #[test]
+    fn a_broken_guarantee_stays_one_where_the_load_was_too_little() {
+        let broken = check("liveness", Verdict::Invalid, String::new());
+        let outcome = judged(vec![broken], false);
+        assert_eq!((outcome.exit_code(), outcome.failure), (1, None));
+    }
+}

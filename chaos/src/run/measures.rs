@@ -53,17 +53,21 @@ impl Terms {
     }
 }
 
-/// Whether at least half of the rate was there before each fault. The nemesis waits for nine
-/// tenths before each trial; a host that stumbles just before the fault spoils nothing yet.
+/// Whether the rate was reached at all, and at least half of it was there before each fault. The
+/// nemesis waits for nine tenths before each trial; a host that stumbles just before the fault
+/// spoils nothing yet.
 pub(crate) fn assumptions(
     plan: &Plan,
-    strikes: &[Strike],
+    (load_ns, strikes): (Option<(u64, u64)>, &[Strike]),
     records: &Records,
     events_lost: u64,
 ) -> Check {
     let (rate_per_s, burst) =
         plan.workload.as_ref().map_or((0, 0), |load| (load.rate_per_s, load.burst));
     let mut complaints = Vec::new();
+    if load_ns.is_none() {
+        complaints.push("the load never came to its rate".into());
+    }
     if events_lost > 0 {
         complaints.push(format!("{events_lost} events of nodes were lost"));
     }
@@ -170,9 +174,9 @@ pub(crate) fn trials(outcome: &mut Outcome) {
     outcome.counts.insert("trials_without_recovery".into(), unmeasured);
 }
 
-/// The terms that began while load ran, and what stalls explain them.
-pub(crate) fn terms(plan: &Plan, load_ns: Option<(u64, u64)>, records: &Records) -> Terms {
-    let Some((from_ns, to_ns)) = load_ns else { return Terms::default() };
+/// The terms that began while load ran, and what stalls explain them; `None` if it never ran.
+pub(crate) fn terms(plan: &Plan, load_ns: Option<(u64, u64)>, records: &Records) -> Option<Terms> {
+    let (from_ns, to_ns) = load_ns?;
     let consensus = plan.profile.config();
     // A stall shows in a new term at the latest when everyone has waited his longest, campaigned
     // and waited once more for a split vote.
@@ -194,7 +198,7 @@ pub(crate) fn terms(plan: &Plan, load_ns: Option<(u64, u64)>, records: &Records)
         .events
         .iter()
         .filter(|event| matches!(event.what, What::Stall { .. }) && within(event.at_ns));
-    Terms { changes, stalls: stalls.count() as u64 }
+    Some(Terms { changes, stalls: stalls.count() as u64 })
 }
 
 fn elected(event: &NodeEvent) -> Option<(&NodeEvent, u64)> {
@@ -263,7 +267,8 @@ mod tests {
             stall(2_000, 2_060, 1),
             leader(5_000, 2, 4),
         ]);
-        let terms = terms(&plan(), Some((100 * MS, 9_000 * MS)), &records);
+        assert_eq!(terms(&plan(), None, &records), None, "there was no load");
+        let terms = terms(&plan(), Some((100 * MS, 9_000 * MS)), &records).expect("there was load");
         let explained: Vec<_> =
             terms.changes.iter().map(|change| (change.term, change.stalled_ms)).collect();
         // Node 2 led nobody, and the last stall is long past.
@@ -287,11 +292,14 @@ mod tests {
         let at_rate = (0..100).map(|number| number * 10 * MS);
         let at_rate = at_rate.map(|at| Success { completed_ns: at, invoked_ns: at }).collect();
         let mut records = Records { successes: at_rate, ..Records::default() };
-        let judged = |records: &Records| {
-            assumptions(&plan(), std::slice::from_ref(&strike), records, 0).verdict
+        let strikes = std::slice::from_ref(&strike);
+        let judged = |load_ns, records: &Records| {
+            assumptions(&plan(), (load_ns, strikes), records, 0).verdict
         };
-        assert_eq!(judged(&records), Verdict::Valid);
+        let load_ns = Some((100 * MS, 2_000 * MS));
+        assert_eq!(judged(load_ns, &records), Verdict::Valid);
+        assert_eq!(judged(None, &records), Verdict::Unknown, "the rate was never reached");
         records.successes.retain(|success| success.completed_ns < 700 * MS);
-        assert_eq!(judged(&records), Verdict::Unknown);
+        assert_eq!(judged(load_ns, &records), Verdict::Unknown);
     }
 }

@@ -1,0 +1,91 @@
+//! What TOML complains of, in the words of whoever writes plans: they know fields and tables, and
+//! not the types behind them.
+//!
+//! Invariant: the place and the quoted line stay as they were.
+
+/// What is wrong and where.
+pub(super) fn plainly(error: &toml::de::Error) -> String {
+    let text = error.to_string();
+    let Some((place, message)) = text.trim_end().rsplit_once('\n') else { return text };
+    let is_shapeless = SHAPELESS.iter().any(|words| message.contains(words));
+    let message = match words_of(place).filter(|_| is_shapeless) {
+        Some(words) => format!("expected {words}"),
+        None => PLAIN
+            .iter()
+            .fold(message.to_owned(), |message, (typed, plain)| message.replace(typed, plain)),
+    };
+    format!("{place}\n{message}")
+}
+
+/// The words that the field of the quoted line knows, if it is one that knows words.
+fn words_of(place: &str) -> Option<&'static str> {
+    let (_, line) = place.lines().nth(2)?.split_once('|')?;
+    let (field, _) = line.split_once('=')?;
+    WORDS.iter().find(|(name, _)| *name == field.trim()).map(|(_, words)| *words)
+}
+
+/// Said of a value that has not even the shape of a word.
+const SHAPELESS: [&str; 4] =
+    ["wanted string or table", "unit variant", "newtype variant", "expected table, found"];
+const WORDS: [(&str, &str); 5] = [
+    ("kind", "\"failover\", \"formation\" or \"steady\""),
+    ("profile", "\"lan\", \"wan\" or \"loopback\""),
+    ("storage", "\"disk\" or \"memory\""),
+    ("fault", "\"kill\" or \"pause\""),
+    ("target", "\"leader\", \"follower\", \"random\" or { node = 2 }"),
+];
+const PLAIN: [(&str, &str); 9] = [
+    (" as i128", ""),
+    ("expected u64", "expected a whole number that is not negative"),
+    ("expected f64", "expected a number"),
+    ("expected struct WorkloadPlan", "expected a table [workload]"),
+    ("expected struct Mix", "expected a table such as { read = 50, write = 40, cas = 10 }"),
+    ("expected struct Expect", "expected a table [expect]"),
+    ("expected struct Step", "expected a table [[steps]]"),
+    ("expected a sequence", "expected tables [[steps]]"),
+    ("`random`, `node`", "`random`, { node = 2 }"),
+];
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::parse;
+
+    #[test]
+    fn a_field_that_knows_words_names_them_whatever_it_is_given() {
+        for (line, words) in [
+            ("kind = 3", "\"failover\", \"formation\" or \"steady\""),
+            ("profile = true", "\"lan\", \"wan\" or \"loopback\""),
+            ("storage = 1.5", "\"disk\" or \"memory\""),
+            ("steps = [\n{ fault = 3 } ]", "string or table"),
+            ("[[steps]]\nat = 1\nfault = 3", "\"kill\" or \"pause\""),
+            ("[[steps]]\nat = 1\ntarget = 3", "{ node = 2 }"),
+            ("[[steps]]\nat = 1\ntarget = \"node\"", "{ node = 2 }"),
+            ("[[steps]]\nat = 1\ntarget = { leader = 1 }", "{ node = 2 }"),
+        ] {
+            let error = parse(&format!("scenario = \"x\"\n{line}\n")).expect_err(line).to_string();
+            assert!(error.contains("TOML parse error at line"), "{error}");
+            assert!(error.contains(words), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn no_type_of_ours_is_named() {
+        for line in [
+            "nodes = \"three\"",
+            "nodes = 99999999999999999999",
+            "workload = 3",
+            "expect = 3",
+            "steps = 3",
+            "steps = [3]",
+            "[workload]\nmix = 3",
+            "[expect]\noutage_ms_max = \"short\"",
+            "[expect]\nterm_changes_max = { lan = -1 }",
+        ] {
+            let error = parse(&format!("scenario = \"x\"\nkind = \"steady\"\n{line}\n"));
+            let error = error.expect_err(line).to_string();
+            for typed in ["u64", "f64", "i128", "struct", "sequence"] {
+                assert!(!error.contains(typed), "{line}: {error}");
+            }
+        }
+    }
+}
