@@ -1,11 +1,12 @@
 //! Raft groups over bonds: the table of contents.
 //!
-//! A call's way: [`Group`] or [`Client`], `caller`, `driver` (or `serve` and then `driver`),
-//! the core, storage and bonds, `applier`, and back through its `Answerer`.
+//! A call's way: [`Group`] or [`Client`], `caller` (a client's agent and the node's `serve`),
+//! `mailbox`, `driver`, the core, storage and bonds, `applier`, and back through its `Answerer`.
 
 mod answer;
 mod applier;
 mod bond;
+mod budget;
 mod builder;
 mod caller;
 mod calls;
@@ -15,7 +16,10 @@ mod driver;
 mod founding;
 mod handle;
 mod identity;
+mod mailbox;
 mod metric;
+#[cfg(test)]
+mod samples;
 mod serve;
 mod status;
 mod wire;

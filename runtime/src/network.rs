@@ -12,6 +12,7 @@ mod error;
 mod framing;
 mod handshake;
 mod link;
+mod papers;
 mod quic;
 mod registry;
 mod secret;
@@ -48,6 +49,7 @@ pub(crate) use handshake::{
     Card, Hello, HelloRole, MemberHello, Session, Talk, Welcome, connection_id,
 };
 pub(crate) use link::CHUNK_BYTES_MAX;
+pub(crate) use papers::Papers;
 pub(crate) use quic::trust;
 pub(crate) use registry::Applicant;
 
@@ -130,9 +132,8 @@ impl Network {
         let patience = self.inner.handshake_timeout;
         let dialed = within(&**self.clock(), patience, async {
             let connection = self.connect(peer, protocol.as_bytes(), None).await?;
-            let opened = handshake::open(&connection, self.inner.id).await;
-            let mut talk = settle(&connection, opened)?;
-            settle(&connection, talk.expect_preface(self.inner.id).await)?;
+            let greeted = self.explained(&connection, self.greet(&connection)).await;
+            let talk = settle(&connection, greeted)?;
             Ok(self.link(connection, talk))
         });
         dialed.await.unwrap_or(Err(NetworkError::Timeout { peer: peer.id, patience }))
@@ -262,13 +263,39 @@ impl Network {
         key: &GroupKey,
         role: HelloRole,
     ) -> Result<(Talk, Welcome), Refusal> {
-        let mut talk = handshake::open(connection, self.inner.id).await?;
-        let hello = Hello { group: session.group, proof: session.proof(key), role };
-        talk.say(&hello).await?;
-        talk.expect_preface(self.inner.id).await?;
-        let welcome: Welcome = talk.hear().await?;
+        let (group, proof, papers) = (session.group, session.proof(key), Papers::default());
+        let hello = Hello { group, proof, role, papers };
+        let welcomed = async {
+            let mut talk = handshake::open(connection, self.inner.id).await?;
+            talk.say(&hello).await?;
+            talk.expect_preface(self.inner.id).await?;
+            let welcome: Welcome = talk.hear().await?;
+            Ok((talk, welcome))
+        };
+        let (talk, welcome) = self.explained(connection, welcomed).await?;
         session.verify(key, &welcome.proof)?;
+        welcome.papers.check()?;
         Ok((talk, welcome))
+    }
+
+    async fn greet(&self, connection: &Connection) -> Result<Talk, Refusal> {
+        let mut talk = handshake::open(connection, self.inner.id).await?;
+        talk.expect_preface(self.inner.id).await?;
+        Ok(talk)
+    }
+
+    /// Waits for the reason when the peer breaks a handshake off: the end of its streams may
+    /// come before the close frame that says why, and is no reason itself.
+    async fn explained<T>(
+        &self,
+        connection: &Connection,
+        talk: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<T, Refusal> {
+        let outcome = talk.await;
+        if let Err(Refusal { code: Code::UnexpectedClose | Code::InvalidHandshake, .. }) = outcome {
+            within(&**self.clock(), REASON_MAX, connection.closed()).await;
+        }
+        outcome
     }
 
     fn link(&self, connection: Connection, talk: Talk) -> Link {
@@ -321,3 +348,5 @@ impl fmt::Debug for Network {
 
 /// How long a node that leaves waits for its peers to know.
 const GOODBYE_MAX: Duration = Duration::from_secs(1);
+/// How long the reason for a broken handshake may come after its end.
+const REASON_MAX: Duration = Duration::from_millis(500);

@@ -1,126 +1,16 @@
 //! Groups as a program sees them: real nodes on loopback, in one process.
 
-use std::{collections::BTreeSet, future::Future, io, time::Duration};
+#[allow(dead_code)] // shared with other test targets; each uses its own part
+#[path = "model/members.rs"]
+mod members;
 
+use std::{collections::BTreeSet, time::Duration};
+
+use members::{Counter, client, config, formed, join_with, key, network, soon};
 use runtime::{
-    ApplyContext, Bootstrap, Client, CommandError, ConsensusConfig, ConsensusProfile, Consistency,
-    Group, GroupError, GroupKey, Index, LeadershipPreference, Network, Payload, Peer, Reason,
-    StateMachine, storage,
+    Bootstrap, CommandError, ConsensusConfig, Consistency, GroupError, Index, LeadershipPreference,
+    Network, Payload, Peer, Reason, storage,
 };
-
-/// Adds up.
-#[derive(Default)]
-struct Counter {
-    value: i64,
-}
-
-impl StateMachine for Counter {
-    type Command = i64;
-    type Output = i64;
-    type Query = ();
-    type Answer = i64;
-    const SIGNATURE: &'static str = "test counter 1";
-
-    fn apply(&mut self, command: i64, _: &ApplyContext) -> i64 {
-        self.value += command;
-        self.value
-    }
-
-    fn query(&self, (): ()) -> i64 {
-        self.value
-    }
-
-    fn snapshot(&self, writer: &mut dyn io::Write) -> io::Result<()> {
-        writer.write_all(&self.value.to_le_bytes())
-    }
-
-    fn restore(&mut self, reader: &mut dyn io::Read) -> io::Result<()> {
-        let mut value = [0; 8];
-        reader.read_exact(&mut value)?;
-        self.value = i64::from_le_bytes(value);
-        Ok(())
-    }
-}
-
-struct Member {
-    network: Network,
-    group: Group<Counter>,
-}
-
-fn key() -> GroupKey {
-    GroupKey::from_secret("a secret of the tests")
-}
-
-fn config() -> ConsensusConfig {
-    ConsensusProfile::Lan.config()
-}
-
-async fn network() -> Network {
-    Network::builder("tests").bind(([127, 0, 0, 1], 0).into()).build().await.expect("a free port")
-}
-
-async fn join(network: &Network, peers: &[Peer], preference: LeadershipPreference) -> Member {
-    join_with(config(), network, peers, preference).await
-}
-
-async fn join_with(
-    config: ConsensusConfig,
-    network: &Network,
-    peers: &[Peer],
-    preference: LeadershipPreference,
-) -> Member {
-    let voters: BTreeSet<_> = peers.iter().map(|peer| peer.id).collect();
-    let group = network
-        .group(key())
-        .machine(Counter::default())
-        .consensus(config)
-        .storage(storage::Memory)
-        .bootstrap(Bootstrap::Voters(voters))
-        .peers(peers.iter().filter(|peer| peer.id != network.peer().id).cloned())
-        .preference(preference)
-        .join()
-        .await
-        .expect("nothing stands against joining");
-    Member { network: network.clone(), group }
-}
-
-/// A group of so many nodes, of which the first leads.
-async fn formed(count: usize) -> Vec<Member> {
-    let mut networks = Vec::new();
-    for _ in 0..count {
-        networks.push(network().await);
-    }
-    let peers: Vec<_> = networks.iter().map(Network::peer).collect();
-    let mut members = Vec::new();
-    for (place, network) in networks.iter().enumerate() {
-        let preference = match place {
-            0 => LeadershipPreference::Normal,
-            _ => LeadershipPreference::Reluctant { factor: 4 },
-        };
-        members.push(join(network, &peers, preference).await);
-    }
-    for member in &members {
-        soon(member.group.when().leader_is(peers[0].id)).await.expect("the eager one leads");
-    }
-    members
-}
-
-/// Bounds a wait, far beyond what it takes.
-async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future).await.expect("it came in time")
-}
-
-async fn client(members: &[Member], first: usize) -> Client<Counter> {
-    network()
-        .await
-        .client(key())
-        .consensus(config())
-        .members(members.iter().map(|member| member.network.peer()))
-        .first(first)
-        .connect()
-        .await
-        .expect("a member answers")
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commands_from_any_member_are_applied_once_and_in_one_order() {
@@ -317,31 +207,4 @@ async fn a_wish_that_cannot_be_met_is_refused_in_words() {
     let nothing = network.group(key()).machine(Counter::default()).storage(storage::Memory).join();
     let nothing = nothing.await.expect_err("no bootstrap");
     assert!(nothing.to_string().contains("Bootstrap::Voters"), "{nothing}");
-}
-
-#[test]
-fn settings_that_cannot_work_name_the_field_and_the_rule() {
-    let ms = Duration::from_millis;
-    let good = config();
-    let bad = [
-        ("heartbeat_interval", ConsensusConfig { heartbeat_interval: ms(0), ..good.clone() }),
-        ("heartbeat_jitter", ConsensusConfig { heartbeat_jitter: ms(50), ..good.clone() }),
-        ("election_timeout", ConsensusConfig { election_timeout: ms(60), ..good.clone() }),
-        ("sessions_max", ConsensusConfig { sessions_max: 0, ..good.clone() }),
-        ("message_bytes_max", ConsensusConfig { message_bytes_max: u32::MAX, ..good.clone() }),
-    ];
-    for (field, config) in bad {
-        let error = config.validate().expect_err(field);
-        assert_eq!(error.field, field);
-        assert!(error.to_string().contains("must"), "{error}");
-    }
-    let wan = ConsensusProfile::Wan.config();
-    let times = [wan.heartbeat_interval, wan.heartbeat_jitter, wan.election_timeout];
-    assert_eq!(times, [ms(500), ms(150), ms(2_000)], "the reference's constants");
-    let times = [wan.election_timeout_jitter, wan.bootstrap_delay, wan.forward_timeout];
-    assert_eq!(times, [ms(500), ms(3_000), ms(2_000)]);
-    assert_eq!((wan.query_timeout, wan.max_missed_heartbeats), (ms(2_000), 10));
-    for profile in [ConsensusProfile::Lan, ConsensusProfile::Wan, ConsensusProfile::Loopback] {
-        profile.config().validate().expect("the named profiles work");
-    }
 }

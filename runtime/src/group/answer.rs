@@ -4,17 +4,20 @@
 //! caller learns `Unknown`, never nothing.
 
 use raft::{NodeId, PeerId};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::group::{
     bond::Bonds,
-    metric::ANSWERS_DROPPED,
-    wire::{ClientFrame, MemberFrame, Outcome, Reason},
+    budget::Room,
+    serve::Answers,
+    wire::{MemberFrame, Outcome, Reason},
 };
 
 /// One caller that waits for one answer.
 pub(crate) struct Answerer {
     to: Option<To>,
+    /// What the call weighs, as long as it is under way.
+    room: Option<Room>,
 }
 
 /// An answer, and who gave it.
@@ -26,24 +29,30 @@ pub(crate) struct Answered {
 
 enum To {
     Local { reply: oneshot::Sender<Answered>, via: PeerId },
-    Client { frames: mpsc::Sender<ClientFrame>, id: u64 },
+    Client { answers: Answers, id: u64 },
     Member { bonds: Bonds, node: NodeId, id: u64 },
 }
 
 impl Answerer {
     /// Answers a caller in this process.
     pub(crate) fn local(reply: oneshot::Sender<Answered>, via: PeerId) -> Self {
-        Self { to: Some(To::Local { reply, via }) }
+        Self { to: Some(To::Local { reply, via }), room: None }
     }
 
     /// Answers over a client's link. A client that does not read loses its link, not our memory.
-    pub(crate) fn client(frames: mpsc::Sender<ClientFrame>, id: u64) -> Self {
-        Self { to: Some(To::Client { frames, id }) }
+    pub(crate) fn client(answers: Answers, id: u64) -> Self {
+        Self { to: Some(To::Client { answers, id }), room: None }
     }
 
     /// Answers the member that forwarded the call.
     pub(crate) fn member(bonds: Bonds, node: NodeId, id: u64) -> Self {
-        Self { to: Some(To::Member { bonds, node, id }) }
+        Self { to: Some(To::Member { bonds, node, id }), room: None }
+    }
+
+    /// Keeps the room that the call takes until it is answered.
+    pub(crate) fn holding(mut self, room: Room) -> Self {
+        self.room = Some(room);
+        self
     }
 
     /// Whether the call came from another member, which sees to its retries itself.
@@ -55,7 +64,7 @@ impl Answerer {
     pub(crate) fn is_abandoned(&self) -> bool {
         match &self.to {
             Some(To::Local { reply, .. }) => reply.is_closed(),
-            Some(To::Client { frames, .. }) => frames.is_closed(),
+            Some(To::Client { answers, .. }) => answers.is_closed(),
             Some(To::Member { .. }) => false,
             None => true,
         }
@@ -67,13 +76,13 @@ impl Answerer {
     }
 
     fn give(&mut self, outcome: Outcome) {
+        // First, so that whoever has the answer finds the room free.
+        self.room = None;
         match self.to.take() {
             // A caller that went away has no use for the answer.
             Some(To::Local { reply, via }) => drop(reply.send(Answered { outcome, via })),
-            Some(To::Client { frames, id }) => {
-                let sent = frames.try_send(ClientFrame::Answer { id, outcome });
-                sent.unwrap_or_else(|_| metrics::counter!(ANSWERS_DROPPED).increment(1));
-            }
+            // Counted by the link when it has no room.
+            Some(To::Client { answers, id }) => answers.give(id, outcome),
             Some(To::Member { bonds, node, id }) => {
                 // Counted by the bond when it cannot be sent; the forwarder tries again.
                 bonds.send(node, MemberFrame::Answer { id, outcome });

@@ -18,6 +18,7 @@ use crate::{
         driver::{Body, Driver},
         founding,
         handle::Handle,
+        mailbox::Mailbox,
         metric::GroupMetrics,
         serve,
         status::{Event, Observer},
@@ -224,7 +225,7 @@ impl<M: StateMachine> GroupBuilder<M> {
         mut storage: Box<dyn Storage>,
         contents: Contents,
     ) -> Group<M> {
-        let (mail_sender, mail) = mpsc::channel(self.consensus.requests_max as usize);
+        let (mailbox, mail) = Mailbox::open(&self.consensus);
         let (handle_sender, handles) = watch::channel(());
         let (status_sender, status) = watch::channel(Status::new(node));
         let (admit, admittance) = watch::channel(Admittance {
@@ -260,7 +261,7 @@ impl<M: StateMachine> GroupBuilder<M> {
             observer: self.observer,
             metrics: GroupMetrics::new(group.to_string(), node.peer.to_string()),
         };
-        serve::spawn(&self.network, group, &self.key, &self.consensus, &mail_sender, &status);
+        serve::spawn(&self.network, group, &self.key, &self.consensus, &mailbox, &status);
         let (work, to_do) = mpsc::channel(WORK_MAX);
         let (applied_sender, applied) = watch::channel(Index(0));
         let applier = Applier::new(Box::new(self.machine), &self.consensus);
@@ -283,7 +284,7 @@ impl<M: StateMachine> GroupBuilder<M> {
                 Err(reason) => body.stop(reason, storage).await,
             }
         });
-        let handle = Handle::new(group, node, mail_sender, handle_sender, status, self.network);
+        let handle = Handle::new(group, node, mailbox, handle_sender, status, self.network);
         Group::new(handle, self.consensus)
     }
 }

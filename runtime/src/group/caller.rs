@@ -3,31 +3,37 @@
 //! The same for a member's own users and for clients: what differs is the [`Port`]. Invariant:
 //! a sequence is used for one command only, and the floor never passes an unanswered one.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::BTreeSet,
-    future::Future,
     marker::PhantomData,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use bytes::Bytes;
-use raft::{Position, RequestId, SessionId};
+use raft::{Position, RequestId, SessionId, Time};
 use thiserror::Error;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, oneshot};
 
 use crate::{
     Clock, PeerId, StateMachine,
     group::{
         ConsensusConfig,
         answer::Answered,
+        metric::{Refused, refused},
         wire::{Call, Outcome, Reason, Until},
     },
 };
 
-/// Takes calls to the group, by whatever way, and always brings an answer within its patience.
+/// Takes calls to the group, by whatever way.
 pub(crate) trait Port: Send + Sync + 'static {
-    fn call(&self, call: Call, patience: Duration) -> impl Future<Output = Answered> + Send;
+    /// Sends the call on its way. It is answered at its deadline at the latest, and at once if
+    /// there is no room for it.
+    fn send(&self, call: Call, deadline: Time, reply: oneshot::Sender<Answered>);
+    /// The node to name when nobody is left to answer.
+    fn via(&self) -> PeerId;
     /// A random number.
     fn draw(&self) -> u64;
     /// The node's clock.
@@ -190,7 +196,8 @@ impl<M: StateMachine, P: Port> Caller<M, P> {
             Consistency::Strong => Call::Query { query },
             Consistency::Weak => Call::WeakQuery { query },
         };
-        let answered = self.port.call(call, self.consensus.query_timeout).await;
+        let deadline = self.port.clock().now().plus(self.consensus.query_timeout);
+        let answered = self.call(call, deadline).await;
         match answered.outcome {
             Outcome::Queried { applied, answer: Some(answer) } => {
                 let answer =
@@ -219,14 +226,19 @@ impl<M: StateMachine, P: Port> Caller<M, P> {
         // Others may be at it already, one after the other; the deadline is for all of it.
         let session = tokio::select! {
             biased;
-            opened = cell.get_or_try_init(|| self.open_session()) => opened.map_err(failed)?,
+            opened = cell.get_or_try_init(|| self.open_session(deadline)) => {
+                opened.map_err(failed)?
+            }
             () = clock.sleep_until(deadline) => return Err(failed(Reason::Timeout)),
         };
         let most = self.consensus.replies_per_session_max as usize;
-        let sequence = session.next(most).ok_or(failed(Reason::Busy))?;
+        let Some(sequence) = session.next(most) else {
+            refused(Refused::Session);
+            return Err(failed(Reason::Busy));
+        };
         let request = RequestId { session: session.id, sequence: sequence.number };
         let call = Call::Command { request, floor: sequence.floor, command, until };
-        let answered = self.port.call(call, deadline.since(clock.now())).await;
+        let answered = self.call(call, deadline).await;
         drop(sequence);
         if matches!(answered.outcome, Outcome::Unknown(Reason::SessionExpired)) {
             self.forget_session(&cell);
@@ -234,9 +246,18 @@ impl<M: StateMachine, P: Port> Caller<M, P> {
         Ok((request, answered))
     }
 
-    async fn open_session(&self) -> Result<Session, Reason> {
+    async fn call(&self, call: Call, deadline: Time) -> Answered {
+        let (reply, answer) = oneshot::channel();
+        self.port.send(call, deadline, reply);
+        answer.await.unwrap_or_else(|_| Answered {
+            outcome: Outcome::Unknown(Reason::Stopped),
+            via: self.port.via(),
+        })
+    }
+
+    async fn open_session(&self, deadline: Time) -> Result<Session, Reason> {
         let call = Call::OpenSession { nonce: self.port.draw() };
-        match self.port.call(call, self.consensus.forward_timeout).await.outcome {
+        match self.call(call, deadline).await.outcome {
             Outcome::Opened(id) => Ok(Session { id, sequences: Mutex::default() }),
             Outcome::Refused(reason) | Outcome::Unknown(reason) => Err(reason),
             Outcome::Applied { .. } | Outcome::Proposed(_) | Outcome::Queried { .. } => {

@@ -4,10 +4,12 @@
 //! agent takes the next and sends what is unanswered again, under the same request ids.
 
 mod agent;
+#[cfg(test)]
+mod tests;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
-use raft::PeerId;
+use raft::{PeerId, Time};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
@@ -15,9 +17,10 @@ use crate::{
     group::{
         ConsensusConfig, GroupError, GroupId, GroupKey,
         answer::Answered,
+        budget::Budget,
         caller::{Caller, CommandError, Consistency, Executed, Port, Queried, QueryError},
         client::agent::{Agent, Ask},
-        metric::QUEUE_FULL,
+        metric::{Refused, refused},
         wire::{Call, Outcome, Reason},
     },
 };
@@ -40,6 +43,7 @@ pub struct ClientBuilder {
 /// The way to the agent.
 struct AgentPort {
     asks: mpsc::Sender<Ask>,
+    requests: Arc<Budget>,
     node: watch::Receiver<Option<PeerId>>,
     network: Network,
 }
@@ -91,28 +95,34 @@ impl ClientBuilder {
         );
         agent.connect().await.map_err(GroupError::Unreachable)?;
         tokio::spawn(agent.run(asked));
-        let port = AgentPort { asks, node, network: self.network };
+        let requests = Budget::new(self.consensus.requests_bytes_max as usize);
+        let port = AgentPort { asks, requests, node, network: self.network };
         Ok(Client { caller: Arc::new(Caller::new(port, self.consensus)) })
     }
 }
 
 impl Port for AgentPort {
-    async fn call(&self, call: Call, patience: Duration) -> Answered {
-        let via = self.node.borrow().unwrap_or_else(|| self.network.peer().id);
-        let (reply, answer) = oneshot::channel();
-        let deadline = self.network.clock().now().plus(patience);
-        let refused = |reason| Answered { outcome: Outcome::Refused(reason), via };
-        match self.asks.try_send(Ask { call, deadline, reply }) {
-            // The agent answers at the deadline at the latest.
-            Ok(()) => {
-                answer.await.unwrap_or(Answered { outcome: Outcome::Unknown(Reason::Stopped), via })
+    fn send(&self, call: Call, deadline: Time, reply: oneshot::Sender<Answered>) {
+        let refuse = |reply: oneshot::Sender<Answered>, reason| {
+            // The asker may have gone.
+            drop(reply.send(Answered { outcome: Outcome::Refused(reason), via: self.via() }));
+        };
+        let Some(room) = self.requests.take(call.content_bytes()) else {
+            refused(Refused::Bytes);
+            return refuse(reply, Reason::Busy);
+        };
+        match self.asks.try_send(Ask { call, deadline, reply, room }) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(ask)) => {
+                refused(Refused::Agent);
+                refuse(ask.reply, Reason::Busy);
             }
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                metrics::counter!(QUEUE_FULL).increment(1);
-                refused(Reason::Busy)
-            }
-            Err(mpsc::error::TrySendError::Closed(_)) => refused(Reason::Stopped),
+            Err(mpsc::error::TrySendError::Closed(ask)) => refuse(ask.reply, Reason::Stopped),
         }
+    }
+
+    fn via(&self) -> PeerId {
+        self.node.borrow().unwrap_or_else(|| self.network.peer().id)
     }
 
     fn draw(&self) -> u64 {

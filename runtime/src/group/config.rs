@@ -2,7 +2,7 @@
 //!
 //! All of it is part of the group's id: members that disagree are different groups.
 
-use std::time::Duration;
+use std::{fmt::Debug, time::Duration};
 
 use raft::SessionLimits;
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,9 @@ pub struct ConsensusConfig {
     pub uncommitted_entries_max: u32,
     /// Requests a member may have under way for its clients and itself; beyond it `Busy`.
     pub requests_max: u32,
+    /// Weight of the requests that wait for a member, or that a client has under way; beyond it
+    /// `Busy`.
+    pub requests_bytes_max: u32,
     /// Open client sessions; opening one more closes the one that has been silent longest.
     pub sessions_max: u32,
     /// Unanswered requests of one session.
@@ -112,6 +115,7 @@ impl ConsensusProfile {
             command_bytes_max: 1 << 20,
             uncommitted_entries_max: 65_536,
             requests_max: 16_384,
+            requests_bytes_max: 64 << 20,
             sessions_max: 4_096,
             replies_per_session_max: 4_096,
             client_silence_max: ms(150),
@@ -186,35 +190,30 @@ impl ConsensusConfig {
     }
 
     fn validate_times(&self) -> Result<(), ConfigError> {
-        let heartbeat = self.heartbeat_interval;
+        let (ms, hour) = (Duration::from_millis(1), Duration::from_secs(3_600));
+        let (heartbeat, election) = (self.heartbeat_interval, self.election_timeout);
+        // Half an hour, so that what must last for two heartbeats has room within the hour.
+        within("heartbeat_interval", heartbeat, ms, hour / 2)?;
         let jitter = self.heartbeat_jitter;
-        let election = self.election_timeout;
-        let hour = Duration::from_secs(3_600);
-        let within = |field, value: Duration, min: Duration, max: Duration| {
-            let rule = || format!("must lie between {min:?} and {max:?}");
-            check(field, &value, (min..=max).contains(&value), rule)
-        };
-        let ms = Duration::from_millis(1);
-        within("heartbeat_interval", heartbeat, ms, hour)?;
         check("heartbeat_jitter", &jitter, jitter < heartbeat, || {
             format!("must be shorter than heartbeat_interval, {heartbeat:?}")
         })?;
-        within("election_timeout", election, 2 * heartbeat, hour)?;
+        let two_heartbeats = Bound { value: 2 * heartbeat, of: " (two of heartbeat_interval)" };
+        within("election_timeout", election, two_heartbeats, hour)?;
         within("election_timeout_jitter", self.election_timeout_jitter, ms, hour)?;
         within("bootstrap_delay", self.bootstrap_delay, Duration::ZERO, hour)?;
-        within("forward_timeout", self.forward_timeout, election, hour)?;
-        within("query_timeout", self.query_timeout, election, hour)?;
-        within("client_silence_max", self.client_silence_max, 2 * heartbeat, hour)?;
+        let one_election = Bound { value: election, of: " (election_timeout)" };
+        within("forward_timeout", self.forward_timeout, one_election, hour)?;
+        within("query_timeout", self.query_timeout, one_election, hour)?;
+        within("client_silence_max", self.client_silence_max, two_heartbeats, hour)?;
         within("handshake_timeout", self.handshake_timeout, 10 * ms, hour)?;
-        within("redial_backoff_min", self.redial_backoff_min, ms, self.redial_backoff_max)?;
-        within("redial_backoff_max", self.redial_backoff_max, ms, hour)
+        // The longest first, since the shortest is held against it.
+        within("redial_backoff_max", self.redial_backoff_max, ms, hour)?;
+        let longest = Bound { value: self.redial_backoff_max, of: " (redial_backoff_max)" };
+        within("redial_backoff_min", self.redial_backoff_min, ms, longest)
     }
 
     fn validate_limits(&self) -> Result<(), ConfigError> {
-        let within = |field, value: u32, min: u32, max: u32| {
-            let rule = || format!("must lie between {min} and {max}");
-            check(field, &value, (min..=max).contains(&value), rule)
-        };
         within("max_missed_heartbeats", self.max_missed_heartbeats, 2, 10_000)?;
         within("inflight_entries_max", self.inflight_entries_max, 1, 1 << 24)?;
         within("inflight_bytes_max", self.inflight_bytes_max, 1 << 10, 1 << 30)?;
@@ -222,14 +221,41 @@ impl ConsensusConfig {
         within("command_bytes_max", self.command_bytes_max, 64, 64 << 20)?;
         within("uncommitted_entries_max", self.uncommitted_entries_max, 1, 1 << 24)?;
         within("requests_max", self.requests_max, 1, 1 << 20)?;
+        let one_command = Bound { value: self.command_bytes_max, of: " (command_bytes_max)" };
+        within("requests_bytes_max", self.requests_bytes_max, one_command, 1 << 30)?;
         within("sessions_max", self.sessions_max, 1, 1 << 20)?;
         within("replies_per_session_max", self.replies_per_session_max, 1, 1 << 20)
     }
 }
 
+/// A bound of a setting, and the other setting that it follows from, if one.
+#[derive(Clone, Copy)]
+struct Bound<T> {
+    value: T,
+    of: &'static str,
+}
+
+impl<T> From<T> for Bound<T> {
+    fn from(value: T) -> Self {
+        Self { value, of: "" }
+    }
+}
+
+fn within<T: Copy + Debug + PartialOrd>(
+    field: &'static str,
+    value: T,
+    min: impl Into<Bound<T>>,
+    max: impl Into<Bound<T>>,
+) -> Result<(), ConfigError> {
+    let (min, max) = (min.into(), max.into());
+    check(field, &value, min.value <= value && value <= max.value, || {
+        format!("must lie between {:?}{} and {:?}{}", min.value, min.of, max.value, max.of)
+    })
+}
+
 fn check(
     field: &'static str,
-    value: &dyn std::fmt::Debug,
+    value: &dyn Debug,
     holds: bool,
     rule: impl FnOnce() -> String,
 ) -> Result<(), ConfigError> {

@@ -4,6 +4,9 @@
 //! told. Invariant: a group is founded by all of its founders, never by a majority of them, so
 //! two halves of one set of founders can never become two groups.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use raft::{Configuration, NodeId, PeerId};
@@ -63,7 +66,7 @@ pub(crate) async fn meet(
                     body.bond_went(node);
                 }
                 // Others may have met everyone already and hold their first election.
-                Some(BondEvent::Frame { .. }) => {}
+                Some(BondEvent::Frame { .. }) => body.metrics.dropped_while_founding(),
                 None => return Err("the network is shut down".into()),
             },
             mail = body.mail.recv() => match mail {

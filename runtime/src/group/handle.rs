@@ -2,11 +2,11 @@
 //!
 //! Invariant: the member lives as long as any handle does; dropping one never harms another.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use futures_util::future::join_all;
-use raft::{Entry, Index, NodeId, PeerId, Position};
-use tokio::sync::{mpsc, oneshot, watch};
+use raft::{Entry, Index, NodeId, PeerId, Position, Time};
+use tokio::sync::{oneshot, watch};
 
 use crate::{
     Clock, Network, StateMachine, Status, When,
@@ -15,8 +15,8 @@ use crate::{
         answer::{Answered, Answerer},
         caller::{Caller, CommandError, Consistency, Executed, Port, Queried, QueryError},
         driver::Mail,
-        metric::QUEUE_FULL,
-        wire::{Call, Outcome, Reason},
+        mailbox::Mailbox,
+        wire::Call,
     },
 };
 
@@ -29,7 +29,7 @@ pub struct Group<M> {
 pub(crate) struct Handle {
     group: GroupId,
     node: NodeId,
-    mail: mpsc::Sender<Mail>,
+    mailbox: Mailbox,
     /// Its closing tells the driver that nobody is left.
     _alive: watch::Sender<()>,
     status: watch::Receiver<Status>,
@@ -40,22 +40,20 @@ impl Handle {
     pub(crate) fn new(
         group: GroupId,
         node: NodeId,
-        mail: mpsc::Sender<Mail>,
+        mailbox: Mailbox,
         alive: watch::Sender<()>,
         status: watch::Receiver<Status>,
         network: Network,
     ) -> Self {
-        Self { group, node, mail, _alive: alive, status, network }
-    }
-
-    fn answered(&self, outcome: Outcome) -> Answered {
-        Answered { outcome, via: self.node.peer }
+        Self { group, node, mailbox, _alive: alive, status, network }
     }
 
     async fn ask<T>(&self, mail: impl FnOnce(oneshot::Sender<T>) -> Mail) -> Result<T, GroupError> {
         let (sender, receiver) = oneshot::channel();
         let gone = || GroupError::Stopped(self.why_stopped());
-        self.mail.send(mail(sender)).await.map_err(|_| gone())?;
+        if !self.mailbox.leave(mail(sender)).await {
+            return Err(gone());
+        }
         receiver.await.map_err(|_| gone())
     }
 
@@ -65,24 +63,12 @@ impl Handle {
 }
 
 impl Port for Handle {
-    async fn call(&self, call: Call, patience: Duration) -> Answered {
-        let (sender, receiver) = oneshot::channel();
-        let answerer = Answerer::local(sender, self.node.peer);
-        let deadline = self.network.clock().now().plus(patience);
-        match self.mail.try_send(Mail::Call { call, deadline, answerer }) {
-            // The driver answers every call at its deadline at the latest.
-            Ok(()) => match receiver.await {
-                Ok(answered) => answered,
-                Err(_) => self.answered(Outcome::Unknown(Reason::Stopped)),
-            },
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                metrics::counter!(QUEUE_FULL).increment(1);
-                self.answered(Outcome::Refused(Reason::Busy))
-            }
-            Err(mpsc::error::TrySendError::Closed(_)) => {
-                self.answered(Outcome::Refused(Reason::Stopped))
-            }
-        }
+    fn send(&self, call: Call, deadline: Time, reply: oneshot::Sender<Answered>) {
+        self.mailbox.call(call, deadline, Answerer::local(reply, self.node.peer));
+    }
+
+    fn via(&self) -> PeerId {
+        self.node.peer
     }
 
     fn draw(&self) -> u64 {

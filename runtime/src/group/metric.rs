@@ -7,11 +7,29 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram, Label, counter, gauge, histogram};
 use raft::{Dropped, Note, Phase, Time};
 
-/// Answers that a client's link had no room for.
-pub(crate) const ANSWERS_DROPPED: &str = "tessera.group.answers.dropped";
+pub(crate) use crate::metric::{
+    ANSWERS_DROPPED, CLIENT_SWITCHES, CLIENTS_REFUSED, CLIENTS_TURNED_AWAY,
+};
+use crate::metric::{
+    APPLIER, BOND_EVENTS, CALLER_REFUSED, CALLS, COMMIT, COMMIT_SECONDS, ELECTION_SECONDS,
+    ELECTIONS, LEADER_CHANGES, MAILBOX, MESSAGES_DROPPED, MESSAGES_HELD, QUORUMS_LOST,
+    REFUSED_BUSY, ROLE, SNAPSHOTS_IGNORED, STORAGE_BACKLOG_BYTES, TERM, TIMERS_LATE, TRUNCATIONS,
+};
 
-/// Calls refused before they reached the driver or the agent, because its queue was full.
-pub(crate) const QUEUE_FULL: &str = "tessera.group.refused.queue";
+/// Why a call was refused before it came to a driver.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Refused {
+    /// The member's mailbox is full.
+    Mailbox,
+    /// The calls under way weigh as much as they may.
+    Bytes,
+    /// As many of the session's requests are unanswered as may be.
+    Session,
+    /// The client has as many calls under way as it may.
+    Agent,
+    /// The client's node does not read as fast as it is asked.
+    Link,
+}
 
 /// What waits in a member's queues.
 pub(crate) struct Depths {
@@ -42,7 +60,7 @@ pub(crate) struct GroupMetrics {
     bond_events: Gauge,
     applier: Gauge,
     snapshots_ignored: Counter,
-    dropped: [Counter; 4],
+    dropped: [Counter; DROPPED.len()],
     refused_busy: Counter,
     campaigning_since: Option<Time>,
 }
@@ -50,31 +68,31 @@ pub(crate) struct GroupMetrics {
 impl GroupMetrics {
     pub(crate) fn new(group: String, peer: String) -> Self {
         let labels = vec![Label::new("group", group), Label::new("peer", peer)];
-        let dropped = ["stale", "not_member", "invalid", "leader_alive"].map(|reason| {
+        let dropped = DROPPED.map(|reason| {
             let mut labels = labels.clone();
             labels.push(Label::new("reason", reason));
-            counter!("tessera.raft.messages.dropped", labels)
+            counter!(MESSAGES_DROPPED, labels)
         });
         Self {
-            commit_latency: histogram!("tessera.group.commit.seconds", labels.clone()),
-            elections: counter!("tessera.raft.elections", labels.clone()),
-            election_duration: histogram!("tessera.raft.election.seconds", labels.clone()),
-            leader_changes: counter!("tessera.raft.leader.changes", labels.clone()),
-            quorums_lost: counter!("tessera.raft.quorums.lost", labels.clone()),
-            timers_late: counter!("tessera.raft.timers.late", labels.clone()),
-            truncations: counter!("tessera.raft.truncations", labels.clone()),
-            term: gauge!("tessera.raft.term", labels.clone()),
-            role: gauge!("tessera.raft.role", labels.clone()),
-            commit: gauge!("tessera.raft.commit", labels.clone()),
-            calls: gauge!("tessera.group.calls", labels.clone()),
-            storage_backlog: gauge!("tessera.storage.backlog.bytes", labels.clone()),
-            held: gauge!("tessera.raft.messages.held", labels.clone()),
-            mailbox: gauge!("tessera.group.mailbox", labels.clone()),
-            bond_events: gauge!("tessera.group.bond.events", labels.clone()),
-            applier: gauge!("tessera.group.applier", labels.clone()),
-            snapshots_ignored: counter!("tessera.raft.snapshots.ignored", labels.clone()),
+            commit_latency: histogram!(COMMIT_SECONDS, labels.clone()),
+            elections: counter!(ELECTIONS, labels.clone()),
+            election_duration: histogram!(ELECTION_SECONDS, labels.clone()),
+            leader_changes: counter!(LEADER_CHANGES, labels.clone()),
+            quorums_lost: counter!(QUORUMS_LOST, labels.clone()),
+            timers_late: counter!(TIMERS_LATE, labels.clone()),
+            truncations: counter!(TRUNCATIONS, labels.clone()),
+            term: gauge!(TERM, labels.clone()),
+            role: gauge!(ROLE, labels.clone()),
+            commit: gauge!(COMMIT, labels.clone()),
+            calls: gauge!(CALLS, labels.clone()),
+            storage_backlog: gauge!(STORAGE_BACKLOG_BYTES, labels.clone()),
+            held: gauge!(MESSAGES_HELD, labels.clone()),
+            mailbox: gauge!(MAILBOX, labels.clone()),
+            bond_events: gauge!(BOND_EVENTS, labels.clone()),
+            applier: gauge!(APPLIER, labels.clone()),
+            snapshots_ignored: counter!(SNAPSHOTS_IGNORED, labels.clone()),
             dropped,
-            refused_busy: counter!("tessera.group.refused.busy", labels),
+            refused_busy: counter!(REFUSED_BUSY, labels),
             campaigning_since: None,
         }
     }
@@ -131,6 +149,11 @@ impl GroupMetrics {
         }
     }
 
+    /// A frame came while there is no core yet to heed it.
+    pub(crate) fn dropped_while_founding(&self) {
+        self.dropped[FOUNDING].increment(1);
+    }
+
     fn dropped(&self, reason: Dropped) {
         let slot = match reason {
             Dropped::Stale => 0,
@@ -139,5 +162,108 @@ impl GroupMetrics {
             Dropped::LeaderAlive => 3,
         };
         self.dropped[slot].increment(1);
+    }
+}
+
+/// Counts a call that was refused before it came to a driver.
+pub(crate) fn refused(reason: Refused) {
+    let reason = match reason {
+        Refused::Mailbox => "mailbox",
+        Refused::Bytes => "bytes",
+        Refused::Session => "session",
+        Refused::Agent => "agent",
+        Refused::Link => "link",
+    };
+    counter!(CALLER_REFUSED, "reason" => reason).increment(1);
+}
+
+const DROPPED: [&str; 5] = ["stale", "not_member", "invalid", "leader_alive", "founding"];
+const FOUNDING: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use raft::{NodeId, Role, Term};
+
+    use super::*;
+    use crate::metric::recorder::Record;
+
+    fn counted(notes: impl IntoIterator<Item = (u64, Note)>) -> Record {
+        let record = Record::default();
+        metrics::with_local_recorder(&record, || {
+            let mut metrics = GroupMetrics::new("g".into(), "p".into());
+            for (ms, note) in notes {
+                metrics.note(Time(Duration::from_millis(ms)), &note);
+            }
+        });
+        record
+    }
+
+    #[test]
+    fn every_message_that_is_not_heeded_is_counted_by_its_reason() {
+        let from = NodeId::small(2);
+        let dropped = |reason| (0, Note::Dropped { from, reason });
+        let reasons = [Dropped::Stale, Dropped::NotMember, Dropped::Invalid, Dropped::LeaderAlive];
+        let record = counted(reasons.map(dropped));
+        for reason in ["stale", "not_member", "invalid", "leader_alive"] {
+            let labels = [("reason", reason), ("group", "g"), ("peer", "p")];
+            assert_eq!(record.counter(MESSAGES_DROPPED, &labels), 1, "{reason}");
+        }
+        assert_eq!(record.counter(MESSAGES_DROPPED, &[]), 4);
+    }
+
+    #[test]
+    fn an_election_lasts_from_the_first_campaign_until_a_leader_is_known() {
+        let term = Term(2);
+        let campaign = |phase| Note::Campaign { term, phase };
+        let leader = |leader| Note::Leader { leader, term };
+        let record = counted([
+            (100, campaign(Phase::PreVote)),
+            (200, campaign(Phase::PreVote)),
+            (210, campaign(Phase::Vote)),
+            (210, Note::Became { role: Role::Candidate, term }),
+            (350, Note::Became { role: Role::Leader, term }),
+            (350, leader(Some(NodeId::small(1)))),
+            // Another's election, in which this member did not stand.
+            (900, leader(None)),
+            (950, leader(Some(NodeId::small(2)))),
+        ]);
+        assert_eq!(record.samples(ELECTION_SECONDS, &[]), [0.25]);
+        assert_eq!(record.counter(ELECTIONS, &[]), 1, "a pre-vote is no election yet");
+        assert_eq!(record.counter(LEADER_CHANGES, &[]), 2);
+        let shown = [TERM, ROLE].map(|name| record.gauge(name, &[("peer", "p")]));
+        assert_eq!(shown, [2.0, 2.0]);
+    }
+
+    #[test]
+    fn each_queue_shows_its_depth() {
+        let record = Record::default();
+        metrics::with_local_recorder(&record, || {
+            GroupMetrics::new("g".into(), "p".into()).queues(&Depths {
+                calls: 1,
+                storage_bytes: 2,
+                held: 3,
+                mailbox: 4,
+                bond_events: 5,
+                applier: 6,
+            });
+        });
+        let names = [CALLS, STORAGE_BACKLOG_BYTES, MESSAGES_HELD, MAILBOX, BOND_EVENTS, APPLIER];
+        let shown = names.map(|name| record.gauge(name, &[("group", "g"), ("peer", "p")]));
+        assert_eq!(shown, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    }
+
+    #[test]
+    fn what_a_member_goes_through_is_counted() {
+        let index = raft::Index(7);
+        let record = counted([
+            (0, Note::QuorumLost { term: Term(1) }),
+            (0, Note::TimerLate { by: Duration::from_secs(1) }),
+            (0, Note::Truncated { after: index, last: index.next() }),
+            (0, Note::Committed { index }),
+        ]);
+        let counted =
+            [QUORUMS_LOST, TIMERS_LATE, TRUNCATIONS].map(|name| record.counter(name, &[]));
+        assert_eq!(counted, [1, 1, 1]);
+        assert_eq!(record.gauge(COMMIT, &[]), 7.0);
     }
 }

@@ -87,6 +87,17 @@ pub(crate) enum Call {
     },
 }
 
+impl Call {
+    /// What its content weighs; the rest of it is small and of one size.
+    pub(crate) fn content_bytes(&self) -> usize {
+        match self {
+            Self::OpenSession { .. } => 0,
+            Self::Command { command, .. } => command.len(),
+            Self::Query { query } | Self::WeakQuery { query } => query.len(),
+        }
+    }
+}
+
 /// How far a command must have come for its call to be answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum Until {
@@ -121,6 +132,18 @@ pub(crate) enum Outcome {
     Refused(Reason),
     /// The command may or may not take effect.
     Unknown(Reason),
+}
+
+impl Outcome {
+    /// What its content weighs.
+    pub(crate) fn content_bytes(&self) -> usize {
+        match self {
+            Self::Applied { output: content, .. } | Self::Queried { answer: content, .. } => {
+                content.as_ref().map_or(0, Bytes::len)
+            }
+            Self::Opened(_) | Self::Proposed(_) | Self::Refused(_) | Self::Unknown(_) => 0,
+        }
+    }
 }
 
 /// Why a call was refused, or its outcome is not known.

@@ -12,7 +12,7 @@ use rand::Rng;
 use tokio::sync::watch;
 
 use crate::{
-    Clock, SystemClock,
+    Clock, SystemClock, metric,
     network::{
         Inner, Network, NetworkError, NetworkId, Peer, SecretKey,
         connections::Connections,
@@ -109,6 +109,7 @@ impl NetworkBuilder {
     /// Wishes that cannot work, and an address that cannot be had.
     pub async fn build(self) -> Result<Network, NetworkError> {
         self.check()?;
+        metric::describe();
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
         let entropy = Entropy::new(self.seed, clock.wall());
         let secret =

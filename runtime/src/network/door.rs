@@ -21,6 +21,7 @@ use crate::{
         code::Refusal,
         connections::Connections,
         handshake::{Hello, HelloRole, Session, Talk, Welcome},
+        papers::Papers,
         quic,
         registry::{Applicant, Registry, Seat},
     },
@@ -108,6 +109,7 @@ impl Door {
         let session = Session::of(connection, self.local, hello.group);
         let seat = self.registry.seat(hello.group, session.remote)?;
         session.verify(&seat.key, &hello.proof)?;
+        hello.papers.check()?;
         match (connection.alpn() == BOND_ALPN, hello.role) {
             (true, HelloRole::Member(hello)) => {
                 let Some(members) = seat.members else {
@@ -141,7 +143,8 @@ impl Door {
         // Room first: a client that is welcome is also served.
         let room = clients.try_reserve().map_err(|error| no_room(&error))?;
         talk.preface(self.network).await?;
-        talk.say(&Welcome { proof: session.proof(&seat.key), card: None }).await?;
+        let (proof, papers) = (session.proof(&seat.key), Papers::default());
+        talk.say(&Welcome { proof, card: None, papers }).await?;
         room.send(self.link(connection, talk));
         Ok(())
     }

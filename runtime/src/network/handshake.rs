@@ -1,10 +1,10 @@
 //! The first words on a connection: who speaks which version, on which network, in which group.
 //!
 //! Every stream begins with a preface in both directions. Members and clients follow it with a
-//! `Hello`, answered by a `Welcome`; each side proves the group's key on this very TLS session.
-//! Invariant: before its proof is verified a peer may send 4 KiB, and nothing of it is kept.
+//! `Hello`, answered by a `Welcome`; each side proves the group's key on this very TLS session,
+//! and shows its [`Papers`]. Invariant: before its proof is verified a peer may send 4 KiB, and
+//! nothing of it is kept.
 
-use bytes::Bytes;
 use iroh::endpoint::{Connection, RecvStream, SendStream};
 use raft::{PeerId, StoreId};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -16,6 +16,7 @@ use crate::{
         code::Refusal,
         framing::{self, Deframer},
         link::CHUNK_BYTES_MAX,
+        papers::Papers,
     },
 };
 
@@ -26,6 +27,7 @@ pub(crate) struct Hello {
     /// The dialer's proof of the group's key.
     pub(crate) proof: [u8; 32],
     pub(crate) role: HelloRole,
+    pub(crate) papers: Papers,
 }
 
 /// As what the dialer comes.
@@ -43,8 +45,6 @@ pub(crate) struct MemberHello {
     pub(crate) attempt: u64,
     /// The last bond with this peer that ended here: the peer need not hold on to it.
     pub(crate) lost: Option<u64>,
-    /// Tickets; none are known yet.
-    pub(crate) tickets: Vec<Bytes>,
 }
 
 /// Who a member is, besides its peer id.
@@ -64,6 +64,7 @@ pub(crate) struct Welcome {
     pub(crate) proof: [u8; 32],
     /// `None` towards a client.
     pub(crate) card: Option<Card>,
+    pub(crate) papers: Papers,
 }
 
 /// The stream of the handshake, both ways.
@@ -125,8 +126,7 @@ impl Talk {
     pub(crate) async fn hear<T: DeserializeOwned>(&mut self) -> Result<T, Refusal> {
         loop {
             if let Some(frame) = self.deframer.next().map_err(framing::Oversized::refusal)? {
-                return postcard::from_bytes(&frame)
-                    .map_err(|error| Code::InvalidHandshake.because(format!("{error}")));
+                return decode(&frame);
             }
             match self.receiver.read_chunk(CHUNK_BYTES_MAX).await {
                 Ok(Some(chunk)) => self.deframer.push(chunk),
@@ -156,6 +156,20 @@ impl Session {
             false => Err(Code::InvalidProof
                 .because(format!("peer {} did not prove the group's key", self.remote))),
         }
+    }
+}
+
+/// A whole frame of the handshake: less than it announces is refused, and so is more.
+fn decode<T: DeserializeOwned>(frame: &[u8]) -> Result<T, Refusal> {
+    let broken = |why: &dyn std::fmt::Display| {
+        let bytes = frame.len();
+        Code::InvalidHandshake
+            .because(format!("its {bytes} bytes are no handshake of version {VERSION}: {why}"))
+    };
+    match postcard::take_from_bytes(frame) {
+        Ok((words, [])) => Ok(words),
+        Ok((_, rest)) => Err(broken(&format!("{} bytes are left over", rest.len()))),
+        Err(error) => Err(broken(&error)),
     }
 }
 
@@ -190,7 +204,7 @@ pub(crate) const UNPROVEN_BYTES_MAX: usize = 4 << 10;
 
 pub(crate) const MAGIC: [u8; 4] = *b"tsra";
 /// Changes whenever two versions could misunderstand each other.
-pub(crate) const VERSION: u16 = 1;
+pub(crate) const VERSION: u16 = 2;
 
 const PROOF_LABEL: &[u8] = b"tessera 2026 proof";
 const ID_LABEL: &[u8] = b"tessera 2026 connection";

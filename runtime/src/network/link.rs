@@ -10,6 +10,7 @@ use raft::PeerId;
 use crate::network::{
     Code, NetworkError,
     code::Refusal,
+    door::turn_away,
     framing::{self, Deframer},
 };
 
@@ -167,7 +168,7 @@ impl LinkReceiver {
                 Ok(Some(frame)) => return Some(frame),
                 Ok(None) => {}
                 Err(oversized) => {
-                    oversized.refusal().close(&self.connection);
+                    turn_away(&self.connection, &oversized.refusal());
                     return None;
                 }
             }

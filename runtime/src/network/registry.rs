@@ -76,8 +76,10 @@ impl Registry {
     /// The group's seat, if this node is in the group.
     pub(crate) fn seat(&self, group: GroupId, remote: PeerId) -> Result<Seat, Refusal> {
         self.groups().get(&group).cloned().ok_or_else(|| {
-            Code::GroupNotFound
-                .because(format!("this node is not in group {group}, which peer {remote} asks for"))
+            Code::GroupNotFound.because(format!(
+                "this node is not in group {group}, which peer {remote} asks for: the key, the \
+                 machine's signature and the consensus settings must be the same at both ends"
+            ))
         })
     }
 

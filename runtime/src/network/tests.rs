@@ -1,12 +1,14 @@
 //! Real endpoints on loopback: links, the door, and what strangers get.
 
+mod welcomes;
+
 use std::{future::Future, net::SocketAddr, time::Duration};
 
 use iroh::endpoint::{Connection, ConnectionError, RecvStream, SendStream};
 
 use super::{
-    Code, Hello, HelloRole, Network, NetworkBuilder, NetworkError, Peer, Refusal, SecretKey,
-    Session, Talk, Welcome,
+    Code, Hello, HelloRole, Network, NetworkBuilder, NetworkError, Papers, Peer, Refusal,
+    SecretKey, Session, Talk, Welcome,
     door::CLIENT_ALPN,
     handshake::{MAGIC, UNPROVEN_BYTES_MAX, VERSION},
     header, quic,
@@ -159,7 +161,7 @@ async fn nodes_of_different_networks_or_versions_refuse_each_other() {
     let _streams = say(&connection, &[&MAGIC, &[9, 0]]).await;
     let refusal = closed(&connection).await;
     assert_eq!(refusal.code, Code::DifferentVersion);
-    assert_eq!(refusal.reason, "the peer speaks version 9, this node 1");
+    assert_eq!(refusal.reason, format!("the peer speaks version 9, this node {VERSION}"));
 }
 
 #[tokio::test]
@@ -244,7 +246,8 @@ async fn a_node_that_cannot_prove_the_key_is_turned_away_by_its_client() {
         assert!(matches!(hello.role, HelloRole::Client), "{hello:?}");
         talk.preface(id).await.expect("it is open");
         // The client's own proof, sent back, must not pass for ours.
-        talk.say(&Welcome { proof: hello.proof, card: None }).await.expect("it is open");
+        let (proof, papers) = (hello.proof, Papers::default());
+        talk.say(&Welcome { proof, card: None, papers }).await.expect("it is open");
         closed(&connection).await
     });
     let key = GroupKey::from_secret("key");

@@ -94,7 +94,7 @@ async fn bond(
     };
     let session = side.network.session(&connection, side.member.group);
     let card = side.card();
-    let role = HelloRole::Member(MemberHello { card, attempt, lost, tickets: Vec::new() });
+    let role = HelloRole::Member(MemberHello { card, attempt, lost });
     let introduced = side.network.introduce(&connection, &session, &side.member.key, role).await;
     let (_talk, welcome) = settle(&connection, introduced)?;
     let card = welcome

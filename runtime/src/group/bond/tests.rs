@@ -3,12 +3,7 @@
 mod forming;
 mod peers;
 
-use std::{
-    collections::BTreeSet,
-    future::Future,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use raft::{Configuration, Index, Message, NodeId, Phase, Position, StoreId, Term};
 use tokio::sync::watch;
@@ -16,29 +11,12 @@ use tokio::sync::watch;
 use super::{Admittance, BondEvent, BondEvents, Bonds, Member};
 use crate::{
     Clock, ConsensusConfig, ConsensusProfile, GroupId, GroupKey, Lineage, Network, Peer, SecretKey,
-    SystemClock, Time, group::wire::MemberFrame,
+    SystemClock,
+    group::{
+        samples::{JumpingClock, soon, until},
+        wire::MemberFrame,
+    },
 };
-
-const BOUND: Duration = Duration::from_secs(20);
-
-/// Waits for what must come, with a bound.
-async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(BOUND, work).await {
-        Ok(done) => done,
-        Err(_) => panic!("{what} did not come within {BOUND:?}"),
-    }
-}
-
-/// Lets the other tasks work until the condition holds, with a bound.
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let mut ticks = tokio::time::interval(Duration::from_millis(1));
-    let look = async {
-        while !holds() {
-            ticks.tick().await;
-        }
-    };
-    soon(what, look).await;
-}
 
 /// One member of a group of numbered nodes.
 struct Node {
@@ -187,49 +165,4 @@ fn append(bytes: usize) -> MemberFrame {
         vec![raft::Entry { position: Position { term: Term(1), index: Index(1) }, payload }];
     let (prev, commit) = (Position::default(), Index(0));
     MemberFrame::Raft(Message::Append { term: Term(1), prev, entries, commit })
-}
-
-/// A clock that jumps when told to, and otherwise follows the host's.
-#[derive(Debug, Default)]
-struct JumpingClock {
-    host: SystemClock,
-    ahead: Mutex<Duration>,
-    jumped: tokio::sync::Notify,
-}
-
-impl JumpingClock {
-    fn jump(&self, by: Duration) {
-        *self.ahead.lock().expect("nobody panics with it") += by;
-        self.jumped.notify_waiters();
-    }
-}
-
-impl Clock for Arc<JumpingClock> {
-    fn now(&self) -> Time {
-        let ahead = *self.ahead.lock().expect("nobody panics with it");
-        self.host.now().plus(ahead)
-    }
-
-    fn wall(&self) -> Duration {
-        self.host.wall()
-    }
-
-    fn sleep_until(&self, deadline: Time) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
-        let clock = Self::clone(self);
-        Box::pin(async move {
-            loop {
-                let mut jumped = std::pin::pin!(clock.jumped.notified());
-                jumped.as_mut().enable();
-                let now = clock.now();
-                if now >= deadline {
-                    return;
-                }
-                let left = clock.host.now().plus(deadline.since(now));
-                tokio::select! {
-                    () = clock.host.sleep_until(left) => {}
-                    () = jumped => {}
-                }
-            }
-        })
-    }
 }

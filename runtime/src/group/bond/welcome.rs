@@ -17,7 +17,7 @@ use crate::{
         lane::Lane,
         table::{Bond, Claim},
     },
-    network::{Applicant, Code, Refusal, Welcome, turn_away, within},
+    network::{Applicant, Code, Papers, Refusal, Welcome, turn_away, within},
 };
 
 /// Lets the applicant in, or turns it away.
@@ -48,7 +48,8 @@ async fn welcome(
     side.table.weigh(&claim)?;
     talk.preface(side.network.id()).await?;
     let proof = session.proof(&side.member.key);
-    talk.say(&Welcome { proof, card: Some(side.card()) }).await?;
+    let (card, papers) = (Some(side.card()), Papers::default());
+    talk.say(&Welcome { proof, card, papers }).await?;
     let confirmed = confirm(connection.accept_uni().await.map_err(|error| Refusal::of(&error))?);
     let confirmed = confirmed.await?;
     let bond = Bond::open(side, connection, claim, hello.card).await?;

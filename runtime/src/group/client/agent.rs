@@ -20,6 +20,8 @@ use crate::{
     group::{
         ConsensusConfig, GroupId, GroupKey,
         answer::Answered,
+        budget::Room,
+        metric::{CLIENT_SWITCHES, Refused, refused},
         wire::{Call, ClientFrame, Outcome, Reason},
     },
     network::LinkReceiver,
@@ -30,6 +32,8 @@ pub(super) struct Ask {
     pub(super) call: Call,
     pub(super) deadline: Time,
     pub(super) reply: oneshot::Sender<Answered>,
+    /// What the call weighs, until it is answered.
+    pub(super) room: Room,
 }
 
 /// The task's state.
@@ -56,6 +60,7 @@ struct Pending {
     call: Call,
     deadline: Time,
     reply: oneshot::Sender<Answered>,
+    room: Room,
     /// Sent on the present link, and not answered yet.
     sent: bool,
     /// Sent on a link that was lost before the answer.
@@ -124,7 +129,7 @@ impl Agent {
             }
             self.place = (self.place + 1) % self.members.len();
         }
-        Err(format!("no member could be reached: {}", refusals.join("; ")))
+        Err(format!("no member took this client in: {}", refusals.join("; ")))
     }
 
     /// Works until the last clone of the client is dropped.
@@ -166,9 +171,14 @@ impl Agent {
 
     fn ask(&mut self, ask: Ask) {
         self.drawn += 1;
-        let (id, Ask { call, deadline, reply }) = (self.drawn, ask);
-        self.open.insert(id, Pending { call, deadline, reply, sent: false, doubtful: false });
+        let (id, Ask { call, deadline, reply, room }) = (self.drawn, ask);
+        let pending = Pending { call, deadline, reply, room, sent: false, doubtful: false };
+        self.open.insert(id, pending);
         self.deadlines.insert((deadline, id));
+        if self.open.len() > self.consensus.requests_max as usize {
+            refused(Refused::Agent);
+            return self.finish(id, Outcome::Refused(Reason::Busy));
+        }
         self.send(id);
     }
 
@@ -187,7 +197,8 @@ impl Agent {
             }
             // The node does not read as fast as we ask.
             Err(mpsc::error::TrySendError::Full(_)) => {
-                let outcome = refused(pending, Reason::Busy);
+                refused(Refused::Link);
+                let outcome = given_up(pending, Reason::Busy);
                 self.finish(id, outcome);
             }
             Err(mpsc::error::TrySendError::Closed(_)) => self.lost(),
@@ -217,7 +228,7 @@ impl Agent {
             Outcome::Refused(Reason::Stopped) | Outcome::Unknown(Reason::Stopped) => self.lost(),
             Outcome::Refused(reason) => {
                 pending.sent = false;
-                let outcome = refused(pending, reason);
+                let outcome = given_up(pending, reason);
                 self.finish(id, outcome);
             }
             outcome => self.finish(id, outcome),
@@ -227,6 +238,8 @@ impl Agent {
     fn finish(&mut self, id: u64, outcome: Outcome) {
         let Some(pending) = self.open.remove(&id) else { return };
         self.deadlines.remove(&(pending.deadline, id));
+        // First, so that whoever has the answer finds the room free.
+        drop(pending.room);
         // The asker may have gone.
         drop(pending.reply.send(Answered { outcome, via: self.members[self.place].id }));
     }
@@ -286,15 +299,11 @@ impl Agent {
     }
 
     fn back_off(&mut self) {
-        let (shortest, longest) =
-            (self.consensus.redial_backoff_min, self.consensus.redial_backoff_max);
         // Each member gets its turn before the pause grows.
         let round = self.failures / u32::try_from(self.members.len()).unwrap_or(1).max(1);
-        let pause = shortest.saturating_mul(1 << round.min(10)).min(longest);
         self.failures = self.failures.saturating_add(1);
-        let half = pause / 2;
-        let jitter = self.network.draw() % (half.as_nanos() as u64).max(1);
-        self.dial_at = self.clock.now().plus(half + Duration::from_nanos(jitter));
+        let pause = pause(&self.consensus, round, self.network.draw());
+        self.dial_at = self.clock.now().plus(pause);
     }
 
     fn redial(&mut self) {
@@ -341,17 +350,29 @@ impl Agent {
         connection.spoke.plus(self.consensus.heartbeat_interval)
     }
 
+    /// A look at the clock that comes late means that we were stopped or starved: what the node
+    /// said meanwhile may still wait to be read, so it is given two intervals more.
+    fn forgive(&mut self, now: Time) {
+        let interval = self.consensus.heartbeat_interval;
+        let silence_max = self.consensus.client_silence_max;
+        let Some(connection) = &mut self.connection else { return };
+        if now.since(connection.heard.plus(silence_max)) >= interval {
+            connection.heard = Time(now.plus(2 * interval).0.saturating_sub(silence_max));
+        }
+    }
+
     fn time(&mut self) {
         let now = self.clock.now();
         while let Some((_, id)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
             let Some(pending) = self.open.get_mut(&id) else { break };
-            let outcome = refused(pending, Reason::Timeout);
+            let outcome = given_up(pending, Reason::Timeout);
             self.finish(id, outcome);
         }
+        self.forgive(now);
         let Some(connection) = &self.connection else { return };
         let ping = now >= self.ping_at(connection);
         if now >= self.silent_at(connection).min(self.useless_at(connection)) {
-            metrics::counter!("tessera.client.switches").increment(1);
+            metrics::counter!(CLIENT_SWITCHES).increment(1);
             return self.lost();
         }
         if ping && let Some(connection) = &mut self.connection {
@@ -371,13 +392,21 @@ impl Drop for Agent {
 }
 
 /// What to say of a call that no node took, or that none answered in time.
-fn refused(pending: &Pending, reason: Reason) -> Outcome {
+fn given_up(pending: &Pending, reason: Reason) -> Outcome {
     let changes = matches!(pending.call, Call::Command { .. });
     let outcome = match changes && (pending.doubtful || pending.sent) {
         true => Outcome::Unknown,
         false => Outcome::Refused,
     };
     outcome(reason)
+}
+
+/// How long to leave members alone that did not serve us for so many rounds.
+pub(super) fn pause(consensus: &ConsensusConfig, round: u32, draw: u64) -> Duration {
+    let doubled = consensus.redial_backoff_min.saturating_mul(1 << round.min(10));
+    let half = doubled.min(consensus.redial_backoff_max) / 2;
+    // Half fixed, half drawn: clients that lost a node together do not come back in step.
+    half + Duration::from_nanos(draw % (half.as_nanos() as u64).max(1))
 }
 
 /// The next frame, `Some(None)` when the link is gone; never resolves without a link.
@@ -395,7 +424,8 @@ async fn dial(
     consensus: &ConsensusConfig,
 ) -> Result<Link, String> {
     let link = network.dial_client(&peer, group, &key, consensus.handshake_timeout).await;
-    let mut link = link.map_err(|error| format!("{}: {error}", peer.id))?;
+    // It names the peer.
+    let mut link = link.map_err(|error| error.to_string())?;
     link.set_frame_bytes_max(consensus.frame_bytes_max());
     Ok(link)
 }

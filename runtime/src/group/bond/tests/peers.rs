@@ -7,6 +7,7 @@ use super::*;
 use crate::{
     NetworkError,
     group::bond::dial,
+    metric::{BOND_DROPPED, BOND_QUEUE_BYTES, recorder::Record},
     network::{BOND_ALPN, Card, Code, HelloRole, MemberHello, Refusal, Talk, Welcome, header},
 };
 
@@ -35,7 +36,7 @@ impl Hand {
 
     fn hello(&self, store: u128) -> HelloRole {
         let card = Card { lineage: None, store: StoreId(store), nonce: self.network.nonce() };
-        HelloRole::Member(MemberHello { card, attempt: 1, lost: None, tickets: Vec::new() })
+        HelloRole::Member(MemberHello { card, attempt: 1, lost: None })
     }
 
     /// Is let in like any member, up to its first lane.
@@ -240,6 +241,8 @@ async fn a_node_that_was_stopped_reads_before_it_judges() {
 
 #[tokio::test]
 async fn a_flooded_lane_holds_no_other_lane_up() {
+    let record = Record::default();
+    let _recording = metrics::set_default_local_recorder(&record);
     let mut slow = Wish::new(1).start(&[]).await;
     let mut fast = Wish::new(2).start(&[slow.peer()]).await;
     assert_eq!((slow.up().await, fast.up().await), (fast.node, slow.node));
@@ -249,6 +252,10 @@ async fn a_flooded_lane_holds_no_other_lane_up() {
         appends += 1;
     }
     assert!(fast.bonds.send(slow.node, vote(1)), "the control lane has room");
+    let dropped = [("lane", "append"), ("reason", "full")];
+    assert_eq!(record.counter(BOND_DROPPED, &dropped), 1, "the one that found no room");
+    let waits = record.gauge(BOND_QUEUE_BYTES, &[("lane", "append")]);
+    assert!(waits >= f64::from(64 << 10), "{waits} bytes wait in front of the lane");
     let mut before = 0;
     loop {
         match slow.event().await {
@@ -271,10 +278,14 @@ async fn a_flooded_lane_holds_no_other_lane_up() {
 
 #[tokio::test]
 async fn a_frame_too_large_is_dropped_here_and_harms_no_bond() {
+    let record = Record::default();
+    let _recording = metrics::set_default_local_recorder(&record);
     let mut a = Wish::new(1).start(&[]).await;
     let mut b = Wish::new(2).start(&[a.peer()]).await;
     assert_eq!((a.up().await, b.up().await), (b.node, a.node));
     assert!(!b.bonds.send(a.node, append(b.bonds.side.frame_bytes_max())));
+    let dropped = [("lane", "append"), ("reason", "oversized")];
+    assert_eq!(record.counter(BOND_DROPPED, &dropped), 1);
     assert!(b.bonds.send(a.node, vote(1)));
     assert_eq!(a.vote().await, (b.node, 1));
 }

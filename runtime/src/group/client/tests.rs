@@ -1,0 +1,273 @@
+//! Clients against nodes that are played by hand: silent, leaderless, slow to read.
+
+use std::{sync::Mutex, time::Duration};
+
+use futures_util::future::join_all;
+
+use super::*;
+use crate::{
+    Clock, ConsensusProfile, Link, QueryError, SystemClock,
+    group::{
+        samples::{JumpingClock, Sum, network, network_on, soon, until},
+        wire::ClientFrame,
+    },
+    metric::{CALLER_REFUSED, CLIENT_SWITCHES, recorder::Record},
+};
+
+/// A node of a group that lets clients in, and then does what the test does.
+struct Node {
+    network: Network,
+    links: mpsc::Receiver<Link>,
+}
+
+impl Node {
+    async fn new(consensus: &ConsensusConfig) -> Self {
+        let network = network().await;
+        let group = GroupId::of(&key(), Sum::SIGNATURE, consensus);
+        let links = network.serve_clients(group, &key());
+        Self { network, links }
+    }
+
+    async fn link(&mut self) -> Link {
+        soon("a link", self.links.recv()).await.expect("the node is up")
+    }
+
+    fn id(&self) -> PeerId {
+        self.network.peer().id
+    }
+}
+
+fn key() -> GroupKey {
+    GroupKey::from_secret("clients")
+}
+
+async fn client(nodes: &[&Node], consensus: &ConsensusConfig) -> Client<Sum> {
+    let peers = nodes.iter().map(|node| node.network.peer());
+    let builder = network().await.client(key()).consensus(consensus.clone()).members(peers);
+    soon("a link", builder.connect()).await.expect("the first lets it in")
+}
+
+/// Says that it lives, and whom it knows to lead, until it may not any more.
+async fn ping(link: &mut Link, leader: &Mutex<Option<PeerId>>) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(5));
+    loop {
+        ticks.tick().await;
+        let leader = *leader.lock().expect("nobody panics with it");
+        let frame = postcard::to_stdvec(&ClientFrame::Ping { leader }).expect("plain");
+        if link.send(&frame).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn query(bytes: usize) -> Vec<u8> {
+    vec![0; bytes]
+}
+
+#[tokio::test]
+async fn a_node_that_lives_but_knows_of_no_leader_for_long_is_left_for_another() {
+    let record = Record::default();
+    let _recording = metrics::set_default_local_recorder(&record);
+    let consensus = hasty();
+    let (mut cut_off, mut other) = (Node::new(&consensus).await, Node::new(&consensus).await);
+    let client = client(&[&cut_off, &other], &consensus).await;
+    let clock = SystemClock::new();
+    let (id, leader) = (cut_off.id(), Mutex::new(Some(cut_off.id())));
+    let mut link = cut_off.link().await;
+    let known = other.id();
+    let moved = async {
+        // As long as it knows of a leader, and right after it, nothing happens.
+        let mut node = client.caller.port().node.clone();
+        let stay = clock.now().plus(Duration::from_millis(200));
+        tokio::select! {
+            _ = node.wait_for(|node| *node != Some(id)) => panic!("it left a node that leads"),
+            () = clock.sleep_until(stay) => {}
+        }
+        *leader.lock().expect("nobody panics with it") = None;
+        let since = clock.now();
+        let moved = node.wait_for(|node| *node == Some(known)).await.expect("it runs").is_some();
+        assert!(moved);
+        clock.now().since(since)
+    };
+    let took = tokio::select! {
+        took = soon("another node", moved) => took,
+        () = async { ping(&mut link, &leader).await; std::future::pending().await } => {
+            unreachable!("it is pending")
+        }
+    };
+    let election = consensus.election_timeout + consensus.election_timeout_jitter;
+    assert!(took >= 2 * election, "it gave the group {took:?} to elect another");
+    assert_eq!(record.counter(CLIENT_SWITCHES, &[]), 1);
+    other.link().await;
+}
+
+#[tokio::test]
+async fn a_client_comes_back_to_a_silent_node_ever_more_rarely() {
+    let consensus = ConsensusProfile::Loopback.config();
+    let mut silent = Node::new(&consensus).await;
+    let _client = client(&[&silent], &consensus).await;
+    let clock = SystemClock::new();
+    let mut links = vec![silent.link().await];
+    let mut came = vec![clock.now()];
+    for _ in 0..6 {
+        links.push(silent.link().await);
+        came.push(clock.now());
+    }
+    for (round, pair) in (0..).zip(came.windows(2)) {
+        // Silence is borne first; then comes at least half of the pause.
+        let least = consensus.client_silence_max + agent::pause(&consensus, round, 0);
+        let gap = pair[1].since(pair[0]);
+        assert!(gap >= least, "it came back {round} after {gap:?}, before {least:?}");
+    }
+}
+
+/// Answers whatever it is asked, and between answers says that it lives.
+async fn answer(link: &mut Link, leader: PeerId) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(5));
+    loop {
+        let frame = tokio::select! {
+            frame = link.recv() => match frame {
+                Some(frame) => postcard::from_bytes(&frame).expect("a client's frame"),
+                None => return,
+            },
+            _ = ticks.tick() => ClientFrame::Ping { leader: None },
+        };
+        let frame = match frame {
+            ClientFrame::Call { id, .. } => {
+                let (applied, answer) = (raft::Index(1), Some(vec![0].into()));
+                ClientFrame::Answer { id, outcome: Outcome::Queried { applied, answer } }
+            }
+            _ => ClientFrame::Ping { leader: Some(leader) },
+        };
+        let frame = postcard::to_stdvec(&frame).expect("plain");
+        link.send(&frame).await.expect("the client stays");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_was_stopped_reads_before_it_judges_its_node() {
+    let record = Record::default();
+    let _recording = metrics::set_default_local_recorder(&record);
+    let consensus = ConsensusConfig {
+        heartbeat_interval: Duration::from_millis(500),
+        election_timeout: Duration::from_secs(1),
+        client_silence_max: Duration::from_secs(1),
+        ..ConsensusProfile::Lan.config()
+    };
+    let mut node = Node::new(&consensus).await;
+    let clock = Arc::new(JumpingClock::default());
+    let network = network_on(Arc::new(Arc::clone(&clock))).await;
+    let builder = network.client(key()).consensus(consensus).members([node.network.peer()]);
+    let client: Client<Sum> = soon("a link", builder.connect()).await.expect("it lets it in");
+    let mut link = node.link().await;
+    let id = node.id();
+    let asked = async {
+        for _ in 0..20 {
+            // As after SIGCONT: an hour is gone between two looks at the clock.
+            clock.jump(Duration::from_secs(3_600));
+            let asked = soon("an answer", client.query(query(8), Consistency::Weak)).await;
+            assert_eq!(asked.expect("it is answered").via, id);
+        }
+    };
+    tokio::select! {
+        () = asked => {}
+        () = answer(&mut link, id) => panic!("the client has left"),
+    }
+    assert_eq!(record.counter(CLIENT_SWITCHES, &[]), 0);
+}
+
+#[test]
+fn pauses_double_within_their_bounds_and_are_drawn() {
+    let consensus = ConsensusProfile::Loopback.config();
+    let ms = Duration::from_millis;
+    let pause = |round, draw| agent::pause(&consensus, round, draw);
+    for (round, full) in (0..).zip([5, 10, 20, 40, 80, 100, 100].map(ms)) {
+        let draws = [0, 1_000, 999_999, u64::MAX].map(|draw| pause(round, draw));
+        for drawn in draws {
+            assert!((full / 2..=full).contains(&drawn), "{drawn:?} of {full:?}");
+        }
+        assert!(draws[0] < draws[1] && draws[1] < draws[2], "clients do not come in step");
+    }
+    assert!(pause(u32::MAX, u64::MAX) <= ms(100), "a long absence does not overflow");
+}
+
+/// So many queries at once to a node that lives and answers nothing: what became of them.
+async fn asked(consensus: &ConsensusConfig, count: usize, bytes: usize) -> Vec<QueryError> {
+    let mut node = Node::new(consensus).await;
+    let client = client(&[&node], consensus).await;
+    let mut link = node.link().await;
+    let leader = Mutex::new(Some(node.id()));
+    let queries = (0..count).map(|_| client.query(query(bytes), Consistency::Weak));
+    let asked = tokio::select! {
+        asked = soon("answers", join_all(queries)) => asked,
+        () = ping(&mut link, &leader) => panic!("the client has left"),
+    };
+    asked.into_iter().map(|asked| asked.expect_err("nobody answers")).collect()
+}
+
+fn busy(errors: &[QueryError]) -> usize {
+    errors.iter().filter(|error| error.reason == Reason::Busy).count()
+}
+
+/// The profile, with queries that are soon given up, and silence that is borne for long: on one
+/// thread a node cannot ping while its client puts many questions together.
+fn hasty() -> ConsensusConfig {
+    let query_timeout = Duration::from_millis(400);
+    let client_silence_max = Duration::from_secs(10);
+    ConsensusConfig { query_timeout, client_silence_max, ..ConsensusProfile::Lan.config() }
+}
+
+#[tokio::test]
+async fn a_client_takes_on_no_more_calls_than_it_may_and_says_so_at_once() {
+    let record = Record::default();
+    let _recording = metrics::set_default_local_recorder(&record);
+    let consensus = ConsensusConfig { requests_max: 4, ..hasty() };
+    let errors = asked(&consensus, 10, 8).await;
+    assert_eq!(busy(&errors), 6, "{errors:?}");
+    assert_eq!(record.counter(CALLER_REFUSED, &[("reason", "agent")]), 6);
+}
+
+#[tokio::test]
+async fn a_client_takes_on_no_more_bytes_than_it_may_and_says_so_at_once() {
+    let record = Record::default();
+    let _recording = metrics::set_default_local_recorder(&record);
+    let (command_bytes_max, requests_bytes_max) = (1_000, 2_500);
+    let consensus = ConsensusConfig { command_bytes_max, requests_bytes_max, ..hasty() };
+    let errors = asked(&consensus, 4, 900).await;
+    assert_eq!(busy(&errors), 2, "two of 900 fit into 2 500: {errors:?}");
+    assert_eq!(record.counter(CALLER_REFUSED, &[("reason", "bytes")]), 2);
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_read_as_fast_as_it_is_asked_makes_its_client_busy() {
+    let record = Record::default();
+    let _recording = metrics::set_default_local_recorder(&record);
+    let consensus = hasty();
+    // Beyond what QUIC and the link's own queue take of it.
+    let errors = asked(&consensus, 12_000, 4_000).await;
+    let refused = record.counter(CALLER_REFUSED, &[("reason", "link")]);
+    assert!(refused > 0, "{} were refused otherwise", busy(&errors));
+    assert_eq!(busy(&errors) as u64, refused);
+}
+
+#[tokio::test]
+async fn what_a_call_weighed_is_free_again_once_it_is_answered() {
+    let (command_bytes_max, requests_bytes_max) = (1_000, 1_000);
+    let consensus = ConsensusConfig { command_bytes_max, requests_bytes_max, ..hasty() };
+    let mut node = Node::new(&consensus).await;
+    let client = client(&[&node], &consensus).await;
+    let mut link = node.link().await;
+    let leader = Mutex::new(Some(node.id()));
+    let rounds = async {
+        for round in 0..3 {
+            let asked = client.query(query(900), Consistency::Weak).await;
+            let reason = asked.expect_err("nobody answers").reason;
+            assert_eq!(reason, Reason::Timeout, "in round {round}");
+        }
+    };
+    tokio::select! {
+        () = soon("answers", rounds) => {}
+        () = ping(&mut link, &leader) => panic!("the client has left"),
+    }
+    until("its link", || client.node() == Some(node.id())).await;
+}

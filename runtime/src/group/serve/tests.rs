@@ -1,0 +1,208 @@
+//! What clients get that have proved the key and then misbehave.
+
+use std::time::Duration;
+
+use super::*;
+use crate::{
+    Client, ConsensusProfile, Group, SystemClock,
+    group::{
+        samples::{JumpingClock, Sum, alone, network, network_on, soon, until},
+        wire::Call,
+    },
+    metric::{ANSWERS_DROPPED, CLIENTS_TURNED_AWAY, REFUSALS, recorder::Record},
+};
+
+/// A member that leads alone, a client that behaves, and a hand to misbehave with.
+struct Scene {
+    group: Group<Sum>,
+    good: Client<Sum>,
+    hand: Network,
+    served: Network,
+    key: GroupKey,
+}
+
+impl Scene {
+    async fn set(consensus: &ConsensusConfig) -> Self {
+        Self::on(Arc::new(SystemClock::new()), consensus).await
+    }
+
+    /// The member's time comes from this clock.
+    async fn on(clock: Arc<dyn Clock>, consensus: &ConsensusConfig) -> Self {
+        let (served, hand) = (network_on(clock).await, network().await);
+        let key = GroupKey::from_secret("serve");
+        let group = alone(&served, &key, consensus).await;
+        let good = network()
+            .await
+            .client(key.clone())
+            .consensus(consensus.clone())
+            .members([served.peer()])
+            .connect();
+        let good = soon("a link", good).await.expect("it is served");
+        Self { group, good, hand, served, key }
+    }
+
+    /// A link that has been let in.
+    async fn link(&self) -> Link {
+        let bound = Duration::from_secs(20);
+        let (peer, group) = (self.served.peer(), self.group.id());
+        let dialed = self.hand.dial_client(&peer, group, &self.key, bound);
+        soon("a link", dialed).await.expect("it proves the key")
+    }
+}
+
+/// With what the member closed the link.
+async fn closed(link: &Link) -> (Code, String) {
+    until("a close", || link.closing().is_some()).await;
+    let closing = link.closing().expect("it is closed");
+    (closing.code().expect("a closing has a code"), closing.to_string())
+}
+
+fn framed(frame: &ClientFrame) -> Vec<u8> {
+    postcard::to_stdvec(frame).expect("plain values always encode")
+}
+
+/// Asks for so many bytes.
+fn query(id: u64, bytes: u32) -> Vec<u8> {
+    let query = postcard::to_stdvec(&bytes.to_le_bytes().to_vec()).expect("plain").into();
+    framed(&ClientFrame::Call { id, call: Call::WeakQuery { query }, patience_ms: 10_000 })
+}
+
+#[tokio::test]
+async fn what_is_no_clients_frame_closes_its_link_by_name_and_harms_nobody() {
+    let record = Record::default();
+    let _recording = metrics::set_default_local_recorder(&record);
+    let consensus = ConsensusProfile::Lan.config();
+    let scene = Scene::set(&consensus).await;
+    let beyond = consensus.frame_bytes_max() + 1;
+    let of_a_node = ClientFrame::Answer { id: 1, outcome: Outcome::Refused(Reason::Busy) };
+    let mut executed = 0;
+    for (frame, named) in [
+        (vec![0xff; 40], "not a client's frame".to_owned()),
+        (Vec::new(), "not a client's frame".to_owned()),
+        (query(1, 4)[..3].to_vec(), "not a client's frame".to_owned()),
+        (framed(&of_a_node), "not a client's frame".to_owned()),
+        (vec![0; beyond], format!("a frame of {beyond} bytes, but at most {}", beyond - 1)),
+    ] {
+        let mut link = scene.link().await;
+        link.send(&query(7, 4)).await.expect("it is open");
+        soon("an answer", link.recv()).await.expect("it is served like any other");
+        executed += 1;
+        let done = soon("an answer", scene.good.execute(1)).await.expect("commits");
+        assert_eq!(done.output, executed);
+        link.send(&frame).await.expect("it is open");
+        let (code, reason) = closed(&link).await;
+        assert_eq!(code, Code::ProtocolViolation, "{reason}");
+        assert!(reason.contains(&named), "{reason}");
+    }
+    let done = soon("an answer", scene.good.execute(1)).await.expect("the group goes on");
+    assert_eq!(done.output, executed + 1, "nothing was lost");
+    assert_eq!(scene.good.node(), Some(scene.served.peer().id), "its link is the same");
+    let code: [(&str, &str); 1] = [("code", "protocol_violation")];
+    assert_eq!(record.counter(CLIENTS_TURNED_AWAY, &code), 4);
+    assert_eq!(record.counter(REFUSALS, &code), 1, "the one that was too large");
+}
+
+#[tokio::test]
+async fn a_client_that_falls_silent_loses_its_link_and_one_that_pings_keeps_it() {
+    let mut consensus = ConsensusProfile::Lan.config();
+    consensus.max_missed_heartbeats = 4;
+    let scene = Scene::set(&consensus).await;
+    let (silent, mut pinging) = (scene.link().await, scene.link().await);
+    let mut ticks = tokio::time::interval(consensus.heartbeat_interval);
+    let pings = async {
+        loop {
+            ticks.tick().await;
+            let ping = framed(&ClientFrame::Ping { leader: None });
+            pinging.send(&ping).await.expect("it is open");
+        }
+    };
+    let (code, reason) = tokio::select! {
+        closed = closed(&silent) => closed,
+        () = pings => unreachable!("it never ends"),
+    };
+    assert_eq!(code, Code::Timeout, "{reason}");
+    assert!(reason.contains("not a word for 200ms"), "{reason}");
+    assert!(pinging.closing().is_none());
+}
+
+#[tokio::test]
+async fn a_node_that_was_stopped_reads_before_it_judges_its_clients() {
+    let clock = Arc::new(JumpingClock::default());
+    let consensus = ConsensusConfig {
+        heartbeat_interval: Duration::from_millis(500),
+        max_missed_heartbeats: 2,
+        election_timeout: Duration::from_secs(1),
+        client_silence_max: Duration::from_secs(1),
+        ..ConsensusProfile::Lan.config()
+    };
+    let scene = Scene::on(Arc::new(Arc::clone(&clock)), &consensus).await;
+    let mut link = scene.link().await;
+    for id in 0..20 {
+        // As after SIGCONT: an hour is gone between two looks at the clock.
+        clock.jump(Duration::from_secs(3_600));
+        link.send(&query(id, 4)).await.expect("it is open");
+        let answered = async {
+            while let Some(frame) = link.recv().await {
+                match postcard::from_bytes(&frame) {
+                    Ok(ClientFrame::Answer { id: answered, .. }) if answered == id => return true,
+                    _ => {}
+                }
+            }
+            false
+        };
+        assert!(soon("an answer", answered).await, "its link was closed: {:?}", link.closing());
+    }
+}
+
+#[tokio::test]
+async fn answers_that_are_not_read_have_a_limit_in_bytes_and_then_cost_the_link() {
+    let record = Record::default();
+    let _recording = metrics::set_default_local_recorder(&record);
+    let mut consensus = ConsensusProfile::Lan.config();
+    consensus.handshake_timeout = Duration::from_millis(300);
+    // It does not ping either; that is not what this is about.
+    consensus.max_missed_heartbeats = 400;
+    let scene = Scene::set(&consensus).await;
+    let mut greedy = scene.link().await;
+    // Three times what may wait for one client, and it reads none of it.
+    for id in 0..48 {
+        greedy.send(&query(id, 1_000_000)).await.expect("its calls are read");
+    }
+    let (code, reason) = closed(&greedy).await;
+    assert_eq!(code, Code::Timeout, "{reason}");
+    assert!(reason.contains("it has not read for 300ms"), "{reason}");
+    let cut = record.counter(ANSWERS_DROPPED, &[("reason", "bytes")]);
+    assert!((1..48).contains(&cut), "{cut} of 48");
+    let done = soon("an answer", scene.good.execute(1)).await.expect("the group goes on");
+    assert_eq!(done.output, 1);
+}
+
+#[tokio::test]
+async fn a_member_that_leaves_says_goodbye_to_its_clients() {
+    let scene = Scene::set(&ConsensusProfile::Lan.config()).await;
+    let link = scene.link().await;
+    let Scene { group, served: _served, .. } = scene;
+    drop(group);
+    let (code, reason) = closed(&link).await;
+    assert_eq!(code, Code::GracefulShutdown, "{reason}");
+    assert!(reason.contains("this member leaves the group"), "{reason}");
+}
+
+#[test]
+fn an_answer_without_room_says_so_instead() {
+    let (queue, mut queued) = mpsc::channel(8);
+    let answers = Answers { queue, budget: Budget::new(10) };
+    let content = Some(bytes::Bytes::from_static(&[7; 10]));
+    let (position, applied) = (raft::Position::default(), raft::Index(1));
+    let done = Outcome::Applied { position, output: content.clone() };
+    let queried = Outcome::Queried { applied, answer: content };
+    for (id, outcome) in [(1, &done), (2, &queried), (3, &done)] {
+        answers.give(id, outcome.clone());
+    }
+    let mut next = || queued.try_recv().ok().map(|answer| (answer.id, answer.outcome));
+    assert_eq!(next(), Some((1, done.clone())));
+    assert_eq!(next(), Some((2, Outcome::Refused(Reason::Busy))));
+    assert_eq!(next(), Some((3, Outcome::Unknown(Reason::Busy))), "it did take effect");
+    answers.give(4, done.clone());
+    assert_eq!(next(), Some((4, done)), "what was read makes room");
+}

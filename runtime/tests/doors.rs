@@ -1,0 +1,126 @@
+//! What a wrong key, a wrong network, other settings and another lineage get, as a program sees
+//! it: an answer that says what is wrong, at once.
+
+#[allow(dead_code)] // shared with other test targets; each uses its own part
+#[path = "model/members.rs"]
+mod members;
+#[allow(dead_code)] // the same
+#[path = "model/recorder.rs"]
+mod recorder;
+
+use std::{
+    net::UdpSocket,
+    sync::{Arc, Mutex},
+};
+
+use members::{Counter, config, formed, key, network, soon, until};
+use recorder::Record;
+use runtime::{
+    Bootstrap, Client, ConsensusConfig, Consistency, Event, Group, GroupError, GroupKey, Network,
+    NetworkId, Peer, SecretKey, storage,
+};
+
+/// What a client is told that does not get in.
+async fn refused(
+    from: &Network,
+    key: GroupKey,
+    consensus: ConsensusConfig,
+    members: Vec<Peer>,
+) -> String {
+    let builder = from.client(key).consensus(consensus).members(members);
+    let connecting = builder.connect();
+    let connected: Result<Client<Counter>, GroupError> = soon(connecting).await;
+    let error = connected.expect_err("it is to be turned away");
+    assert!(matches!(error, GroupError::Unreachable(_)), "{error}");
+    error.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_does_not_belong_is_told_what_is_wrong() {
+    let members = formed(1).await;
+    let served = members[0].network.peer();
+    let here = network().await;
+    let same = "the key, the machine's signature and the consensus settings must be the same";
+    let wrong = GroupKey::from_secret("another secret");
+    let error = refused(&here, wrong, config(), vec![served.clone()]).await;
+    assert!(error.contains("group_not_found") && error.contains(same), "{error}");
+    assert!(!error.contains("did not answer"), "that is no timeout: {error}");
+    let other = ConsensusConfig { sessions_max: 17, ..config() };
+    let error = refused(&here, key(), other, vec![served.clone()]).await;
+    assert!(error.contains("group_not_found") && error.contains(same), "{error}");
+    let elsewhere = Network::builder("elsewhere").bind(([127, 0, 0, 1], 0).into());
+    let elsewhere = elsewhere.build().await.expect("a free port");
+    let error = refused(&elsewhere, key(), config(), vec![served.clone()]).await;
+    for named in ["different_network", &NetworkId::of("elsewhere").to_string()] {
+        assert!(error.contains(named), "{error}");
+    }
+    assert!(error.contains(&NetworkId::of("tests").to_string()), "{error}");
+    // None of this has hurt anybody.
+    soon(members[0].group.execute(1)).await.expect("commits");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_finds_nobody_is_told_what_became_of_each() {
+    let members = formed(1).await;
+    let here = network().await;
+    // Bound, so that nobody else answers there, and silent.
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let silent = Peer {
+        id: SecretKey::from_bytes([5; 32]).peer_id(),
+        addresses: vec![socket.local_addr().expect("it is bound")],
+    };
+    let wrong = GroupKey::from_secret("another secret");
+    let both = vec![silent.clone(), members[0].network.peer()];
+    let error = refused(&here, wrong, config(), both).await;
+    let named = format!("peer {} did not answer within 1s", silent.id);
+    assert!(error.contains(&named) && error.contains("group_not_found"), "{error}");
+    assert!(error.starts_with("no member took this client in: "), "{error}");
+    let nobody = here.client(key()).connect::<Counter>().await.expect_err("no members");
+    assert!(nobody.to_string().contains("at least one member"), "{nobody}");
+}
+
+/// A member that founded a group of this key alone, and dials the peers.
+async fn founder(network: &Network, peers: Vec<Peer>) -> (Group<Counter>, Arc<Mutex<Vec<Event>>>) {
+    let events: Arc<Mutex<Vec<Event>>> = Arc::default();
+    let noted = Arc::clone(&events);
+    let group = network
+        .group(key())
+        .machine(Counter::default())
+        .consensus(config())
+        .storage(storage::Memory)
+        .bootstrap(Bootstrap::Solo)
+        .peers(peers)
+        .observe(move |_, event| noted.lock().expect("nobody panics with it").push(event.clone()))
+        .join()
+        .await
+        .expect("nothing stands against joining");
+    soon(group.when().is_leader()).await.expect("it leads itself");
+    (group, events)
+}
+
+#[tokio::test]
+async fn two_lineages_of_one_key_never_bond_and_both_go_on() {
+    let record = Record::default();
+    let _recording = metrics::set_default_local_recorder(&record);
+    let (here, there) = (network().await, network().await);
+    let (first, first_events) = founder(&here, vec![]).await;
+    let (second, second_events) = founder(&there, vec![here.peer()]).await;
+    assert_eq!(first.id(), second.id(), "one key, one machine, the same settings");
+    assert_ne!(first.status().lineage, second.status().lineage);
+    soon(first.execute(1)).await.expect("commits");
+    soon(second.execute(10)).await.expect("commits");
+    let lineage = [("code", "different_lineage")];
+    let dialed = [("outcome", "different_lineage")];
+    until("refusals", || {
+        record.counter("tessera.network.refusals", &lineage) >= 3
+            && record.counter("tessera.bond.dials", &dialed) >= 3
+    })
+    .await;
+    for (group, events, value) in [(first, first_events, 1), (second, second_events, 10)] {
+        let answer = soon(group.query((), Consistency::Strong)).await.expect("it goes on");
+        assert_eq!(answer.answer, value, "nothing of the other's");
+        let events = events.lock().expect("nobody panics with it");
+        let bonded = events.iter().any(|event| matches!(event, Event::Bonded(_)));
+        assert!(!bonded, "{events:?}");
+    }
+}
