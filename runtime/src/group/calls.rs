@@ -187,13 +187,17 @@ impl Calls {
         entries: &[Entry],
         lost: &mut Vec<CallId>,
     ) -> Vec<(Index, Answerer, Time)> {
-        let Some(last) = entries.last() else { return Vec::new() };
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+            return Vec::new();
+        };
         let mut waiting = Vec::new();
         while let Some(place) = self.proposed.first_entry()
             && *place.key() <= last.position.index
         {
             let (index, ids) = place.remove_entry();
-            let entry = entries.iter().find(|entry| entry.position.index == index);
+            // They are consecutive. One from before them is not among them.
+            let place = index.0.checked_sub(first.position.index.0);
+            let entry = place.and_then(|place| entries.get(usize::try_from(place).ok()?));
             for id in ids {
                 let Some(pending) = self.open.get_mut(&id) else { continue };
                 if pending.position == entry.map(|entry| entry.position) {

@@ -79,11 +79,11 @@ pub(crate) async fn meet(
                 None => return Err("all its handles are gone".into()),
             },
             Err(_) = body.handles.changed() => return Err("all its handles are gone".into()),
-            () = clock.sleep_until(calls_due.unwrap_or_default()), if calls_due.is_some() => {
-                let now = clock.now();
-                while let Some(Due::Retry(_) | Due::Over) = body.calls.due(now) {}
-            }
+            () = clock.sleep_until(calls_due.unwrap_or_default()), if calls_due.is_some() => {}
         }
+        // Not left to the timer, where under load something else is always ready first.
+        let now = clock.now();
+        while let Some(Due::Retry(_) | Due::Over) = body.calls.due(now) {}
         let status: Vec<NodeId> = body.bonded.iter().copied().collect();
         body.status.send_modify(|shown| shown.bonded = status);
     }
