@@ -4,6 +4,7 @@
 //! `mailbox`, `driver`, the core, storage and bonds, `applier`, and back through its `Answerer`.
 
 mod answer;
+mod answers;
 mod applier;
 mod bond;
 mod budget;

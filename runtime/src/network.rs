@@ -13,6 +13,7 @@ mod framing;
 mod handshake;
 mod link;
 mod papers;
+mod place;
 mod quic;
 mod registry;
 mod secret;
@@ -43,12 +44,11 @@ pub use link::{Link, LinkReceiver, LinkSender};
 pub use secret::SecretKey;
 
 pub(crate) use code::Refusal;
-pub(crate) use door::{BOND_ALPN, turn_away, within};
-pub(crate) use framing::{Deframer, HEADER_BYTES, header};
+pub(crate) use door::{BOND_ALPN, within};
+pub(crate) use framing::{CHUNK_BYTES_MAX, Deframer, HEADER_BYTES, header};
 pub(crate) use handshake::{
     Card, Hello, HelloRole, MemberHello, Session, Talk, Welcome, connection_id,
 };
-pub(crate) use link::CHUNK_BYTES_MAX;
 pub(crate) use papers::Papers;
 pub(crate) use quic::trust;
 pub(crate) use registry::Applicant;

@@ -7,9 +7,9 @@ use raft::{NodeId, PeerId};
 use tokio::sync::oneshot;
 
 use crate::group::{
+    answers::Answers,
     bond::Bonds,
     budget::Room,
-    serve::Answers,
     wire::{MemberFrame, Outcome, Reason},
 };
 

@@ -30,10 +30,9 @@ use crate::{
     Clock, ConsensusConfig, GroupId, GroupKey, Lineage, Network, Peer,
     group::{
         bond::{
-            events::Told,
             lane::{Dropped, Lane},
             metric::BondMetrics,
-            table::Table,
+            table::{Table, Told},
         },
         wire::MemberFrame,
     },
@@ -105,7 +104,7 @@ impl Bonds {
             host.await;
             drop(hosting);
         });
-        (Self { side, leave, hosted }, BondEvents::new(told))
+        (Self { side: Arc::clone(&side), leave, hosted }, BondEvents::new(side, told))
     }
 
     /// Queues a frame on its lane. Never waits: without a bond or with a full lane the frame is

@@ -16,7 +16,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use raft::{Barrier, Effect, Input, NodeId, Note, PeerId, Raft, Refusal, Role, Time, WriteId};
+use raft::{Barrier, Effect, Input, NodeId, Note, Raft, Refusal, Role, Time, WriteId};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use notices::Notices;
@@ -29,22 +29,13 @@ use crate::{
         applier::Work,
         bond::{BondEvent, BondEvents, Bonds},
         calls::{CallId, Calls, Due, Forwarded},
+        mailbox::Mail,
         metric::{Depths, GroupMetrics},
         status::{Event, Observer},
         wire::{Call, MemberFrame, Outcome, Reason},
     },
     storage::{self, Storage},
 };
-
-/// What handles, clients and operators put into a member's mailbox.
-pub(crate) enum Mail {
-    /// Someone asks the group for something.
-    Call { call: Call, deadline: Time, answerer: Answerer },
-    /// Someone wants to see committed entries.
-    Entries { from: raft::Index, count_max: usize, reply: oneshot::Sender<Vec<raft::Entry>> },
-    /// Leadership shall move.
-    Transfer { to: PeerId, reply: oneshot::Sender<Result<(), Refusal>> },
-}
 
 /// What a member has before its group is founded, and keeps afterwards.
 pub(crate) struct Body {

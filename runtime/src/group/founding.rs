@@ -12,12 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use raft::{Configuration, NodeId, PeerId};
 
 use crate::{
-    group::{
-        GroupId, Lineage,
-        bond::BondEvent,
-        calls::Due,
-        driver::{Body, Mail},
-    },
+    group::{GroupId, Lineage, bond::BondEvent, calls::Due, driver::Body, mailbox::Mail},
     storage::Founding,
 };
 

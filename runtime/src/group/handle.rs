@@ -14,8 +14,7 @@ use crate::{
         ConsensusConfig, GroupError, GroupId,
         answer::{Answered, Answerer},
         caller::{Caller, CommandError, Consistency, Executed, Port, Queried, QueryError},
-        driver::Mail,
-        mailbox::Mailbox,
+        mailbox::{Mail, Mailbox},
         wire::Call,
     },
 };

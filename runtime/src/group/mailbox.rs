@@ -6,19 +6,28 @@
 
 use std::sync::Arc;
 
-use raft::Time;
-use tokio::sync::mpsc;
+use raft::{Entry, Index, PeerId, Refusal, Time};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     ConsensusConfig,
     group::{
         answer::Answerer,
         budget::Budget,
-        driver::Mail,
         metric::{Refused, refused},
         wire::{Call, Outcome, Reason},
     },
 };
+
+/// What handles, clients and operators put into a member's mailbox.
+pub(crate) enum Mail {
+    /// Someone asks the group for something.
+    Call { call: Call, deadline: Time, answerer: Answerer },
+    /// Someone wants to see committed entries.
+    Entries { from: Index, count_max: usize, reply: oneshot::Sender<Vec<Entry>> },
+    /// Leadership shall move.
+    Transfer { to: PeerId, reply: oneshot::Sender<Result<(), Refusal>> },
+}
 
 /// The way into a member's mailbox. A cheap handle.
 #[derive(Clone)]

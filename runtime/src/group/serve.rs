@@ -20,10 +20,10 @@ use crate::{
     Clock, ConsensusConfig, GroupId, GroupKey, Link, Network, Status,
     group::{
         answer::Answerer,
-        budget::{Budget, Room},
+        answers::{Answer, AnswerRoom, Answers},
         mailbox::Mailbox,
-        metric::{ANSWERS_DROPPED, CLIENTS_REFUSED, CLIENTS_TURNED_AWAY},
-        wire::{ClientFrame, Outcome, Reason},
+        metric::{CLIENTS_REFUSED, CLIENTS_TURNED_AWAY},
+        wire::ClientFrame,
     },
     network::{Code, LinkReceiver, LinkSender},
 };
@@ -35,22 +35,7 @@ struct Counter {
     consensus: ConsensusConfig,
     mailbox: Mailbox,
     status: watch::Receiver<Status>,
-    /// What the answers to all of them may weigh together.
-    answers: Arc<Budget>,
-}
-
-/// The queue of answers to one client.
-#[derive(Clone)]
-pub(crate) struct Answers {
-    queue: mpsc::Sender<Answer>,
-    budget: Arc<Budget>,
-}
-
-/// An answer that waits to be written.
-struct Answer {
-    id: u64,
-    outcome: Outcome,
-    _room: Option<Room>,
+    answers: AnswerRoom,
 }
 
 /// Serves the group's clients until the member stops.
@@ -68,7 +53,7 @@ pub(crate) fn spawn(
         consensus: consensus.clone(),
         mailbox: mailbox.clone(),
         status: status.clone(),
-        answers: Budget::new(ANSWERS_BYTES_MAX),
+        answers: AnswerRoom::new(),
     };
     tokio::spawn(async move {
         let mut clients = JoinSet::new();
@@ -96,9 +81,7 @@ pub(crate) fn spawn(
 impl Counter {
     async fn serve(self, mut link: Link) {
         link.set_frame_bytes_max(self.consensus.frame_bytes_max());
-        let (queue, outgoing) = mpsc::channel(ANSWERS_MAX);
-        let budget = Budget::share(&self.answers, ANSWERS_BYTES_MAX / CLIENTS_THAT_MAY_STALL);
-        let answers = Answers { queue, budget };
+        let (answers, outgoing) = self.answers.queue();
         let (sender, receiver) = link.split();
         // Two futures, not two turns: reading never waits for writing.
         tokio::select! {
@@ -193,31 +176,6 @@ impl Counter {
     }
 }
 
-impl Answers {
-    /// Queues an answer. One whose content finds no room is replaced by one without: the client
-    /// then knows that there is nothing to wait for.
-    pub(crate) fn give(&self, id: u64, outcome: Outcome) {
-        let room = self.budget.take(outcome.content_bytes());
-        let outcome = match (&room, outcome) {
-            (Some(_), outcome) => outcome,
-            (None, Outcome::Queried { .. }) => Outcome::Refused(Reason::Busy),
-            // It took effect: to call it refused would be a lie.
-            (None, _) => Outcome::Unknown(Reason::Busy),
-        };
-        let cut = room.is_none();
-        let sent = self.queue.try_send(Answer { id, outcome, _room: room });
-        if cut || matches!(sent, Err(mpsc::error::TrySendError::Full(_))) {
-            let reason = if cut { "bytes" } else { "count" };
-            counter!(ANSWERS_DROPPED, "reason" => reason).increment(1);
-        }
-    }
-
-    /// Whether the client's link is gone.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.queue.is_closed()
-    }
-}
-
 /// Closes the link of a client that misbehaves, and counts it.
 fn turn_away(close: impl FnOnce(Code), code: Code) {
     counter!(CLIENTS_TURNED_AWAY, "code" => code.name()).increment(1);
@@ -225,8 +183,3 @@ fn turn_away(close: impl FnOnce(Code), code: Code) {
 }
 
 const CLIENTS_MAX: usize = 1_024;
-const ANSWERS_MAX: usize = 4_096;
-/// What the answers that wait for all clients of a member weigh.
-const ANSWERS_BYTES_MAX: usize = 64 << 20;
-/// So many clients that do not read leave the others no room, until they lose their links.
-const CLIENTS_THAT_MAY_STALL: usize = 4;

@@ -6,6 +6,9 @@
 use std::fmt;
 
 use iroh::endpoint::{Connection, ConnectionError, VarInt};
+use metrics::counter;
+
+use crate::metric::REFUSALS;
 
 /// A close code.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -95,6 +98,11 @@ impl Code {
         }
     }
 
+    /// Counts someone who was turned away.
+    pub(crate) fn count(self) {
+        counter!(REFUSALS, "code" => self.name()).increment(1);
+    }
+
     /// A refusal with this code.
     pub(crate) fn because(self, reason: impl Into<String>) -> Refusal {
         Refusal { code: self, reason: reason.into() }
@@ -111,6 +119,13 @@ impl Refusal {
     /// Closes the connection and tells the peer why.
     pub(crate) fn close(&self, connection: &Connection) {
         connection.close(VarInt::from_u32(self.code.number()), bounded(&self.reason).as_bytes());
+    }
+
+    /// Closes a connection that is not let in, and counts it.
+    pub(crate) fn turn_away(&self, connection: &Connection) {
+        self.code.count();
+        tracing::debug!(remote = %connection.remote_id().fmt_short(), refusal = %self, "turned away");
+        self.close(connection);
     }
 
     /// What is known of why a connection ended.

@@ -9,19 +9,18 @@ use iroh::{
     Endpoint,
     endpoint::{Connection, Incoming},
 };
-use metrics::{counter, gauge};
 use raft::PeerId;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     Clock, Link,
-    metric::{HANDSHAKES, REFUSALS},
     network::{
         Code, NetworkId,
         code::Refusal,
         connections::Connections,
         handshake::{Hello, HelloRole, Session, Talk, Welcome},
         papers::Papers,
+        place::{Place, Places},
         quic,
         registry::{Applicant, Registry, Seat},
     },
@@ -45,25 +44,20 @@ pub(crate) struct Door {
     pub(crate) frame_bytes_max: usize,
 }
 
-/// One of the bounded number of places of those that have not been let in.
-pub(crate) struct Place {
-    _permit: OwnedSemaphorePermit,
-}
-
 impl Door {
     /// Takes connections in until the node closes.
     pub(crate) async fn open(self, endpoint: Endpoint, mut closing: watch::Receiver<bool>) {
-        let places = Arc::new(Semaphore::new(self.handshakes_max));
+        let places = Places::new(self.handshakes_max);
         loop {
             let incoming = tokio::select! {
                 incoming = endpoint.accept() => incoming,
                 _ = closing.wait_for(|closing| *closing) => None,
             };
             let Some(incoming) = incoming else { return };
-            match Arc::clone(&places).try_acquire_owned() {
-                Ok(place) => drop(tokio::spawn(self.clone().receive(incoming, Place::new(place)))),
-                Err(_) => {
-                    count(Code::NoCapacity);
+            match places.take() {
+                Some(place) => drop(tokio::spawn(self.clone().receive(incoming, place))),
+                None => {
+                    Code::NoCapacity.count();
                     incoming.refuse();
                 }
             }
@@ -75,12 +69,12 @@ impl Door {
         let mut patience = std::pin::pin!(patience);
         let connected = tokio::select! {
             connected = incoming.into_future() => connected,
-            () = &mut patience => return count(Code::Timeout),
+            () = &mut patience => return Code::Timeout.count(),
         };
         let connection = match connected {
             Ok(connection) => connection,
             // Not even a TLS handshake: nobody to give a reason to.
-            Err(_) => return count(Code::UnexpectedClose),
+            Err(_) => return Code::UnexpectedClose.count(),
         };
         self.connections.add(&connection);
         let admitted = tokio::select! {
@@ -90,7 +84,7 @@ impl Door {
             ))),
         };
         if let Err(refusal) = admitted {
-            turn_away(&connection, &refusal);
+            refusal.turn_away(&connection);
         }
     }
 
@@ -154,31 +148,6 @@ impl Door {
         let frames = (talk.receiver, talk.deframer);
         Link::new(connection.clone(), talk.sender, frames, self.frame_bytes_max)
     }
-}
-
-impl Place {
-    fn new(permit: OwnedSemaphorePermit) -> Self {
-        gauge!(HANDSHAKES).increment(1);
-        Self { _permit: permit }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        gauge!(HANDSHAKES).decrement(1);
-    }
-}
-
-/// Closes a connection that is not let in, and counts it.
-pub(crate) fn turn_away(connection: &Connection, refusal: &Refusal) {
-    count(refusal.code);
-    let remote = connection.remote_id().fmt_short();
-    tracing::debug!(%remote, %refusal, "turned away");
-    refusal.close(connection);
-}
-
-fn count(code: Code) {
-    counter!(REFUSALS, "code" => code.name()).increment(1);
 }
 
 fn no_room<T>(error: &mpsc::error::TrySendError<T>) -> Refusal {

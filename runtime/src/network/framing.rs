@@ -5,6 +5,9 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
+/// No more than this is taken from QUIC at a time.
+pub(crate) const CHUNK_BYTES_MAX: usize = 64 << 10;
+
 /// Bytes of the length before each frame, little-endian.
 pub(crate) const HEADER_BYTES: usize = 4;
 

@@ -14,8 +14,7 @@ use crate::{
     network::{
         Code, NetworkId,
         code::Refusal,
-        framing::{self, Deframer},
-        link::CHUNK_BYTES_MAX,
+        framing::{self, CHUNK_BYTES_MAX, Deframer},
         papers::Papers,
     },
 };

@@ -10,8 +10,7 @@ use raft::PeerId;
 use crate::network::{
     Code, NetworkError,
     code::Refusal,
-    door::turn_away,
-    framing::{self, Deframer},
+    framing::{self, CHUNK_BYTES_MAX, Deframer},
 };
 
 /// A framed connection to another node. It closes when both its halves are dropped.
@@ -168,7 +167,7 @@ impl LinkReceiver {
                 Ok(Some(frame)) => return Some(frame),
                 Ok(None) => {}
                 Err(oversized) => {
-                    turn_away(&self.connection, &oversized.refusal());
+                    oversized.refusal().turn_away(&self.connection);
                     return None;
                 }
             }
@@ -205,9 +204,6 @@ pub(crate) fn lost(connection: &Connection) -> NetworkError {
     };
     NetworkError::closed(peer, refusal)
 }
-
-/// No more than this is taken from QUIC at a time.
-pub(crate) const CHUNK_BYTES_MAX: usize = 64 << 10;
 
 /// Frame lengths are 32 bits; a quarter of that is beyond any use.
 const FRAME_BYTES_LIMIT: usize = 1 << 30;

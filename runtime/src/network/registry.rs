@@ -16,8 +16,8 @@ use crate::{
     network::{
         Code,
         code::Refusal,
-        door::Place,
         handshake::{MemberHello, Session, Talk},
+        place::Place,
     },
 };
 

@@ -12,10 +12,9 @@ use crate::{
     Peer,
     group::bond::{
         Side,
-        events::Told,
         keep::{self, Kept},
         part,
-        table::{Bond, Claim},
+        table::{Bond, Claim, Told},
     },
     network::{BOND_ALPN, Code, HelloRole, MemberHello, NetworkError, settle, within},
 };

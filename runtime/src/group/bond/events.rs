@@ -8,6 +8,7 @@
 use std::{
     future::poll_fn,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -18,7 +19,10 @@ use futures_util::{
 use raft::NodeId;
 use tokio::sync::mpsc;
 
-use crate::group::{bond::read::LaneReader, wire::MemberFrame};
+use crate::group::{
+    bond::{Side, read::LaneReader, table::Told},
+    wire::MemberFrame,
+};
 
 /// What bonds tell the driver.
 #[derive(Debug)]
@@ -31,22 +35,9 @@ pub(crate) enum BondEvent {
     Frame { from: NodeId, frame: MemberFrame },
 }
 
-/// What the tasks that make and keep bonds tell whoever listens.
-pub(super) enum Told {
-    Up {
-        node: NodeId,
-        /// The bond that went with it, if that was with another store of the same peer.
-        instead_of: Option<NodeId>,
-    },
-    Down {
-        node: NodeId,
-    },
-    /// A lane to be read from now on.
-    Lane(LaneReader),
-}
-
 /// The listening end of all bonds of one group.
 pub(crate) struct BondEvents {
+    side: Arc<Side>,
     told: mpsc::Receiver<Told>,
     /// Comes before anything else: the second half of what was told.
     next: Option<BondEvent>,
@@ -54,8 +45,8 @@ pub(crate) struct BondEvents {
 }
 
 impl BondEvents {
-    pub(super) fn new(told: mpsc::Receiver<Told>) -> Self {
-        Self { told, next: None, lanes: SelectAll::new() }
+    pub(super) fn new(side: Arc<Side>, told: mpsc::Receiver<Told>) -> Self {
+        Self { side, told, next: None, lanes: SelectAll::new() }
     }
 
     /// The next event; `None` once the bonds are shut down. Giving up loses nothing.
@@ -91,7 +82,10 @@ impl BondEvents {
                     return Poll::Ready(Some(BondEvent::Down { node: gone }));
                 }
                 Some(Told::Down { node }) => return Poll::Ready(Some(BondEvent::Down { node })),
-                Some(Told::Lane(reader)) => self.lanes.push(frames(reader).boxed()),
+                Some(Told::Lane(opened)) => {
+                    let reader = LaneReader::new(Arc::clone(&self.side), opened);
+                    self.lanes.push(frames(reader).boxed());
+                }
                 None => return Poll::Ready(None),
             }
         }

@@ -11,7 +11,12 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
     group::{
-        bond::{Side, events::Told, lane::Lane, part, read::LaneReader, table::Bond},
+        bond::{
+            Side,
+            lane::Lane,
+            part,
+            table::{Bond, Opened, Told},
+        },
         wire::MemberFrame,
     },
     network::{Code, Refusal},
@@ -101,12 +106,11 @@ impl Keeper {
 
     /// Hands a lane over to whoever listens, without waiting for it.
     fn read(&mut self, stream: RecvStream, lane: Option<Lane>) {
-        let (side, bond) = (Arc::clone(&self.side), Arc::clone(&self.bond));
-        let reader = LaneReader::new(side, bond, stream, lane);
+        let opened = Opened { bond: Arc::clone(&self.bond), stream, lane };
         let tell = self.tell.clone();
         self.lanes.spawn(async move {
             // Errs once nobody listens any more.
-            drop(tell.send(Told::Lane(reader)).await);
+            drop(tell.send(Told::Lane(opened)).await);
         });
     }
 

@@ -13,7 +13,7 @@ use crate::{
         bond::{
             Side,
             lane::{Dropped, Lane},
-            table::Bond,
+            table::{Bond, Opened},
         },
         wire::MemberFrame,
     },
@@ -31,13 +31,9 @@ pub(super) struct LaneReader {
 }
 
 impl LaneReader {
-    /// `lane` if its name has been read already; the control lane's is, by whoever was dialed.
-    pub(super) fn new(
-        side: Arc<Side>,
-        bond: Arc<Bond>,
-        stream: RecvStream,
-        lane: Option<Lane>,
-    ) -> Self {
+    /// The control lane's name has been read already by whoever was dialed.
+    pub(super) fn new(side: Arc<Side>, opened: Opened) -> Self {
+        let Opened { bond, stream, lane } = opened;
         if let Some(lane) = lane {
             bond.open_lane(lane);
         }

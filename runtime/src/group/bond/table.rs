@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use iroh::endpoint::Connection;
+use iroh::endpoint::{Connection, RecvStream};
 use raft::{NodeId, PeerId, Time};
 use tokio::sync::{mpsc::Permit, watch};
 
@@ -21,12 +21,11 @@ use crate::{
     group::{
         bond::{
             Side,
-            events::Told,
             lane::{Dropped, Lane, LaneSender},
         },
         wire::MemberFrame,
     },
-    network::{Card, Code, Refusal, connection_id, trust, turn_away},
+    network::{Card, Code, Refusal, connection_id, trust},
 };
 
 /// All bonds of one group.
@@ -42,6 +41,28 @@ struct Place {
     attempts: u64,
     /// The last bond that ended here, and nothing replaced it.
     lost: Option<u64>,
+}
+
+/// What the tasks that make and keep bonds tell whoever listens.
+pub(super) enum Told {
+    Up {
+        node: NodeId,
+        /// The bond that went with it, if that was with another store of the same peer.
+        instead_of: Option<NodeId>,
+    },
+    Down {
+        node: NodeId,
+    },
+    /// A lane to be read from now on.
+    Lane(Opened),
+}
+
+/// A lane that the peer has opened.
+pub(super) struct Opened {
+    pub(super) bond: Arc<Bond>,
+    pub(super) stream: RecvStream,
+    /// `None` until the stream's first byte is read.
+    pub(super) lane: Option<Lane>,
 }
 
 /// By what right a connection wants to be the bond.
@@ -260,7 +281,7 @@ impl Bond {
     pub(super) fn end(&self, refusal: Refusal) {
         // Said before it is done, for the keeper looks once it is done.
         let refusal = self.ended.get_or_init(|| refusal);
-        turn_away(&self.connection, refusal);
+        refusal.turn_away(&self.connection);
     }
 
     /// Why this node closed it, if it did.

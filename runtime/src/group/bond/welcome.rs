@@ -12,12 +12,11 @@ use tokio::sync::mpsc;
 use crate::{
     group::bond::{
         Side,
-        events::Told,
         keep::{self, Kept},
         lane::Lane,
-        table::{Bond, Claim},
+        table::{Bond, Claim, Told},
     },
-    network::{Applicant, Code, Papers, Refusal, Welcome, turn_away, within},
+    network::{Applicant, Code, Papers, Refusal, Welcome, within},
 };
 
 /// Lets the applicant in, or turns it away.
@@ -30,7 +29,7 @@ pub(super) async fn receive(side: Arc<Side>, tell: mpsc::Sender<Told>, applicant
         // A dialer that thought better of it was not turned away.
         && connection.close_reason().is_none()
     {
-        turn_away(&connection, &refusal);
+        refusal.turn_away(&connection);
     }
 }
 

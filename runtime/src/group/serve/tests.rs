@@ -7,7 +7,7 @@ use crate::{
     Client, ConsensusProfile, Group, SystemClock,
     group::{
         samples::{JumpingClock, Sum, alone, network, network_on, soon, until},
-        wire::Call,
+        wire::{Call, Outcome, Reason},
     },
     metric::{ANSWERS_DROPPED, CLIENTS_TURNED_AWAY, REFUSALS, recorder::Record},
 };
@@ -186,23 +186,4 @@ async fn a_member_that_leaves_says_goodbye_to_its_clients() {
     let (code, reason) = closed(&link).await;
     assert_eq!(code, Code::GracefulShutdown, "{reason}");
     assert!(reason.contains("this member leaves the group"), "{reason}");
-}
-
-#[test]
-fn an_answer_without_room_says_so_instead() {
-    let (queue, mut queued) = mpsc::channel(8);
-    let answers = Answers { queue, budget: Budget::new(10) };
-    let content = Some(bytes::Bytes::from_static(&[7; 10]));
-    let (position, applied) = (raft::Position::default(), raft::Index(1));
-    let done = Outcome::Applied { position, output: content.clone() };
-    let queried = Outcome::Queried { applied, answer: content };
-    for (id, outcome) in [(1, &done), (2, &queried), (3, &done)] {
-        answers.give(id, outcome.clone());
-    }
-    let mut next = || queued.try_recv().ok().map(|answer| (answer.id, answer.outcome));
-    assert_eq!(next(), Some((1, done.clone())));
-    assert_eq!(next(), Some((2, Outcome::Refused(Reason::Busy))));
-    assert_eq!(next(), Some((3, Outcome::Unknown(Reason::Busy))), "it did take effect");
-    answers.give(4, done.clone());
-    assert_eq!(next(), Some((4, done)), "what was read makes room");
 }
