@@ -6,77 +6,11 @@
 //! Invariant: memory is bounded by [`POINTS_MAX`] and [`TIMELINE_S_MAX`]; what exceeds them is
 //! counted, never silently lost.
 
+use crate::sample::{Kind, LATENCY_US_MAX, Outcome, Point, Sample};
 use crate::seconds::Seconds;
-use crate::series::Buckets;
+use crate::series::{Buckets, LatencyRow, ThroughputRow};
 use crate::{RunRecord, Summary};
 use hdrhistogram::Histogram;
-
-/// What an operation did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// A strong read.
-    Read,
-    /// A write.
-    Write,
-    /// A compare-and-set.
-    Cas,
-}
-
-impl Kind {
-    /// All kinds, in the order of the files.
-    pub const ALL: [Self; 3] = [Self::Read, Self::Write, Self::Cas];
-
-    /// The word used in files.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Write => "write",
-            Self::Cas => "cas",
-        }
-    }
-}
-
-/// What a client may believe about its operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Outcome {
-    /// It took effect.
-    Ok,
-    /// It did not and will not.
-    Fail,
-    /// It may or may not.
-    Unknown,
-}
-
-/// One operation, in nanoseconds since the start of the run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sample {
-    /// When it was due.
-    pub intended_ns: u64,
-    /// When it was answered or given up; `None` if it was still open at the end.
-    pub completed_ns: Option<u64>,
-    /// What it did.
-    pub kind: Kind,
-    /// How it ended; an open one is [`Outcome::Unknown`].
-    pub outcome: Outcome,
-}
-
-/// One operation as the recorder keeps it: sixteen bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Point {
-    /// When it was due, since the start of the run.
-    pub intended_ns: u64,
-    /// How long it took, 1 us to 120 s; [`Point::OPEN`] if it never ended.
-    pub latency_us: u32,
-    /// What it did.
-    pub kind: Kind,
-    /// How it ended.
-    pub outcome: Outcome,
-}
-
-impl Point {
-    /// Latency of an operation that was still open at the end.
-    pub const OPEN: u32 = u32::MAX;
-}
 
 /// Takes samples in any order and answers with histograms, series and files.
 #[derive(Debug, Clone)]
@@ -170,17 +104,17 @@ impl Recorder {
         &self.points
     }
 
-    /// Successes and offers per 100 ms.
-    pub(crate) fn buckets(&self) -> &Buckets {
-        &self.buckets
+    /// Rows of `throughput.csv`, from the first bucket with an operation to the last.
+    pub fn throughput(&self) -> Vec<ThroughputRow> {
+        self.buckets.rows()
     }
 
-    /// Successes by the second in which they were due.
-    pub(crate) fn seconds(&self) -> &Seconds {
-        &self.seconds
+    /// Rows of `latency.csv`.
+    pub fn latency_by_second(&self) -> Vec<LatencyRow> {
+        self.seconds.rows()
     }
 
-    /// The same, to be written: what is made for a file is kept for the next time.
+    /// Successes by the second in which they were due, to be written: what is made for a file is kept for the next time.
     pub(crate) fn seconds_mut(&mut self) -> &mut Seconds {
         &mut self.seconds
     }
@@ -258,7 +192,6 @@ pub(crate) fn windows(points: &[Point], width_s: u64) -> impl Iterator<Item = (u
 const POINTS_MAX: usize = 8 << 20;
 /// A day: series never grow past it, whatever a clock claims.
 const TIMELINE_S_MAX: u64 = 86_400;
-pub(crate) const LATENCY_US_MAX: u32 = 120_000_000;
 const DIGITS: u8 = 3;
 const US_PER_MS: f64 = 1_000.0;
 const NS_PER_S: u64 = 1_000_000_000;

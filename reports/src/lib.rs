@@ -10,6 +10,7 @@ mod folder;
 mod latency;
 mod plot;
 mod record;
+mod sample;
 mod seconds;
 mod series;
 mod summary;
@@ -17,8 +18,9 @@ mod table;
 
 pub use error::{Error, Result};
 pub use folder::{HistoryWriter, RunFolder};
-pub use latency::{Kind, Outcome, Point, Recorder, Sample};
+pub use latency::Recorder;
 pub use record::{Check, Environment, Mark, RunRecord, SCHEMA_VERSION, Trial, Verdict};
+pub use sample::{Kind, Outcome, Point, Sample};
 pub use series::{LatencyRow, ThroughputRow};
 pub use summary::{P99_SAMPLES_MIN, Summary};
 pub use table::render;

@@ -5,7 +5,7 @@
 //! once and kept until another answer falls into it, so that a save costs what is new and not
 //! what lies behind. Invariant: lines that are kept say the same as lines made anew.
 
-use crate::latency::Kind;
+use crate::sample::{Kind, LATENCY_US_MAX};
 use crate::series::{LATENCY_HEADER, LatencyRow, header, latency_row, lines};
 use crate::{Error, Result};
 use hdrhistogram::Histogram;
@@ -125,7 +125,7 @@ impl Second {
 const NS_PER_S: u64 = 1_000_000_000;
 const NS_PER_MS: f64 = 1e6;
 const NS_PER_US: u64 = 1_000;
-const LATENCY_NS_MAX: u64 = crate::latency::LATENCY_US_MAX as u64 * NS_PER_US;
+const LATENCY_NS_MAX: u64 = LATENCY_US_MAX as u64 * NS_PER_US;
 const DIGITS: u8 = 3;
 const LEGEND: &[u8] =
     b"\"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\"Interval_Compressed_Histogram\"\n";

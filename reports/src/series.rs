@@ -6,7 +6,7 @@
 //! `throughput.csv`: `at_ms, offered, ok, fail, unknown`, one row per 100 ms without gaps;
 //! `offered` counts by intended start, the others by completion.
 
-use crate::latency::{Outcome, Recorder};
+use crate::sample::Outcome;
 use crate::summary::{P99_SAMPLES_MIN, nearest_rank};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -62,15 +62,9 @@ impl Buckets {
         }
     }
 
-    fn at(&mut self, ns: u64) -> &mut ThroughputRow {
-        self.0.entry(ns / BUCKET_NS).or_default()
-    }
-}
-
-impl Recorder {
-    /// Rows of `throughput.csv`, from the first bucket with an operation to the last.
-    pub fn throughput(&self) -> Vec<ThroughputRow> {
-        let rows = &self.buckets().0;
+    /// All buckets from the first with an operation to the last.
+    pub(crate) fn rows(&self) -> Vec<ThroughputRow> {
+        let rows = &self.0;
         let (Some((&first, _)), Some((&last, _))) = (rows.first_key_value(), rows.last_key_value())
         else {
             return Vec::new();
@@ -83,9 +77,8 @@ impl Recorder {
             .collect()
     }
 
-    /// Rows of `latency.csv`.
-    pub fn latency_by_second(&self) -> Vec<LatencyRow> {
-        self.seconds().rows()
+    fn at(&mut self, ns: u64) -> &mut ThroughputRow {
+        self.0.entry(ns / BUCKET_NS).or_default()
     }
 }
 
