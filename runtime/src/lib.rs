@@ -58,6 +58,8 @@ mod machine;
 mod metric;
 pub mod network;
 pub mod storage;
+#[cfg(feature = "datagram")]
+pub mod transport;
 
 pub use clock::{Clock, SystemClock};
 pub use group::{

@@ -19,6 +19,7 @@ mod registry;
 mod secret;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 use std::{
     fmt,
@@ -56,7 +57,7 @@ pub(crate) use registry::Applicant;
 use crate::{
     Clock, GroupBuilder, GroupId, GroupKey,
     group::ClientBuilder,
-    network::{connections::Connections, door::CLIENT_ALPN, registry::Registry},
+    network::{connections::Connections, door::CLIENT_ALPN, registry::Registry, wire::Reach},
 };
 
 /// A node on the network: an endpoint with an identity. A cheap handle.
@@ -81,6 +82,7 @@ pub struct NetworkId(pub(crate) [u8; 32]);
 struct Inner {
     id: NetworkId,
     peer: Peer,
+    reach: Reach,
     clock: Arc<dyn Clock>,
     nonce: u64,
     draws: Mutex<Xoshiro256PlusPlus>,
@@ -226,7 +228,7 @@ impl Network {
     ) -> Result<Connection, NetworkError> {
         let endpoint = self.inner.endpoint.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let endpoint = endpoint.ok_or(NetworkError::ShutDown)?;
-        let address = quic::address(peer)?;
+        let address = quic::address(peer, self.inner.reach)?;
         let mut options = ConnectOptions::new();
         if let Some(idle) = idle {
             options = options.with_transport_config(quic::transport(idle));

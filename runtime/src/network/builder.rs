@@ -2,15 +2,16 @@
 
 use std::{
     collections::BTreeSet,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use iroh::Endpoint;
 use rand::Rng;
 use tokio::sync::watch;
 
+#[cfg(feature = "datagram")]
+use crate::transport::DatagramSocket;
 use crate::{
     Clock, SystemClock, metric,
     network::{
@@ -21,6 +22,7 @@ use crate::{
         handshake::UNPROVEN_BYTES_MAX,
         quic,
         registry::Registry,
+        wire::Wire,
     },
 };
 
@@ -30,7 +32,9 @@ use crate::{
 pub struct NetworkBuilder {
     name: String,
     secret: Option<SecretKey>,
-    address: SocketAddr,
+    address: Option<SocketAddr>,
+    #[cfg(feature = "datagram")]
+    datagrams: Option<Arc<dyn DatagramSocket>>,
     clock: Option<Arc<dyn Clock>>,
     seed: Option<u64>,
     protocols: BTreeSet<String>,
@@ -44,7 +48,9 @@ impl NetworkBuilder {
         Self {
             name: name.into(),
             secret: None,
-            address: (Ipv4Addr::UNSPECIFIED, 0).into(),
+            address: None,
+            #[cfg(feature = "datagram")]
+            datagrams: None,
             clock: None,
             seed: None,
             protocols: BTreeSet::new(),
@@ -62,7 +68,16 @@ impl NetworkBuilder {
 
     /// Where to listen: `0.0.0.0:0`, all IPv4 interfaces and any free port, if not given.
     pub fn bind(mut self, address: SocketAddr) -> Self {
-        self.address = address;
+        self.address = Some(address);
+        self
+    }
+
+    /// Carries everything over this socket, which is bound, and nothing over the host's UDP.
+    /// Addresses of peers stay socket addresses: those that this socket understands. Not
+    /// together with [`bind`](Self::bind).
+    #[cfg(feature = "datagram")]
+    pub fn datagrams(mut self, socket: Arc<dyn DatagramSocket>) -> Self {
+        self.datagrams = Some(socket);
         self
     }
 
@@ -109,6 +124,7 @@ impl NetworkBuilder {
     /// Wishes that cannot work, and an address that cannot be had.
     pub async fn build(self) -> Result<Network, NetworkError> {
         self.check()?;
+        let wire = self.wire()?;
         metric::describe();
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
         let entropy = Entropy::new(self.seed, clock.wall());
@@ -117,7 +133,7 @@ impl NetworkBuilder {
         let protocols: Vec<Vec<u8>> =
             self.protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         let alpns = protocols.iter().cloned().chain([BOND_ALPN.to_vec(), CLIENT_ALPN.to_vec()]);
-        let endpoint = quic::bind(self.address, &secret, alpns.collect()).await?;
+        let endpoint = quic::bind(&wire, &secret, alpns.collect()).await?;
         let id = NetworkId::of(&self.name);
         let registry = Arc::new(Registry::new(protocols));
         let connections = Arc::new(Connections::default());
@@ -135,7 +151,8 @@ impl NetworkBuilder {
         tokio::spawn(door.open(endpoint.clone(), closed));
         let inner = Inner {
             id,
-            peer: Peer { id: secret.peer_id(), addresses: addresses(&endpoint) },
+            peer: Peer { id: secret.peer_id(), addresses: wire.addresses(&endpoint) },
+            reach: wire.reach(),
             clock,
             nonce: entropy.stream("nonce").next_u64(),
             draws: Mutex::new(entropy.stream("draw")),
@@ -147,6 +164,22 @@ impl NetworkBuilder {
             frame_bytes_max: self.frame_bytes_max,
         };
         Ok(Network { inner: Arc::new(inner) })
+    }
+
+    /// What the node listens on.
+    fn wire(&self) -> Result<Wire, NetworkError> {
+        let address = self.address.unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into());
+        #[cfg(feature = "datagram")]
+        if let Some(socket) = &self.datagrams {
+            let Some(address) = self.address else {
+                return Ok(Wire::Datagrams(Arc::clone(socket)));
+            };
+            return Err(NetworkError::Wish(format!(
+                "bind ({address}) and datagrams ({}) were both given: a node listens on one",
+                socket.local_address()
+            )));
+        }
+        Ok(Wire::Host(address))
     }
 
     fn check(&self) -> Result<(), NetworkError> {
@@ -176,24 +209,6 @@ impl NetworkBuilder {
         }
         Ok(())
     }
-}
-
-/// Where others may reach the endpoint. One that listens everywhere names this host's loopback
-/// address and what the host's interfaces are known to have.
-fn addresses(endpoint: &Endpoint) -> Vec<SocketAddr> {
-    let mut addresses = BTreeSet::new();
-    for bound in endpoint.bound_sockets() {
-        let port = bound.port();
-        if !bound.ip().is_unspecified() {
-            addresses.insert(bound);
-        } else if bound.is_ipv4() {
-            addresses.insert((Ipv4Addr::LOCALHOST, port).into());
-        } else {
-            addresses.insert((Ipv6Addr::LOCALHOST, port).into());
-        }
-    }
-    addresses.extend(endpoint.addr().ip_addrs().filter(|known| !known.ip().is_unspecified()));
-    addresses.into_iter().collect()
 }
 
 /// What TLS allows for the name of a protocol.

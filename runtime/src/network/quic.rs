@@ -4,35 +4,34 @@
 //! Invariant: what a stranger can make this node buffer is bounded by `UNPROVEN_WINDOW_BYTES`
 //! for each connection; the wide window opens once a peer has proved itself.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use iroh::{
-    Endpoint, EndpointAddr, PublicKey, RelayMode, TransportAddr,
+    Endpoint, EndpointAddr, PublicKey, RelayMode,
     endpoint::{Connection, PortmapperConfig, QuicTransportConfig, VarInt, presets},
 };
 
-use crate::network::{NetworkError, Peer, SecretKey};
+use crate::network::{
+    NetworkError, Peer, SecretKey,
+    wire::{Reach, Wire},
+};
 
 /// Binds the endpoint.
 pub(crate) async fn bind(
-    address: SocketAddr,
+    wire: &Wire,
     secret: &SecretKey,
     alpns: Vec<Vec<u8>>,
 ) -> Result<Endpoint, NetworkError> {
-    let refused = |reason: String| NetworkError::Bind { address, reason };
-    Endpoint::builder(presets::Minimal)
+    let refused = |reason: String| NetworkError::Bind { address: wire.address(), reason };
+    let builder = Endpoint::builder(presets::Minimal)
         .secret_key(secret.to_iroh())
         .alpns(alpns)
         .transport_config(transport(IDLE_TIMEOUT))
         .relay_mode(RelayMode::Disabled)
         .portmapper_config(PortmapperConfig::Disabled)
-        .clear_address_lookup()
-        .clear_ip_transports()
-        .bind_addr(address)
-        .map_err(|error| refused(error.to_string()))?
-        .bind()
-        .await
-        .map_err(|error| refused(causes(&error)))
+        .clear_address_lookup();
+    let bound = wire.lay(builder).map_err(refused)?.bind().await;
+    bound.map_err(|error| refused(causes(&error)))
 }
 
 /// The settings of a connection that may be idle for this long.
@@ -60,7 +59,7 @@ pub(crate) fn trust(connection: &Connection) {
 }
 
 /// The peer as iroh knows it.
-pub(crate) fn address(peer: &Peer) -> Result<EndpointAddr, NetworkError> {
+pub(crate) fn address(peer: &Peer, reach: Reach) -> Result<EndpointAddr, NetworkError> {
     let unreachable =
         |reason: &str| NetworkError::Unreachable { peer: peer.id, reason: reason.into() };
     let id =
@@ -68,7 +67,7 @@ pub(crate) fn address(peer: &Peer) -> Result<EndpointAddr, NetworkError> {
     if peer.addresses.is_empty() {
         return Err(unreachable("no address of it is known"));
     }
-    Ok(EndpointAddr::from_parts(id, peer.addresses.iter().copied().map(TransportAddr::Ip)))
+    Ok(EndpointAddr::from_parts(id, peer.addresses.iter().copied().map(reach)))
 }
 
 /// The error and what caused it, on one line.

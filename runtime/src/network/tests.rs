@@ -12,6 +12,7 @@ use super::{
     door::CLIENT_ALPN,
     handshake::{MAGIC, UNPROVEN_BYTES_MAX, VERSION},
     header, quic,
+    wire::Wire,
 };
 use crate::{ConsensusConfig, GroupId, GroupKey};
 
@@ -234,7 +235,7 @@ async fn a_node_that_cannot_prove_the_key_is_turned_away_by_its_client() {
     let client = node("n").await;
     let secret = SecretKey::generate();
     let alpns = vec![CLIENT_ALPN.to_vec()];
-    let impostor = quic::bind(loopback(), &secret, alpns).await.expect("a port");
+    let impostor = quic::bind(&Wire::Host(loopback()), &secret, alpns).await.expect("a port");
     let peer = Peer { id: secret.peer_id(), addresses: impostor.bound_sockets() };
     let id = client.id();
     let welcoming = tokio::spawn(async move {

@@ -77,7 +77,7 @@ async fn answered<T>(
     let client = node("n").await;
     let (secret, key) = (SecretKey::generate(), GroupKey::from_secret("key"));
     let alpns = vec![CLIENT_ALPN.to_vec()];
-    let played = quic::bind(loopback(), &secret, alpns).await.expect("a port");
+    let played = quic::bind(&Wire::Host(loopback()), &secret, alpns).await.expect("a port");
     let peer = Peer { id: secret.peer_id(), addresses: played.bound_sockets() };
     let answering = async {
         let incoming = played.accept().await.expect("it is up");
