@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod fault;
 pub mod history;
 pub mod invariant;
+pub mod link;
 mod nemesis;
 pub mod outage;
 pub mod plan;
