@@ -4,7 +4,7 @@
 //! them. Invariant: all times of one cluster, those in the nodes' events included, are of one
 //! monotonic clock.
 
-use std::future::Future;
+use std::{collections::BTreeMap, future::Future};
 
 use runtime::{Client, ConsensusProfile, Index, PeerId, Role, Time};
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,12 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use crate::{
-    fault::NodeNumber, history::LogLine, plan::StorageKind, register::Registers, seed::Seed,
+    fault::{LinkRule, NodeNumber},
+    history::LogLine,
+    link::LinkCounts,
+    plan::{Plan, StorageKind},
+    register::Registers,
+    seed::Seed,
 };
 
 /// Makes clusters.
@@ -26,8 +31,8 @@ pub trait World: Send + Sync {
     /// The monotonic clock of all its clusters.
     fn now(&self) -> Time;
 
-    /// What carries the datagrams, in words.
-    fn transport(&self) -> &'static str;
+    /// What carries the datagrams of a plan's nodes, in words.
+    fn transport(&self, plan: &Plan) -> &'static str;
 
     /// Starts the nodes and has them join the group. Does not wait for a leader.
     fn start(
@@ -52,11 +57,16 @@ pub struct Settings {
     pub profile: ConsensusProfile,
     /// Where they remember.
     pub storage: StorageKind,
+    /// Whether the links between them can be hurt.
+    pub packet_faults: bool,
     /// Decides their identities and all their draws.
     pub seed: Seed,
     /// Which cluster of the run it is, from 1: a cluster never opens another's stores.
     pub number: u64,
 }
+
+/// Counts of the datagrams from each node to each.
+pub type CountsByLink = BTreeMap<(NodeNumber, NodeNumber), LinkCounts>;
 
 /// Nodes of one group.
 pub trait Cluster: Send + Sync + 'static {
@@ -83,6 +93,16 @@ pub trait Cluster: Send + Sync + 'static {
     /// Starts a killed node again, with its store and at its old address. The time is that of
     /// the moment just before.
     fn restart(&self, node: NodeNumber) -> impl Future<Output = Result<Time, ClusterError>> + Send;
+
+    /// From now on this befalls the datagrams between nodes; other links stay as they are, and
+    /// those of clients are never hurt. A node that is down learns it before it listens again.
+    /// Resolves when all who send by these rules have them; the time is that of the moment just
+    /// before.
+    fn link(&self, rules: &[LinkRule]) -> impl Future<Output = Result<Time, ClusterError>> + Send;
+
+    /// What has befallen the datagrams on all links that were ever hurt, since the start of the
+    /// node that sends them. Nodes that are down say nothing.
+    fn link_counts(&self) -> impl Future<Output = Result<CountsByLink, ClusterError>> + Send;
 
     /// A node's own view.
     fn status(

@@ -1,4 +1,4 @@
-//! What is done to a node, and to which one: plain data, nothing here acts.
+//! What is done to a node or to links, and to which ones: plain data, nothing here acts.
 //!
 //! Knows no world. Which node a target means is decided when the fault is carried out, since
 //! only then is it known who leads.
@@ -7,6 +7,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::link::LinkFaults;
+
 /// A node of a cluster, counted from 1.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize,
@@ -14,7 +16,7 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct NodeNumber(pub u64);
 
-/// Something that happens to a node.
+/// Something that happens to a node, or to its links.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fault {
@@ -23,6 +25,12 @@ pub enum Fault {
     /// The process stands still (`SIGSTOP`) and later goes on as if nothing had been
     /// (`SIGCONT`).
     Pause,
+    /// No datagram passes between the node and its peers; clients still reach it.
+    Isolate,
+    /// No datagram passes between nodes on different sides; clients still reach both.
+    Partition,
+    /// Datagrams between the node and its peers are lost, late, doubled, out of order or changed.
+    Link,
 }
 
 /// Which node it happens to.
@@ -40,13 +48,32 @@ pub enum Target {
     Node(NodeNumber),
 }
 
+/// What shall befall the datagrams from one node to another.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LinkRule {
+    /// Who sends them.
+    pub from: NodeNumber,
+    /// Whom to.
+    pub to: NodeNumber,
+    /// What befalls them.
+    pub faults: LinkFaults,
+}
+
 impl Fault {
     /// The word for it in plans, marks and tables.
     pub fn word(self) -> &'static str {
         match self {
             Self::Kill => "kill",
             Self::Pause => "pause",
+            Self::Isolate => "isolate",
+            Self::Partition => "partition",
+            Self::Link => "link",
         }
+    }
+
+    /// Whether it hits datagrams on their way and leaves the nodes alone.
+    pub fn hits_links(self) -> bool {
+        matches!(self, Self::Isolate | Self::Partition | Self::Link)
     }
 }
 

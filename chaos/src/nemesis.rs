@@ -1,7 +1,10 @@
-//! Carries out the schedule of one trial: hits nodes, lets them return, and sees them catch up.
+//! Carries out the schedule of one trial: hits nodes and links, lets them return, and sees the
+//! nodes catch up.
 //!
-//! Knows no load and no checker. Invariant: a node that was hit is always brought back, also
-//! when the run is stopped between the two.
+//! Knows no load and no checker. Invariant: what was hit is always brought back, also when the
+//! run is stopped between the two.
+
+mod cuts;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,10 +18,14 @@ use tokio::{task::JoinSet, time::timeout};
 use crate::{
     cluster::{Cluster, ClusterError},
     fault::{Fault, NodeNumber, Target},
+    link::LinkCounts,
     outage::Strike,
+    plan::{Step, minority, rules},
     run::{Lab, Mark, RunError, View},
     schedule::{Schedule, Scheduled},
 };
+
+use cuts::Cuts;
 
 /// What came of the faults of one trial.
 #[derive(Debug, Default)]
@@ -27,6 +34,8 @@ pub(crate) struct Carried {
     pub(crate) strikes: Vec<Strike>,
     /// Nodes that did not return or did not catch up.
     pub(crate) lost: Vec<String>,
+    /// What befell the links that were hit.
+    pub(crate) befallen: LinkCounts,
 }
 
 /// One trial of the schedule.
@@ -37,7 +46,10 @@ pub(crate) struct Nemesis<'a, C> {
     due: BTreeMap<(Time, usize), Action>,
     /// The strikes that were carried out, by their place in the schedule.
     strikes: BTreeMap<usize, Strike>,
-    down: BTreeSet<NodeNumber>,
+    /// Nodes that are away from the majority, by the strike that took them.
+    taken: BTreeMap<usize, BTreeSet<NodeNumber>>,
+    cuts: Cuts,
+    befallen: LinkCounts,
     returning: JoinSet<(usize, Result<Time, ClusterError>)>,
     lost: Vec<String>,
 }
@@ -68,7 +80,9 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
             schedule,
             due,
             strikes: BTreeMap::new(),
-            down: BTreeSet::new(),
+            taken: BTreeMap::new(),
+            cuts: Cuts::default(),
+            befallen: LinkCounts::default(),
             returning: JoinSet::new(),
             lost: Vec::new(),
         }
@@ -97,9 +111,9 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
     }
 
     async fn strike(&mut self, place: usize) -> Result<(), RunError> {
-        let scheduled = self.schedule.faults[place].clone();
-        let down = self.down.clone();
-        let wanted = move |view: &View| choose(&scheduled, view, &down).is_some();
+        let aim = self.aim(place);
+        let down = self.down();
+        let wanted = move |view: &View| aim.at(view, &down).is_some();
         let waited = timeout(LEADER_BOUND, self.lab.recorder.until(wanted)).await;
         let Ok(view) = waited else {
             return Err(RunError::Lab(format!(
@@ -108,23 +122,18 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
             )));
         };
         let view = view?;
-        let scheduled = &self.schedule.faults[place];
         // It held a moment ago, of this very view.
-        let Some(node) = choose(scheduled, &view, &self.down) else { return Ok(()) };
+        let Some(node) = self.aim(place).at(&view, &self.down()) else { return Ok(()) };
         let led = view.leader();
-        let (fault, cluster) = (scheduled.fault, &self.lab.cluster);
-        let at = match fault {
-            Fault::Kill => cluster.kill(node).await?,
-            Fault::Pause => cluster.pause(node).await?,
-        };
-        self.lab.recorder.away(node).await?;
-        self.down.insert(node);
+        let at = self.hit(place, node).await?;
+        self.take_away(place, node).await?;
+        let scheduled = &self.schedule.faults[place];
         let at_ns = self.lab.since_origin(at);
         let back_at = at.plus(Duration::from_millis(scheduled.return_after_ms));
         self.due.insert((back_at, place), Action::Return);
         let strike = Strike {
             trial: scheduled.trial,
-            fault,
+            fault: scheduled.fault,
             node,
             led: led.map(|(leader, _)| leader) == Some(node),
             at_ns,
@@ -142,28 +151,94 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         Ok(())
     }
 
+    async fn hit(&mut self, place: usize, node: NodeNumber) -> Result<Time, RunError> {
+        let cluster = Arc::clone(&self.lab.cluster);
+        match self.schedule.faults[place].fault {
+            Fault::Kill => Ok(cluster.kill(node).await?),
+            Fault::Pause => Ok(cluster.pause(node).await?),
+            Fault::Isolate | Fault::Partition | Fault::Link => {
+                let rules = rules(&self.lab.plan, self.planned(place), node);
+                let before = cluster.link_counts().await?;
+                Ok(cluster.link(&self.cuts.begin(place, rules, before)).await?)
+            }
+        }
+    }
+
+    /// Whoever the strike takes away from the majority says nothing that counts until it is back.
+    async fn take_away(&mut self, place: usize, node: NodeNumber) -> Result<(), RunError> {
+        let step = self.planned(place);
+        let taken = match step.fault {
+            Fault::Kill | Fault::Pause | Fault::Isolate => vec![node],
+            Fault::Partition => minority(&self.lab.plan, step),
+            Fault::Link => Vec::new(),
+        };
+        let down = self.down();
+        let taken: BTreeSet<_> = taken.into_iter().filter(|node| !down.contains(node)).collect();
+        for node in &taken {
+            self.lab.recorder.away(*node).await?;
+        }
+        self.taken.insert(place, taken);
+        Ok(())
+    }
+
     async fn bring_back(&mut self, place: usize) -> Result<(), RunError> {
-        let Some(strike) = self.strikes.get_mut(&place) else { return Ok(()) };
-        let (node, fault) = (strike.node, strike.fault);
-        let commit = committed(self.lab, &self.down).await;
-        self.lab.recorder.back(node, fault == Fault::Kill).await?;
+        let Some(strike) = self.strikes.get(&place) else { return Ok(()) };
+        let (trial, node, fault) = (strike.trial, strike.node, strike.fault);
+        let commit = committed(self.lab, &self.down()).await;
+        let taken = self.taken.remove(&place).unwrap_or_default();
+        for node in &taken {
+            self.lab.recorder.back(*node, fault == Fault::Kill).await?;
+        }
         let returned = match fault {
             Fault::Kill => self.lab.cluster.restart(node).await,
             Fault::Pause => self.lab.cluster.resume(node).await,
+            Fault::Isolate | Fault::Partition | Fault::Link => self.heal(place, node).await,
         };
-        self.down.remove(&node);
         let at = match returned {
             Ok(at) => at,
+            // A link that nothing befell was hit by no fault: then there is nothing to judge.
+            Err(error @ ClusterError::Fault { .. }) if fault.hits_links() => {
+                return Err(error.into());
+            }
             // A store that was closed by a kill must open again: this is no fault of the lab.
             Err(error) => {
-                self.lost.push(format!("trial {}: {error}", strike.trial));
+                self.lost.push(format!("trial {trial}: {error}"));
                 return Ok(());
             }
         };
         let at_ns = self.lab.since_origin(at);
-        strike.returned_ns = Some(at_ns);
+        if let Some(strike) = self.strikes.get_mut(&place) {
+            strike.returned_ns = Some(at_ns);
+            if taken.is_empty() {
+                // Nobody was away, so there is nothing to catch up with.
+                strike.rejoined_ns = Some(at_ns);
+                self.lab.recorder.mark(mark(strike)).await?;
+            }
+        }
         self.schedule.faults[place].returned_ns = Some(at_ns);
         self.lab.recorder.schedule(self.schedule).await?;
+        taken.into_iter().for_each(|node| self.await_return(place, node, commit));
+        Ok(())
+    }
+
+    /// Heals the links of a strike, and sees that it took place.
+    async fn heal(&mut self, place: usize, node: NodeNumber) -> Result<Time, ClusterError> {
+        let Some((rules, cut)) = self.cuts.end(place) else {
+            return Ok(self.lab.cluster.now());
+        };
+        let healed = self.lab.cluster.link(&rules).await?;
+        let befallen = cut.befallen(&self.lab.cluster.link_counts().await?);
+        self.befallen += befallen;
+        // Stopped, it may not have had the time.
+        if befallen.struck() == 0 && !self.lab.stop.is_stopped() {
+            let reason = format!("nothing befell the {} datagrams on its links", befallen.offered);
+            return Err(ClusterError::Fault { node, reason });
+        }
+        Ok(healed)
+    }
+
+    /// Waits, beside everything else, until the node has caught up.
+    fn await_return(&mut self, place: usize, node: NodeNumber, commit: u64) {
         let cluster = Arc::clone(&self.lab.cluster);
         self.returning.spawn(async move {
             let reached = timeout(REJOIN_BOUND, cluster.reached(node, Index(commit))).await;
@@ -174,7 +249,22 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
             };
             (place, reached.unwrap_or_else(|_| Err(late())))
         });
-        Ok(())
+    }
+
+    fn down(&self) -> BTreeSet<NodeNumber> {
+        self.taken.values().flatten().copied().collect()
+    }
+
+    fn planned(&self, place: usize) -> &'a Step {
+        let step = usize::try_from(self.schedule.faults[place].step).expect("a place in memory");
+        &self.lab.plan.steps[step]
+    }
+
+    fn aim(&self, place: usize) -> Aim {
+        Aim {
+            scheduled: self.schedule.faults[place].clone(),
+            side: minority(&self.lab.plan, self.planned(place)),
+        }
     }
 
     async fn see_them_catch_up(&mut self) -> Result<(), RunError> {
@@ -184,7 +274,8 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
             let Some(strike) = self.strikes.get_mut(&place) else { continue };
             match reached {
                 Ok(at) => {
-                    strike.rejoined_ns = Some(self.lab.since_origin(at));
+                    // Of several, the last to catch up counts.
+                    strike.rejoined_ns = strike.rejoined_ns.max(Some(self.lab.since_origin(at)));
                     self.lab.recorder.mark(mark(strike)).await?;
                 }
                 Err(error) => self.lost.push(format!("trial {}: {error}", strike.trial)),
@@ -202,7 +293,26 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
             strike.until_ns = until_ns;
             until_ns = strike.at_ns;
         }
-        Carried { strikes, lost: self.lost }
+        Carried { strikes, lost: self.lost, befallen: self.befallen }
+    }
+}
+
+/// Whom a strike is meant for.
+struct Aim {
+    scheduled: Scheduled,
+    /// For a partition: those who lose the majority.
+    side: Vec<NodeNumber>,
+}
+
+impl Aim {
+    /// The node that is hit as the cluster is now; `None` while there is none. Of a partition
+    /// that is the leader if it loses its majority, and else the first who does.
+    fn at(&self, view: &View, down: &BTreeSet<NodeNumber>) -> Option<NodeNumber> {
+        if self.side.is_empty() {
+            return choose(&self.scheduled, view, down);
+        }
+        let (leader, _) = view.leader()?;
+        if self.side.contains(&leader) { Some(leader) } else { self.side.first().copied() }
     }
 }
 
@@ -244,7 +354,12 @@ async fn committed<C: Cluster>(lab: &Lab<C>, down: &BTreeSet<NodeNumber>) -> u64
 /// The band of a fault: until the node had caught up, or as far as is known.
 fn mark(strike: &Strike) -> Mark {
     let role = if strike.led { "leader" } else { "follower" };
-    let back = if strike.rejoined_ns.is_some() { ", returned and caught up" } else { "" };
+    let back = match (strike.rejoined_ns, strike.fault) {
+        (None, _) => "",
+        (Some(_), Fault::Link) => ", healed",
+        (Some(_), Fault::Isolate | Fault::Partition) => ", healed and caught up",
+        (Some(_), Fault::Kill | Fault::Pause) => ", returned and caught up",
+    };
     let detail = format!("{role} of term {}{back}", strike.term_before);
     Mark {
         at_ns: strike.at_ns,
@@ -268,6 +383,7 @@ mod tests {
     fn scheduled(target: Target, draw: u32) -> Scheduled {
         Scheduled {
             trial: 1,
+            step: 0,
             due_ns: 0,
             fault: Fault::Kill,
             target,
@@ -302,6 +418,18 @@ mod tests {
         assert_eq!(choose(&scheduled(Target::Node(NodeNumber(3)), 0), &led, &down), None);
         let only = choose(&scheduled(Target::Follower, 1), &led, &down);
         assert_eq!(only, Some(NodeNumber(1)));
+    }
+
+    #[test]
+    fn a_partition_hits_the_leader_if_it_loses_its_majority() {
+        let aim = |side: &[u64]| {
+            let side = side.iter().copied().map(NodeNumber).collect();
+            Aim { scheduled: scheduled(Target::Leader, 0), side }
+        };
+        let none = BTreeSet::new();
+        assert_eq!(aim(&[1, 2]).at(&view(Some(2)), &none), Some(NodeNumber(2)));
+        assert_eq!(aim(&[1, 3]).at(&view(Some(2)), &none), Some(NodeNumber(1)));
+        assert_eq!(aim(&[1, 3]).at(&view(None), &none), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! acts. Invariant: what [`validate`] lets pass can be carried out.
 
 mod expect;
+mod packets;
 mod validate;
 mod wording;
 
@@ -14,11 +15,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use thiserror::Error;
 
 use crate::{
-    fault::{Fault, Target},
+    fault::{Fault, NodeNumber, Target},
+    link::LinkFaults,
     seed::Seed,
 };
 
 pub use expect::{ByProfile, Expect, GROWTH_LOAD_MS_MIN};
+pub use packets::{Way, packet_faults};
+pub(crate) use packets::{minority, rules};
 pub(crate) use validate::drawn_window_ns;
 pub use validate::validate;
 
@@ -127,11 +131,23 @@ pub struct Step {
     pub at: At,
     /// What.
     pub fault: Fault,
-    /// To whom.
+    /// To whom. Of a partition the `side` says that.
     #[serde(default)]
     pub target: Target,
-    /// How long after the fault the node is restarted or goes on.
+    /// For `link` at a given node: the node at the other end; all others if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<NodeNumber>,
+    /// For packet faults: which way.
+    #[serde(default)]
+    pub way: Way,
+    /// For `partition`: the nodes of one side; the others are the other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub side: Vec<NodeNumber>,
+    /// How long after the fault the node is restarted or goes on, or the links are healed.
     pub return_after_ms: u64,
+    /// For `link`: what befalls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub faults: Option<LinkFaults>,
 }
 
 /// A moment of a trial: `"random"` or milliseconds from its beginning.
@@ -235,7 +251,9 @@ impl FromStr for Fault {
         match name {
             "kill" => Ok(Self::Kill),
             "pause" => Ok(Self::Pause),
-            _ => Err(field("fault", name, "must be kill or pause")),
+            "isolate" => Ok(Self::Isolate),
+            // The others need more words than one.
+            _ => Err(field("fault", name, "must be isolate, kill or pause")),
         }
     }
 }
@@ -349,6 +367,10 @@ mod tests {
         rate_per_s = 700\n[[steps]]\nat = 1500\nfault = \"pause\"\ntarget = { node = 2 }\n\
         return_after_ms = 10\n[expect]\noutage_ms_max = 700.0\n";
 
+    const LINKS: &str = "[[steps]]\nat = 1\nfault = \"partition\"\nside = [1, 2]\n\
+        return_after_ms = 10\n[[steps]]\nat = 1\nfault = \"link\"\nto = 3\nway = \"in\"\n\
+        return_after_ms = 10\nfaults = { loss = 0.1, delay_ms = 20 }\n";
+
     #[test]
     fn a_plan_is_read_with_its_defaults() {
         let plan = parse(PLAN).expect("a plan");
@@ -359,12 +381,12 @@ mod tests {
         assert_eq!(load.mix, Mix { read: 50, write: 40, cas: 10 });
         let step = &plan.steps[0];
         assert_eq!((step.at, step.fault), (At::Ms(1_500), Fault::Pause));
-        assert_eq!(step.target, Target::Node(crate::fault::NodeNumber(2)));
+        assert_eq!(step.target, Target::Node(NodeNumber(2)));
     }
 
     #[test]
     fn a_plan_survives_toml_and_json() {
-        let plan = parse(PLAN).expect("a plan");
+        let plan = parse(&format!("{PLAN}{LINKS}")).expect("a plan");
         let text = toml::to_string(&plan).expect("plain data");
         assert_eq!(parse(&text).expect("its own text"), plan);
         let json = serde_json::to_string(&plan).expect("plain data");

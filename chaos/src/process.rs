@@ -9,6 +9,7 @@ mod clock;
 mod cluster;
 mod control;
 pub mod node;
+mod packets;
 mod spawner;
 
 use std::{path::PathBuf, sync::Arc};
@@ -16,10 +17,14 @@ use std::{path::PathBuf, sync::Arc};
 use runtime::{Clock, Time};
 use tokio::sync::mpsc;
 
-use crate::cluster::{ClusterError, NodeEvent, Settings, World};
+use crate::{
+    cluster::{ClusterError, NodeEvent, Settings, World},
+    plan::{Plan, packet_faults},
+};
 
 pub use clock::HostClock;
 pub use cluster::ProcessCluster;
+pub use packets::PacketSocket;
 
 /// Makes clusters of processes.
 #[derive(Clone, Debug)]
@@ -57,8 +62,11 @@ impl World for ProcessWorld {
         self.clock.now()
     }
 
-    fn transport(&self) -> &'static str {
-        "QUIC on iroh's own IP transport over loopback UDP"
+    fn transport(&self, plan: &Plan) -> &'static str {
+        match packet_faults(plan) {
+            true => "QUIC on a UDP socket of the laboratory's over loopback",
+            false => "QUIC on iroh's own IP transport over loopback UDP",
+        }
     }
 
     async fn start(

@@ -84,7 +84,7 @@ pub enum Phase {
 pub struct Mark {
     /// When it began.
     pub at_ns: u64,
-    /// What: `kill`, `pause`, `leader`, `stall`, `stopped`, `died`.
+    /// What: `kill`, `pause`, `isolate`, `partition`, `link`, `leader`, `stall`, `stopped`, `died`.
     pub kind: String,
     /// The node concerned, if one.
     pub node: Option<NodeNumber>,

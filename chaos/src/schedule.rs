@@ -29,6 +29,8 @@ pub struct Schedule {
 pub struct Scheduled {
     /// The trial, from 1.
     pub trial: u64,
+    /// Which of the plan's steps, from 0.
+    pub step: u64,
     /// When it is due, from the beginning of the trial.
     pub due_ns: u64,
     /// What.
@@ -59,10 +61,12 @@ pub fn draw(plan: &Plan, seed: Seed) -> Schedule {
         let mut of_trial: Vec<Scheduled> = plan
             .steps
             .iter()
-            .map(|step| {
+            .zip(0..)
+            .map(|(step, place)| {
                 let (earliest_ns, latest_ns) = drawn_window_ns(load, step.at);
                 Scheduled {
                     trial,
+                    step: place,
                     due_ns: stream.between(earliest_ns, latest_ns),
                     fault: step.fault,
                     target: step.target,
@@ -121,6 +125,7 @@ mod tests {
             assert_eq!(trial[0].trial, number as u64 + 1);
             assert_eq!(trial[0].fault, Fault::Pause, "it comes first: its window ends at 1.5 s");
             assert!((500_000_000..=1_500_000_000).contains(&trial[0].due_ns));
+            assert_eq!((trial[0].step, trial[1].step), (1, 0));
             assert_eq!(trial[1].due_ns, 2_000_000_000);
             assert_eq!(trial[1].target, Target::Node(NodeNumber(2)));
         }

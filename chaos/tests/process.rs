@@ -5,6 +5,8 @@
 
 #[path = "process/lab.rs"]
 mod lab;
+#[path = "process/links.rs"]
+mod links;
 #[path = "process/orphans.rs"]
 mod orphans;
 #[path = "process/runs.rs"]
@@ -32,6 +34,11 @@ const STORIES: &[(&str, Story)] = &[
     ("a_flipped_byte_of_a_store_costs_no_acknowledged_write", stores::a_flipped_byte),
     ("killed_leaders_cost_no_acknowledged_write", runs::killed_leaders),
     ("paused_leaders_cost_no_acknowledged_write", runs::paused_leaders),
+    ("a_cut_off_node_misses_what_is_committed_and_catches_up", links::a_cut_off_node_catches_up),
+    ("a_cut_outlives_the_restart_of_a_node", links::a_cut_outlives_a_restart),
+    ("links_on_the_hosts_transport_are_not_hurt", links::a_cluster_on_the_hosts_transport),
+    ("an_isolated_leader_costs_no_acknowledged_write", links::an_isolated_leader),
+    ("a_partition_and_bad_links_cost_no_acknowledged_write", links::a_partition_and_bad_links),
     ("groups_form_again_and_again", runs::groups_form),
     ("a_stopped_run_is_judged_as_far_as_it_went", runs::a_stopped_run),
     ("two_harnesses_run_side_by_side", runs::two_side_by_side),

@@ -5,7 +5,7 @@
 
 use crate::{
     fault::{Fault, NodeNumber, Target},
-    plan::{At, Kind, Mix, Plan, PlanError, Step, StorageKind, WorkloadPlan, field},
+    plan::{At, Kind, Mix, Plan, PlanError, Step, StorageKind, WorkloadPlan, field, packets},
 };
 
 /// Checks that a plan can be carried out.
@@ -107,6 +107,7 @@ fn step(plan: &Plan, load: &WorkloadPlan, number: usize, step: &Step) -> Result<
     if let Target::Node(NodeNumber(node)) = step.target {
         within(&name("target.node"), node, 1, plan.nodes)?;
     }
+    packets::check(plan, step, name)?;
     within(&name("return_after_ms"), step.return_after_ms, 1, DURATION_MS_MAX)?;
     let (_, latest) = window(load, step.at);
     let end = latest.saturating_add(step.return_after_ms).saturating_add(RETURN_MARGIN_MS);
@@ -123,27 +124,27 @@ fn step(plan: &Plan, load: &WorkloadPlan, number: usize, step: &Step) -> Result<
 
 /// No more nodes may be away at once than a quorum can spare, and none twice.
 fn overlapping(plan: &Plan, load: &WorkloadPlan) -> Result<(), PlanError> {
-    let away = |step: &Step| {
-        let (earliest, latest) = window(load, step.at);
-        (earliest, latest.saturating_add(step.return_after_ms))
-    };
     for (number, step) in plan.steps.iter().enumerate() {
-        let (from, _) = away(step);
+        let (from, _) = lasts(load, step);
+        let mut away = packets::away(plan, step);
+        let takes_nobody = away == 0;
         // The number that is away at once is greatest where one begins.
         let others = plan.steps.iter().enumerate().filter(|(other, candidate)| {
-            let (start, end) = away(candidate);
+            let (start, end) = lasts(load, candidate);
             *other != number && start <= from && from <= end
         });
-        let mut count = 1;
         for (other, candidate) in others {
-            count += 1;
-            if matches!(step.target, Target::Node(_)) && step.target == candidate.target {
+            can_be_told(number, step, other, candidate)?;
+            let also_away = packets::away(plan, candidate);
+            away += also_away;
+            let same = matches!(step.target, Target::Node(_)) && step.target == candidate.target;
+            if same && !takes_nobody && also_away > 0 {
                 let allowed = format!("step {other} may still hold that node down");
                 return Err(field(&format!("steps[{number}].target"), step.target, allowed));
             }
         }
-        if count > tolerated(plan) {
-            let value = format!("the beginning of the fault on {count} nodes at once");
+        if away > tolerated(plan) && !takes_nobody {
+            let value = format!("the beginning of the fault on {away} nodes at once");
             let allowed = format!(
                 "{} nodes can spare {}: let one return before the next is hit",
                 plan.nodes,
@@ -153,6 +154,31 @@ fn overlapping(plan: &Plan, load: &WorkloadPlan) -> Result<(), PlanError> {
         }
     }
     Ok(())
+}
+
+/// The earliest moment at which the step may strike, and the latest at which it may be over.
+fn lasts(load: &WorkloadPlan, step: &Step) -> (u64, u64) {
+    let (earliest, latest) = window(load, step.at);
+    (earliest, latest.saturating_add(step.return_after_ms))
+}
+
+/// Links are hurt by the nodes at their ends, which must be running to hear of it.
+fn can_be_told(
+    number: usize,
+    step: &Step,
+    other: usize,
+    candidate: &Step,
+) -> Result<(), PlanError> {
+    let faults = [step.fault, candidate.fault];
+    let stands_still = faults.contains(&Fault::Pause);
+    if !stands_still || !faults.iter().any(|fault| fault.hits_links()) {
+        return Ok(());
+    }
+    let allowed = format!(
+        "step {other}, {}, may not be over: a node that stands still cannot be told of its links",
+        candidate.fault
+    );
+    Err(field(&format!("steps[{number}].fault"), step.fault, allowed))
 }
 
 fn expect(plan: &Plan) -> Result<(), PlanError> {

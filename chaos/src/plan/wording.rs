@@ -25,14 +25,23 @@ fn words_of(place: &str) -> Option<&'static str> {
 }
 
 /// Said of a value that has not even the shape of a word.
-const SHAPELESS: [&str; 4] =
-    ["wanted string or table", "unit variant", "newtype variant", "expected table, found"];
-const WORDS: [(&str, &str); 5] = [
+const SHAPELESS: [&str; 6] = [
+    "wanted string or table",
+    "unit variant",
+    "newtype variant",
+    "expected table, found",
+    "expected a sequence",
+    "expected struct LinkFaults",
+];
+const WORDS: [(&str, &str); 8] = [
     ("kind", "\"failover\", \"formation\" or \"steady\""),
     ("profile", "\"lan\", \"wan\" or \"loopback\""),
     ("storage", "\"disk\" or \"memory\""),
-    ("fault", "\"kill\" or \"pause\""),
+    ("fault", "\"isolate\", \"partition\", \"link\", \"kill\" or \"pause\""),
     ("target", "\"leader\", \"follower\", \"random\" or { node = 2 }"),
+    ("side", "the nodes of one side, such as [1, 2]"),
+    ("way", "\"both\", \"out\" or \"in\""),
+    ("faults", "a table such as { loss = 0.05, delay_ms = 20 }"),
 ];
 const PLAIN: [(&str, &str); 9] = [
     (" as i128", ""),
@@ -58,6 +67,9 @@ mod tests {
             ("storage = 1.5", "\"disk\" or \"memory\""),
             ("steps = [\n{ fault = 3 } ]", "string or table"),
             ("[[steps]]\nat = 1\nfault = 3", "\"kill\" or \"pause\""),
+            ("[[steps]]\nat = 1\nside = 3", "such as [1, 2]"),
+            ("[[steps]]\nat = 1\nway = 3", "\"both\", \"out\" or \"in\""),
+            ("[[steps]]\nat = 1\nfaults = 3", "{ loss = 0.05, delay_ms = 20 }"),
             ("[[steps]]\nat = 1\ntarget = 3", "{ node = 2 }"),
             ("[[steps]]\nat = 1\ntarget = \"node\"", "{ node = 2 }"),
             ("[[steps]]\nat = 1\ntarget = { leader = 1 }", "{ node = 2 }"),
@@ -77,6 +89,10 @@ mod tests {
             "expect = 3",
             "steps = 3",
             "steps = [3]",
+            "[[steps]]\nside = 3",
+            "[[steps]]\nside = [\"one\"]",
+            "[[steps]]\nto = \"one\"",
+            "[[steps]]\nfaults = { loss = \"some\" }",
             "[workload]\nmix = 3",
             "[expect]\noutage_ms_max = \"short\"",
             "[expect]\nterm_changes_max = { lan = -1 }",

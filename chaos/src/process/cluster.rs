@@ -4,8 +4,10 @@
 //! harnesses never clash. Invariant: a node keeps its identity, its store and its address
 //! through every restart.
 
+mod links;
+
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -16,18 +18,20 @@ use runtime::{Client, Clock, GroupKey, Index, Network, Peer, PeerId, SecretKey, 
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
-    cluster::{Cluster, ClusterError, NodeEvent, NodeStatus, Settings},
-    fault::NodeNumber,
+    cluster::{Cluster, ClusterError, CountsByLink, NodeEvent, NodeStatus, Settings},
+    fault::{LinkRule, NodeNumber},
     history::LogLine,
     plan::StorageKind,
     process::{
         HostClock, Places,
         child::Child,
-        control::{Answer, Ask, Init, line_of},
+        control::{Answer, Ask, Init, LinkSetting, Transport, line_of},
     },
     register::Registers,
     seed::Stream,
 };
+
+use links::Links;
 
 /// Nodes of one group, each in a process of its own.
 pub struct ProcessCluster {
@@ -36,6 +40,8 @@ pub struct ProcessCluster {
     /// Where they listen.
     peers: BTreeMap<NodeNumber, Peer>,
     children: Mutex<BTreeMap<NodeNumber, Arc<Child>>>,
+    /// What befalls the datagrams between them.
+    links: Links,
     /// The networks of clients, to be shut down with the cluster.
     networks: Mutex<Vec<Network>>,
     program: PathBuf,
@@ -86,6 +92,7 @@ impl ProcessCluster {
             identities,
             peers: BTreeMap::new(),
             children: Mutex::default(),
+            links: Links::default(),
             networks: Mutex::default(),
             program: places.program.clone(),
             settings,
@@ -147,6 +154,35 @@ impl ProcessCluster {
         let gone = || ClusterError::Gone { node, reason: "it was killed".into() };
         lock(&self.children).get(&node).cloned().ok_or_else(gone)
     }
+
+    /// Tells these nodes something about their links, all at once; those that are down are left
+    /// out. Where one does not answer, the others have been told all the same.
+    async fn tell_links(
+        &self,
+        nodes: impl IntoIterator<Item = (NodeNumber, Vec<LinkSetting>)>,
+    ) -> Result<CountsByLink, ClusterError> {
+        let mut telling = JoinSet::new();
+        for (node, links) in nodes {
+            let Ok(child) = self.child(node) else { continue };
+            telling.spawn(async move {
+                let told = child.ask(Ask::Links { links }, "its links", ASK_BOUND).await;
+                (node, told)
+            });
+        }
+        let mut counts = CountsByLink::new();
+        let mut failed = None;
+        while let Some(told) = telling.join_next().await {
+            let (node, told) = told.map_err(|error| task_ended(&error))?;
+            match told {
+                Ok(Answer::Links(reports)) => {
+                    counts.extend(links::counts(node, reports, &self.peers));
+                }
+                Ok(other) => failed = Some(unexpected(node, &other)),
+                Err(error) => failed = Some(error),
+            }
+        }
+        failed.map_or(Ok(counts), Err)
+    }
 }
 
 impl Cluster for ProcessCluster {
@@ -178,12 +214,33 @@ impl Cluster for ProcessCluster {
 
     async fn restart(&self, node: NodeNumber) -> Result<Time, ClusterError> {
         let unknown = || ClusterError::Gone { node, reason: "there is no such node".into() };
-        let identity = self.identities.get(&node).cloned().ok_or_else(unknown)?;
+        let mut identity = self.identities.get(&node).cloned().ok_or_else(unknown)?;
+        if let Transport::Packets { links } = &mut identity.init.transport {
+            *links = self.links.of(node, &self.peers);
+        }
         let at = HostClock.now();
         let (child, _) = bind(self.program.clone(), identity, self.events.clone()).await?;
         join(&child, self.nodes()).await?;
         lock(&self.children).insert(node, Arc::new(child));
         Ok(at)
+    }
+
+    async fn link(&self, rules: &[LinkRule]) -> Result<Time, ClusterError> {
+        if !self.settings.packet_faults {
+            let reason = "its links cannot be hurt: it was started on the host's transport";
+            let node = rules.first().map_or(NodeNumber(1), |rule| rule.from);
+            return Err(ClusterError::Fault { node, reason: reason.into() });
+        }
+        let at = HostClock.now();
+        self.links.set(rules);
+        let senders: BTreeSet<NodeNumber> = rules.iter().map(|rule| rule.from).collect();
+        let told = senders.into_iter().map(|node| (node, self.links.of(node, &self.peers)));
+        self.tell_links(told).await?;
+        Ok(at)
+    }
+
+    async fn link_counts(&self) -> Result<CountsByLink, ClusterError> {
+        self.tell_links(self.peers.keys().map(|node| (*node, Vec::new()))).await
     }
 
     async fn status(&self, node: NodeNumber) -> Result<NodeStatus, ClusterError> {
@@ -267,6 +324,10 @@ fn init(settings: &Settings, node: NodeNumber, group: &str, store: Option<PathBu
         secret: secret(&mut stream),
         bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         group: group.to_owned(),
+        transport: match settings.packet_faults {
+            true => Transport::Packets { links: Vec::new() },
+            false => Transport::Host,
+        },
         profile: settings.profile,
         store,
         store_must_exist: false,

@@ -16,6 +16,7 @@ use crate::{
     cluster::{NodeEvent, NodeStatus},
     fault::NodeNumber,
     history::{LogLine, RequestId},
+    link::{Direction, LinkFaults, LinkReport},
 };
 
 /// The harness asks.
@@ -50,6 +51,11 @@ pub(super) enum Ask {
         /// Its first index.
         from: u64,
     },
+    /// Hurt these links from now on, if any, and tell what has befallen all that ever were.
+    Links {
+        /// The links. Others stay as they are.
+        links: Vec<LinkSetting>,
+    },
     /// End in good order.
     Shutdown,
 }
@@ -65,6 +71,8 @@ pub(super) struct Init {
     pub(super) bind: SocketAddr,
     /// What members and clients of the group share.
     pub(super) group: String,
+    /// What carries its datagrams.
+    pub(super) transport: Transport,
     /// How it keeps time.
     pub(super) profile: ConsensusProfile,
     /// Its store; without one it remembers nothing.
@@ -73,6 +81,30 @@ pub(super) struct Init {
     pub(super) store_must_exist: bool,
     /// What its draws follow from.
     pub(super) entropy: u64,
+}
+
+/// What carries a node's datagrams.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Transport {
+    /// iroh's own, over UDP of the host.
+    Host,
+    /// A socket whose links can be hurt, and are so from the start.
+    Packets {
+        /// The links that are hurt.
+        links: Vec<LinkSetting>,
+    },
+}
+
+/// What shall befall a link, at one of its ends.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(super) struct LinkSetting {
+    /// The other end.
+    pub(super) remote: SocketAddr,
+    /// Which way.
+    pub(super) direction: Direction,
+    /// What befalls its datagrams.
+    pub(super) faults: LinkFaults,
 }
 
 /// A node says something.
@@ -107,6 +139,8 @@ pub(super) enum Answer {
     },
     /// To `Log`.
     Log(Vec<LogRow>),
+    /// To `Links`.
+    Links(Vec<LinkReport>),
     /// To `Shutdown`.
     Bye,
 }
@@ -156,7 +190,15 @@ mod tests {
     use runtime::{PeerId, Role};
 
     use super::*;
-    use crate::cluster::What;
+    use crate::{cluster::What, link::LinkCounts};
+
+    fn setting() -> LinkSetting {
+        LinkSetting {
+            remote: "127.0.0.1:7".parse().expect("an address"),
+            direction: Direction::Out,
+            faults: LinkFaults::blocked(),
+        }
+    }
 
     #[test]
     fn what_is_written_reads_back() {
@@ -169,6 +211,7 @@ mod tests {
             secret: [7; 32],
             bind: "127.0.0.1:0".parse().expect("an address"),
             group: "x".into(),
+            transport: Transport::Packets { links: vec![setting()] },
             profile: ConsensusProfile::Loopback,
             store: Some("a/b".into()),
             store_must_exist: true,
@@ -180,6 +223,7 @@ mod tests {
             Ask::Status,
             Ask::Reached { index: 1 },
             Ask::Log { from: 1 },
+            Ask::Links { links: vec![setting()] },
             Ask::Shutdown,
         ];
         for ask in asks {
@@ -205,7 +249,10 @@ mod tests {
             stopped: None,
             events_lost: 0,
         };
+        let LinkSetting { remote, direction, faults } = setting();
+        let report = LinkReport { remote, direction, faults, counts: LinkCounts::default() };
         let answers = [
+            Answer::Links(vec![report]),
             Answer::Bound(peer),
             Answer::Joined,
             Answer::Status(status),

@@ -14,7 +14,7 @@ use crate::{
     cluster::{Cluster, ClusterError, Settings},
     fault::NodeNumber,
     history::{Function, LogLine, NodeLog, Outcome},
-    plan::Plan,
+    plan::{Plan, packet_faults},
     register::Registers,
     run::{
         RunError, Stop,
@@ -223,6 +223,7 @@ pub(crate) fn settings(plan: &Plan, seed: Seed, number: u64) -> Settings {
         nodes: plan.nodes,
         profile: plan.profile,
         storage: plan.storage,
+        packet_faults: packet_faults(plan),
         seed: seed.child(number),
         number,
     }

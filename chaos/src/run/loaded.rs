@@ -147,6 +147,9 @@ async fn trial<C: Cluster>(
         lab.recorder.measure(strike.clone(), load.rate_per_s).await?;
     }
     found.strikes.extend(carried.strikes);
+    for (name, count) in carried.befallen.faults().into_iter().filter(|(_, count)| *count > 0) {
+        *found.counts.entry(format!("packets_{name}")).or_default() += count;
+    }
     lost.extend(carried.lost);
     if lab.stop.is_stopped() || lab.plan.steps.is_empty() {
         return Ok(Ok(()));

@@ -43,6 +43,7 @@ pub(crate) fn settings(nodes: u64) -> Settings {
         nodes,
         profile: ConsensusProfile::Lan,
         storage: StorageKind::Disk,
+        packet_faults: false,
         seed: Seed(7),
         number: 1,
     }

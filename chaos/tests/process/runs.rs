@@ -16,7 +16,7 @@ fn failover(fault: &str, trials: u64) -> Plan {
     ))
 }
 
-fn valid(outcome: &Outcome) {
+pub(crate) fn valid(outcome: &Outcome) {
     let broken: Vec<_> =
         outcome.checks.iter().filter(|check| check.verdict != Verdict::Valid).collect();
     assert!(broken.is_empty(), "{broken:#?}");

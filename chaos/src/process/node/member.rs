@@ -9,12 +9,11 @@ use std::{
 };
 
 use nix::sys::resource::{UsageWho, getrusage};
-use runtime::{
-    Bootstrap, Clock, Entry, Group, GroupKey, Index, Network, Payload, Peer, SecretKey, storage,
-};
+use runtime::{Bootstrap, Clock, Entry, Group, GroupKey, Index, Network, Payload, Peer, storage};
 use tokio::sync::mpsc;
 
 use super::{
+    listening::{self, Listening},
     noting::Noting,
     outbox::{Outbox, nanos},
 };
@@ -23,9 +22,8 @@ use crate::{
     fault::NodeNumber,
     history::{LogLine, RequestId},
     process::{
-        HostClock,
-        cluster::NETWORK,
-        control::{Answer, Ask, Init, LogRow, Request, row_of},
+        HostClock, PacketSocket,
+        control::{Answer, Ask, Init, LinkSetting, LogRow, Request, row_of},
     },
     register::{Command, Registers},
 };
@@ -34,6 +32,8 @@ use crate::{
 pub(super) struct Member {
     init: Init,
     network: Network,
+    /// Below the network, if the node was started so that its links can be hurt.
+    socket: Option<Arc<PacketSocket>>,
     outbox: Outbox,
     joined: Option<Joined>,
 }
@@ -46,27 +46,10 @@ struct Joined {
 }
 
 impl Member {
-    /// Listens. A port that was just given up may be taken for a moment: it is waited for.
+    /// Listens.
     pub(super) async fn bind(init: Init, outbox: Outbox) -> Result<Self, String> {
-        let deadline = HostClock.now().plus(BIND_BOUND);
-        let network = loop {
-            let built = Network::builder(NETWORK)
-                .secret_key(SecretKey::from_bytes(init.secret))
-                .bind(init.bind)
-                .clock(Arc::new(HostClock))
-                .entropy(entropy(&init))
-                .build()
-                .await;
-            match built {
-                Ok(network) => break network,
-                Err(error) if HostClock.now() < deadline && init.bind.port() != 0 => {
-                    eprintln!("waits for its address: {error}");
-                    HostClock.sleep_until(HostClock.now().plus(BIND_PAUSE)).await;
-                }
-                Err(error) => return Err(error.to_string()),
-            }
-        };
-        Ok(Self { init, network, outbox, joined: None })
+        let Listening { network, socket } = Listening::start(&init).await?;
+        Ok(Self { init, network, socket, outbox, joined: None })
     }
 
     /// Answers until it is told to end.
@@ -110,6 +93,7 @@ impl Member {
                 self.network.shutdown().await;
                 Some(Ok(Answer::Bye))
             }
+            (Ask::Links { links }, _) => Some(self.links(&links)),
             (_, None) => Some(Err("it has not joined yet".into())),
             (Ask::Status, Some(joined)) => {
                 Some(Ok(Answer::Status(joined.status(self.outbox.lost()))))
@@ -154,6 +138,15 @@ impl Member {
         self.outbox.event(What::Became { role: status.role, term: status.term.0 });
         self.joined = Some(Joined { group, nodes: Arc::new(nodes) });
         Ok(Answer::Joined)
+    }
+
+    /// Hurts links, and says what has befallen all that were ever hurt.
+    fn links(&self, links: &[LinkSetting]) -> Result<Answer, String> {
+        let Some(socket) = &self.socket else {
+            return Err("its links cannot be hurt: it was started on the host's transport".into());
+        };
+        listening::set(socket, links)?;
+        Ok(Answer::Links(socket.links()))
     }
 
     fn sample(&self) {
@@ -213,11 +206,6 @@ fn row(entry: &Entry) -> LogRow {
     row_of(LogLine { term: entry.position.term.0, index: entry.position.index.0, request, value })
 }
 
-/// Draws must not repeat after a restart, or the node would wait exactly as long as before.
-fn entropy(init: &Init) -> u64 {
-    crate::seed::mix(init.entropy, nanos(HostClock.now()))
-}
-
 fn resident_kb() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -227,8 +215,6 @@ fn resident_kb() -> Option<u64> {
 const PAGE_ENTRIES: usize = 2_000;
 /// Short enough for several samples between a fault and the return from it.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
-const BIND_BOUND: Duration = Duration::from_secs(10);
-const BIND_PAUSE: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,132 @@
+//! The links that faults of one trial hurt, and whether they took place.
+//!
+//! Faults overlap: a link is blocked while any of them blocks it, and else the latest one's
+//! faults befall it. Invariant: where no fault is left, nothing befalls the link.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    cluster::CountsByLink,
+    fault::{LinkRule, NodeNumber},
+    link::{LinkCounts, LinkFaults},
+};
+
+/// The packet faults that are on, by their place in the schedule.
+#[derive(Debug, Default)]
+pub(super) struct Cuts {
+    on: BTreeMap<usize, Cut>,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(super) struct Cut {
+    rules: Vec<LinkRule>,
+    /// What had befallen the links before.
+    before: CountsByLink,
+}
+
+impl Cuts {
+    /// A fault begins: what befalls its links from now on.
+    pub(super) fn begin(
+        &mut self,
+        place: usize,
+        rules: Vec<LinkRule>,
+        before: CountsByLink,
+    ) -> Vec<LinkRule> {
+        let links = links(&rules);
+        self.on.insert(place, Cut { rules, before });
+        self.in_force(links)
+    }
+
+    /// A fault ends: what befalls its links from now on.
+    pub(super) fn end(&mut self, place: usize) -> Option<(Vec<LinkRule>, Cut)> {
+        let cut = self.on.remove(&place)?;
+        Some((self.in_force(links(&cut.rules)), cut))
+    }
+
+    fn in_force(&self, links: BTreeSet<(NodeNumber, NodeNumber)>) -> Vec<LinkRule> {
+        let rule = |(from, to)| {
+            let mut asked = self
+                .on
+                .values()
+                .flat_map(|cut| &cut.rules)
+                .filter(|rule| (rule.from, rule.to) == (from, to))
+                .map(|rule| &rule.faults);
+            let blocked = asked.clone().any(|faults| faults.block);
+            let faults = match blocked {
+                true => LinkFaults::blocked(),
+                false => asked.next_back().cloned().unwrap_or_default(),
+            };
+            LinkRule { from, to, faults }
+        };
+        links.into_iter().map(rule).collect()
+    }
+}
+
+impl Cut {
+    /// What has befallen its links since it began.
+    pub(super) fn befallen(&self, after: &CountsByLink) -> LinkCounts {
+        let mut befallen = LinkCounts::default();
+        for link in links(&self.rules) {
+            let after = after.get(&link).copied().unwrap_or_default();
+            befallen += after.since(self.before.get(&link).copied().unwrap_or_default());
+        }
+        befallen
+    }
+}
+
+fn links(rules: &[LinkRule]) -> BTreeSet<(NodeNumber, NodeNumber)> {
+    rules.iter().map(|rule| (rule.from, rule.to)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(from: u64, to: u64, faults: LinkFaults) -> LinkRule {
+        LinkRule { from: NodeNumber(from), to: NodeNumber(to), faults }
+    }
+
+    fn late(delay_ms: u64) -> LinkFaults {
+        LinkFaults { delay_ms, ..LinkFaults::default() }
+    }
+
+    fn begin(cuts: &mut Cuts, place: usize, rules: Vec<LinkRule>) -> Vec<LinkFaults> {
+        let rules = cuts.begin(place, rules, CountsByLink::new());
+        rules.into_iter().map(|rule| rule.faults).collect()
+    }
+
+    fn end(cuts: &mut Cuts, place: usize) -> Vec<LinkFaults> {
+        let (rules, _) = cuts.end(place).expect("it is on");
+        rules.into_iter().map(|rule| rule.faults).collect()
+    }
+
+    #[test]
+    fn a_link_is_cut_while_any_fault_cuts_it() {
+        let mut cuts = Cuts::default();
+        let blocked = LinkFaults::blocked;
+        assert_eq!(begin(&mut cuts, 0, vec![rule(1, 2, blocked())]), [blocked()]);
+        assert_eq!(begin(&mut cuts, 1, vec![rule(1, 2, late(5))]), [blocked()]);
+        assert_eq!(begin(&mut cuts, 2, vec![rule(1, 2, blocked())]), [blocked()]);
+        assert_eq!(end(&mut cuts, 0), [blocked()]);
+        assert_eq!(end(&mut cuts, 2), [late(5)]);
+        assert_eq!(end(&mut cuts, 1), [LinkFaults::default()]);
+        assert!(cuts.end(1).is_none(), "it is over already");
+    }
+
+    #[test]
+    fn what_befell_the_links_meanwhile_is_counted() {
+        let counted = |blocked| {
+            let counts = LinkCounts { offered: blocked, blocked, ..LinkCounts::default() };
+            CountsByLink::from([((NodeNumber(1), NodeNumber(2)), counts)])
+        };
+        let mut cuts = Cuts::default();
+        cuts.begin(0, vec![rule(1, 2, LinkFaults::blocked())], counted(10));
+        let (_, cut) = cuts.end(0).expect("it is on");
+        let befallen = cut.befallen(&counted(25));
+        assert_eq!((befallen.blocked, befallen.struck()), (15, 15));
+        cuts.begin(0, vec![rule(1, 2, LinkFaults::blocked())], counted(10));
+        let (_, cut) = cuts.end(0).expect("it is on");
+        assert_eq!(cut.befallen(&counted(3)).blocked, 3, "the node was started again meanwhile");
+    }
+}
