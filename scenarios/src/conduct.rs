@@ -54,7 +54,7 @@ pub(crate) async fn conduct<W: World>(
     seed: Seed,
     folder: RunFolder,
 ) -> anyhow::Result<Conducted> {
-    let place = Place { world: world.name(), transport: world.transport() };
+    let place = Place { world: world.name(), transport: world.transport(plan) };
     let record = convert::begun(plan, seed, place, Environment::here())
         .context("the plan cannot be written as JSON")?;
     let path = folder.path().to_owned();

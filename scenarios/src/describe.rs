@@ -2,8 +2,9 @@
 //!
 //! Reads the plan and nothing else. Invariant: every field that decides what happens is said.
 
+use chaos::fault::Fault;
 use chaos::plan::{
-    At, GROWTH_LOAD_MS_MIN, Kind, Plan, Step, StorageKind, WorkloadPlan, profile_name,
+    At, GROWTH_LOAD_MS_MIN, Kind, Plan, Step, StorageKind, Way, WorkloadPlan, profile_name,
 };
 
 use crate::catalogue::Builtin;
@@ -69,12 +70,32 @@ fn workload(load: &WorkloadPlan) -> String {
 }
 
 fn step(step: &Step) -> String {
-    let Step { at, fault, target, return_after_ms } = step;
+    let Step { at, fault, target, to, way, side, return_after_ms, faults } = step;
     let at = match at {
         At::Random => "at a random moment".to_owned(),
         At::Ms(ms) => format!("{ms} ms into the trial"),
     };
-    format!("{at}: {fault} {target}, which returns {return_after_ms} ms later")
+    let whom = match fault {
+        Fault::Kill | Fault::Pause => {
+            return format!("{at}: {fault} {target}, which returns {return_after_ms} ms later");
+        }
+        Fault::Isolate => target.to_string(),
+        Fault::Partition => {
+            let side: Vec<String> = side.iter().map(ToString::to_string).collect();
+            format!("nodes {} from the others", side.join(", "))
+        }
+        Fault::Link => {
+            let to = to.map_or("all others".to_owned(), |to| format!("node {to}"));
+            format!("{target} with {to}")
+        }
+    };
+    let way = match way {
+        Way::Both => "both ways",
+        Way::Out => "one way, outwards",
+        Way::In => "one way, inwards",
+    };
+    let faults = faults.as_ref().map_or(String::new(), |faults| format!(", {faults}"));
+    format!("{at}: {fault} {whom}, {way}{faults}; healed {return_after_ms} ms later")
 }
 
 fn expect(plan: &Plan) -> Vec<String> {
@@ -140,6 +161,28 @@ mod tests {
         let text = super::plan(&plan);
         assert!(text.contains("at most 3 changes of term, each after a stall"), "{text}");
         assert!(text.contains("kB/min; not looked at"), "{text}");
+    }
+
+    #[test]
+    fn steps_that_hurt_links_are_told_with_all_they_do() {
+        let told = |text: &str| {
+            let step = format!("at = 500\nreturn_after_ms = 900\n{text}");
+            let plan = format!("scenario = \"x\"\nkind = \"failover\"\n[[steps]]\n{step}");
+            step_of(&chaos::plan::parse(&plan).unwrap())
+        };
+        let isolate = told("fault = \"isolate\"\nway = \"out\"");
+        assert_eq!(isolate, "isolate the leader, one way, outwards");
+        let partition = told("fault = \"partition\"\nside = [1, 2]");
+        assert_eq!(partition, "partition nodes 1, 2 from the others, both ways");
+        let link = told("fault = \"link\"\nto = 3\nfaults = { loss = 0.05, delay_ms = 20 }");
+        assert_eq!(link, "link the leader with node 3, both ways, loss 0.05, delay_ms 20");
+    }
+
+    /// Of the only step, what stands between its moment and its end.
+    fn step_of(plan: &Plan) -> String {
+        let told = step(&plan.steps[0]);
+        let told = told.strip_prefix("500 ms into the trial: ").unwrap();
+        told.strip_suffix("; healed 900 ms later").unwrap().to_owned()
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(crate) struct Overrides {
     /// Where the nodes remember: disk or memory
     #[arg(long, value_name = "STORAGE")]
     pub(crate) storage: Option<StorageKind>,
-    /// What is done to the node: kill or pause
+    /// What is done to the node: isolate, kill or pause
     #[arg(long, value_name = "FAULT")]
     pub(crate) fault: Option<Fault>,
     /// How long the load lasts, for each trial: 500ms, 5s, 10m, 1h
