@@ -4,6 +4,7 @@
 //! Knows no load and no checker. Invariant: what was hit is always brought back, also when the
 //! run is stopped between the two.
 
+mod aim;
 mod cuts;
 
 use std::{
@@ -17,14 +18,15 @@ use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
     cluster::{Cluster, ClusterError},
-    fault::{Fault, NodeNumber, Target},
+    fault::{Fault, NodeNumber},
     link::LinkCounts,
     outage::Strike,
     plan::{Step, minority, rules},
     run::{Lab, Mark, RunError, View},
-    schedule::{Schedule, Scheduled},
+    schedule::Schedule,
 };
 
+use aim::Aim;
 use cuts::Cuts;
 
 /// What came of the faults of one trial.
@@ -50,7 +52,7 @@ pub(crate) struct Nemesis<'a, C> {
     taken: BTreeMap<usize, BTreeSet<NodeNumber>>,
     cuts: Cuts,
     befallen: LinkCounts,
-    returning: JoinSet<(usize, Result<Time, ClusterError>)>,
+    returning: JoinSet<(usize, NodeNumber, Result<Time, ClusterError>)>,
     lost: Vec<String>,
 }
 
@@ -247,7 +249,7 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
                 what: "having caught up",
                 bound_ms: u64::try_from(REJOIN_BOUND.as_millis()).unwrap_or(u64::MAX),
             };
-            (place, reached.unwrap_or_else(|_| Err(late())))
+            (place, node, reached.unwrap_or_else(|_| Err(late())))
         });
     }
 
@@ -269,8 +271,11 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
 
     async fn see_them_catch_up(&mut self) -> Result<(), RunError> {
         while let Some(joined) = self.returning.join_next().await {
-            let (place, reached) =
+            let (place, node, reached) =
                 joined.map_err(|error| RunError::Lab(format!("a waiting task ended: {error}")))?;
+            if reached.is_err() && self.is_killed_after(place, node) {
+                continue;
+            }
             let Some(strike) = self.strikes.get_mut(&place) else { continue };
             match reached {
                 Ok(at) => {
@@ -284,6 +289,15 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         Ok(())
     }
 
+    /// Whether a later strike killed the node before it had caught up: that one's return counts.
+    fn is_killed_after(&self, place: usize, node: NodeNumber) -> bool {
+        let returned_ns = self.strikes.get(&place).and_then(|strike| strike.returned_ns);
+        self.strikes.values().any(|later| {
+            let kills = later.fault == Fault::Kill && later.node == node;
+            kills && returned_ns.is_some_and(|returned_ns| later.at_ns >= returned_ns)
+        })
+    }
+
     fn finish(self) -> Carried {
         let end_ns = self.lab.since_origin(self.lab.cluster.now());
         let mut strikes: Vec<Strike> = self.strikes.into_values().collect();
@@ -294,48 +308,6 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
             until_ns = strike.at_ns;
         }
         Carried { strikes, lost: self.lost, befallen: self.befallen }
-    }
-}
-
-/// Whom a strike is meant for.
-struct Aim {
-    scheduled: Scheduled,
-    /// For a partition: those who lose the majority.
-    side: Vec<NodeNumber>,
-}
-
-impl Aim {
-    /// The node that is hit as the cluster is now; `None` while there is none. Of a partition
-    /// that is the leader if it loses its majority, and else the first who does.
-    fn at(&self, view: &View, down: &BTreeSet<NodeNumber>) -> Option<NodeNumber> {
-        if self.side.is_empty() {
-            return choose(&self.scheduled, view, down);
-        }
-        let (leader, _) = view.leader()?;
-        if self.side.contains(&leader) { Some(leader) } else { self.side.first().copied() }
-    }
-}
-
-/// Whom a fault hits, as the cluster is now; `None` while there is nobody of that kind.
-pub(crate) fn choose(
-    scheduled: &Scheduled,
-    view: &View,
-    down: &BTreeSet<NodeNumber>,
-) -> Option<NodeNumber> {
-    let leader = view.leader().map(|(leader, _)| leader);
-    let up = |node: &NodeNumber| !down.contains(node) && !view.is_away(*node);
-    let drawn = |candidates: Vec<NodeNumber>| {
-        let place = u64::from(scheduled.draw) % (candidates.len() as u64).max(1);
-        candidates.get(usize::try_from(place).ok()?).copied()
-    };
-    match scheduled.target {
-        Target::Leader => leader.filter(up),
-        Target::Follower => {
-            let leader = leader?;
-            drawn(view.nodes().filter(|node| *node != leader).filter(up).collect())
-        }
-        Target::Random => drawn(view.nodes().filter(up).collect()),
-        Target::Node(node) => Some(node).filter(up),
     }
 }
 
@@ -372,72 +344,3 @@ fn mark(strike: &Strike) -> Mark {
 
 const LEADER_BOUND: Duration = Duration::from_secs(20);
 const REJOIN_BOUND: Duration = Duration::from_secs(30);
-
-#[cfg(test)]
-mod tests {
-    use runtime::Role;
-
-    use super::*;
-    use crate::cluster::{NodeEvent, What};
-
-    fn scheduled(target: Target, draw: u32) -> Scheduled {
-        Scheduled {
-            trial: 1,
-            step: 0,
-            due_ns: 0,
-            fault: Fault::Kill,
-            target,
-            return_after_ms: 1,
-            draw,
-            node: None,
-            struck_ns: None,
-            returned_ns: None,
-        }
-    }
-
-    fn view(leader: Option<u64>) -> View {
-        let roles = (1..=3).map(|node| {
-            let role = if leader == Some(node) { Role::Leader } else { Role::Follower };
-            NodeEvent { at_ns: 0, node: NodeNumber(node), what: What::Became { role, term: 1 } }
-        });
-        View::of(roles)
-    }
-
-    #[test]
-    fn targets_are_chosen_among_those_who_are_up() {
-        let none = BTreeSet::new();
-        let led = view(Some(2));
-        let hit = |target, draw| choose(&scheduled(target, draw), &led, &none);
-        assert_eq!(hit(Target::Leader, 5), Some(NodeNumber(2)));
-        let followers: BTreeSet<_> = (0..9).map(|draw| hit(Target::Follower, draw)).collect();
-        assert_eq!(followers, BTreeSet::from([Some(NodeNumber(1)), Some(NodeNumber(3))]));
-        let any: BTreeSet<_> = (0..9).map(|draw| hit(Target::Random, draw)).collect();
-        assert_eq!(any.len(), 3);
-        assert_eq!(hit(Target::Node(NodeNumber(3)), 0), Some(NodeNumber(3)));
-        let down = BTreeSet::from([NodeNumber(3)]);
-        assert_eq!(choose(&scheduled(Target::Node(NodeNumber(3)), 0), &led, &down), None);
-        let only = choose(&scheduled(Target::Follower, 1), &led, &down);
-        assert_eq!(only, Some(NodeNumber(1)));
-    }
-
-    #[test]
-    fn a_partition_hits_the_leader_if_it_loses_its_majority() {
-        let aim = |side: &[u64]| {
-            let side = side.iter().copied().map(NodeNumber).collect();
-            Aim { scheduled: scheduled(Target::Leader, 0), side }
-        };
-        let none = BTreeSet::new();
-        assert_eq!(aim(&[1, 2]).at(&view(Some(2)), &none), Some(NodeNumber(2)));
-        assert_eq!(aim(&[1, 3]).at(&view(Some(2)), &none), Some(NodeNumber(1)));
-        assert_eq!(aim(&[1, 3]).at(&view(None), &none), None);
-    }
-
-    #[test]
-    fn without_a_leader_nobody_is_leader_or_follower() {
-        let none = BTreeSet::new();
-        let unled = view(None);
-        assert_eq!(choose(&scheduled(Target::Leader, 0), &unled, &none), None);
-        assert_eq!(choose(&scheduled(Target::Follower, 0), &unled, &none), None);
-        assert!(choose(&scheduled(Target::Random, 0), &unled, &none).is_some());
-    }
-}

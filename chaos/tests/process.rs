@@ -33,6 +33,7 @@ const STORIES: &[(&str, Story)] = &[
     ("a_cut_or_foreign_store_is_refused_by_name", stores::a_cut_or_foreign_store),
     ("a_flipped_byte_of_a_store_costs_no_acknowledged_write", stores::a_flipped_byte),
     ("killed_leaders_cost_no_acknowledged_write", runs::killed_leaders),
+    ("a_node_killed_again_as_it_returns_is_no_lost_node", runs::a_node_killed_again_as_it_returns),
     ("paused_leaders_cost_no_acknowledged_write", runs::paused_leaders),
     ("a_cut_off_node_misses_what_is_committed_and_catches_up", links::a_cut_off_node_catches_up),
     ("a_cut_outlives_the_restart_of_a_node", links::a_cut_outlives_a_restart),

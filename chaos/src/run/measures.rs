@@ -71,9 +71,10 @@ pub(crate) fn assumptions(
     if events_lost > 0 {
         complaints.push(format!("{events_lost} events of nodes were lost"));
     }
-    let mut previous_end_ns = 0;
+    let mut healthy_since_ns = 0;
     for strike in strikes {
-        let from_ns = strike.at_ns.saturating_sub(BEFORE_NS).max(previous_end_ns);
+        // While an earlier fault is still on, or not got over yet, no rate is promised.
+        let from_ns = strike.at_ns.saturating_sub(BEFORE_NS).max(healthy_since_ns);
         let successes = count_within(&records.successes, from_ns, strike.at_ns);
         let span_ns = strike.at_ns.saturating_sub(from_ns);
         // Operations come in bursts, and the last may be under way: slow rates promise nothing.
@@ -86,7 +87,7 @@ pub(crate) fn assumptions(
                 span_ns / 1_000_000
             ));
         }
-        previous_end_ns = strike.at_ns;
+        healthy_since_ns = healthy_since_ns.max(strike.rejoined_ns.unwrap_or(u64::MAX));
     }
     match complaints.is_empty() {
         true => {
@@ -301,5 +302,31 @@ mod tests {
         assert_eq!(judged(None, &records), Verdict::Unknown, "the rate was never reached");
         records.successes.retain(|success| success.completed_ns < 700 * MS);
         assert_eq!(judged(load_ns, &records), Verdict::Unknown);
+    }
+
+    #[test]
+    fn a_fault_while_another_is_on_needs_no_rate_before_it() {
+        let strike = |at_ns, rejoined_ns| Strike {
+            trial: 1,
+            fault: Fault::Kill,
+            node: NodeNumber(1),
+            led: true,
+            at_ns,
+            term_before: 1,
+            until_ns: 9_000 * MS,
+            returned_ns: rejoined_ns,
+            rejoined_ns,
+        };
+        let before_the_first = (0..100).map(|number| number * 10 * MS);
+        let success = |at| Success { completed_ns: at, invoked_ns: at };
+        let records =
+            Records { successes: before_the_first.map(success).collect(), ..Records::default() };
+        let load_ns = Some((100 * MS, 9_000 * MS));
+        let judged =
+            |strikes: &[Strike]| assumptions(&plan(), (load_ns, strikes), &records, 0).verdict;
+        let overlapping = [strike(1_000 * MS, Some(3_000 * MS)), strike(1_800 * MS, None)];
+        assert_eq!(judged(&overlapping), Verdict::Valid);
+        let apart = [strike(1_000 * MS, Some(1_200 * MS)), strike(1_800 * MS, None)];
+        assert_eq!(judged(&apart), Verdict::Unknown, "the first was long got over");
     }
 }

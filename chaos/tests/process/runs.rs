@@ -54,6 +54,25 @@ fn leaders_are_hit(fault: &str) {
     assert_eq!(outcome.frozen.logs.len(), 3);
 }
 
+pub(crate) fn a_node_killed_again_as_it_returns() {
+    let keeper = Keeper::default();
+    let step = |at| {
+        format!(
+            "[[steps]]\nat = {at}\nfault = \"kill\"\ntarget = {{ node = 3 }}\nreturn_after_ms = 500\n"
+        )
+    };
+    let plan = plan(&format!(
+        "scenario = \"again\"\nkind = \"failover\"\nnodes = 3\ntrials = 2\n\
+         [workload]\nrate_per_s = 200\nclients = 5\nduration_ms = 3000\n{}{}",
+        step(500),
+        step(1_010)
+    ));
+    let (_stopper, stop) = Stop::new();
+    let outcome = block_on(run_plan(&plan, 12, &keeper, stop)).expect("the lab works");
+    valid(&outcome);
+    assert_eq!(outcome.trials.len(), 4, "each kill is one");
+}
+
 pub(crate) fn killed_leaders() {
     leaders_are_hit("kill");
 }
