@@ -6,6 +6,7 @@
 use crate::{
     Appended, Effect, Entry, Halt, Index, Input, Message, NO_ROUND, NodeId, Phase, Position,
     Snapshot,
+    planted::Planted,
     server::{Server, Turn},
 };
 
@@ -92,7 +93,9 @@ fn append(
     effects: &mut Vec<Effect>,
 ) {
     let start = server.log.start();
-    let outcome = if prev.index < start.index || server.log.contains(prev) {
+    let is_careless =
+        prev.index <= server.log.last().index && server.plant.breaks(Planted::NoBackOff);
+    let outcome = if prev.index < start.index || server.log.contains(prev) || is_careless {
         // The logs agree at `prev`: it is here, or lies in what our snapshot covers, which is
         // committed and so in the log of every later leader (leader completeness, Raft §5.4.3).
         let matched = prev.index.plus(entries.len() as u64);

@@ -4,6 +4,8 @@
 //! counts its own disk only when told `Persisted`; it leads only while it hears a quorum.
 //! What clients ask of it stands in `leader/requests.rs`.
 
+#[cfg(feature = "planted-faults")]
+mod planted;
 mod requests;
 
 use std::collections::BTreeMap;
@@ -11,6 +13,7 @@ use std::collections::BTreeMap;
 use crate::{
     Answer, Appended, Dropped, Effect, Entry, Index, Input, Message, NO_ROUND, NodeId, Note,
     Payload, Position, Refusal, Snapshot, Standing, Time,
+    planted::Planted,
     progress::{Pace, Progress},
     quorum,
     read::Reads,
@@ -121,12 +124,22 @@ impl Leader {
     /// Thesis §6.2: a leader that has not heard a majority for an election timeout steps down,
     /// so that clients do not wait for a leader that cannot commit.
     fn has_lost_quorum(&self, server: &Server) -> bool {
-        let voters = &server.configuration().voters;
-        let heard = quorum::reached(voters, |voter| {
-            let follower = self.followers.get(&voter);
-            follower.map_or(server.now, Progress::heard)
-        });
-        server.now.since(heard) > server.config.election_timeout_max
+        let heard = self.reached(server, server.now, Progress::heard);
+        let is_silent = server.now.since(heard) > server.config.election_timeout_max;
+        is_silent && !server.plant.breaks(Planted::StaleLeaderUntold)
+    }
+
+    /// The greatest value that a majority of the voters has reached, where `own` is ours.
+    fn reached<T>(&self, server: &Server, own: T, of: impl Fn(&Progress) -> T) -> T
+    where
+        T: Copy + Ord + Default,
+    {
+        let value = |voter| self.followers.get(&voter).map_or(own, &of);
+        #[cfg(feature = "planted-faults")]
+        if let Some(counted) = self.miscounted(server) {
+            return quorum::reached(&counted, value);
+        }
+        quorum::reached(&server.configuration().voters, value)
     }
 
     fn heed(
@@ -198,17 +211,11 @@ impl Leader {
 
     /// Commits what a majority of the voters holds durably (Raft §5.3).
     fn advance(&mut self, server: &mut Server, effects: &mut Vec<Effect>) {
-        let own = server.writes.index();
-        let voters = &server.configuration().voters;
-        let index = quorum::reached(voters, |voter| {
-            self.followers.get(&voter).map_or(own, Progress::matched)
-        });
+        let index = self.reached(server, server.writes.index(), Progress::matched);
         // Raft §5.4.2: count replicas only for entries of our own term; an older entry on a
         // majority may still be overwritten (Figure 8).
         let is_own = server.log.term_at(index) == Some(server.term());
-        #[cfg(feature = "planted-faults")]
-        let is_own = is_own || server.planted == Some(crate::Planted::CommitOlderTermByCount);
-        if is_own {
+        if is_own || server.plant.breaks(Planted::CommitOlderTermByCount) {
             server.commit_to(index, effects);
         }
     }

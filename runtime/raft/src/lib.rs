@@ -13,6 +13,7 @@ mod leader;
 mod log;
 mod membership;
 mod message;
+mod planted;
 mod position;
 mod progress;
 mod quorum;
@@ -31,9 +32,9 @@ pub use effect::{
 pub use log::Log;
 pub use membership::{Change, Configuration};
 pub use message::{Appended, Entry, Message, NO_ROUND, Payload, Phase, Snapshot};
+#[cfg(feature = "planted-faults")]
+pub use planted::Planted;
 pub use position::{Index, NodeId, PeerId, Position, StoreId, Term, Time};
 pub use progress::Standing;
-#[cfg(feature = "planted-faults")]
-pub use raft::Planted;
 pub use raft::{Raft, Role};
 pub use session::{Admission, RequestId, SessionId, SessionLimits, Sessions};

@@ -13,6 +13,7 @@ use crate::{
     candidate::Candidate,
     follower::Follower,
     leader::Leader,
+    planted::Planted,
     server::{Server, Turn},
     voter::{self, Request, Verdict},
 };
@@ -26,14 +27,6 @@ pub enum Role {
     Candidate,
     /// Leads.
     Leader,
-}
-
-/// A rule that is broken on purpose, to see whether the checks notice.
-#[cfg(feature = "planted-faults")]
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Planted {
-    /// Leaders count replicas of older terms' entries as well (against Raft §5.4.2).
-    CommitOlderTermByCount,
 }
 
 /// One server of one group.
@@ -180,7 +173,7 @@ impl Raft {
     /// Breaks a rule from now on.
     #[cfg(feature = "planted-faults")]
     pub fn plant(&mut self, fault: Planted) {
-        self.server.planted = Some(fault);
+        self.server.plant.fault = Some(fault);
     }
 
     /// The one place that looks at the role.
@@ -279,6 +272,7 @@ impl Raft {
     fn answer_stale(&self, from: NodeId, message: &Message, effects: &mut Vec<Effect>) {
         let (term, hint) = (self.term(), self.last());
         let answer = match message {
+            _ if self.server.plant.breaks(Planted::StaleLeaderUntold) => None,
             Message::Append { prev, .. } => {
                 let outcome = Appended::Rejected { prev: prev.index, hint };
                 Some(Message::AppendReply { term, outcome })

@@ -13,7 +13,9 @@ use rand_xoshiro::{
 use crate::{
     Answer, Config, Configuration, Effect, Entry, Halt, HardState, Index, Input, Log, NodeId, Note,
     Payload, Phase, Refusal, Restored, Sessions, Snapshot, Term, Time, Write, WriteId,
-    membership::Membership, writes::Writes,
+    membership::Membership,
+    planted::{Plant, Planted},
+    writes::Writes,
 };
 
 /// What a role decides about the role; `raft.rs` carries it out.
@@ -55,8 +57,7 @@ pub(crate) struct Server {
     pub(crate) applied: Index,
     pub(crate) sessions: Sessions<Index>,
     pub(crate) halted: Option<Halt>,
-    #[cfg(feature = "planted-faults")]
-    pub(crate) planted: Option<crate::Planted>,
+    pub(crate) plant: Plant,
     random: Xoshiro256PlusPlus,
 }
 
@@ -79,8 +80,7 @@ impl Server {
             applied: start.index,
             sessions: sessions.unwrap_or_else(|| Sessions::new(config.sessions)),
             halted: None,
-            #[cfg(feature = "planted-faults")]
-            planted: None,
+            plant: Plant::default(),
             random,
             config,
         };
@@ -151,10 +151,13 @@ impl Server {
         assert!(next.term >= last.term, "term {} after {}", next.term, last.term);
         // Raft §5.2: at most one vote per term, first come, first served.
         let keeps_vote = next.term > last.term || last.vote.is_none() || next.vote == last.vote;
+        let keeps_vote = keeps_vote || self.plant.breaks(Planted::SecondVote);
         assert!(keeps_vote, "vote {:?} after {:?} in {}", next.vote, last.vote, next.term);
         self.hard_state = next;
         let id = self.writes.hard_state();
-        effects.push(Effect::Persist { id, write: Write::HardState(next) });
+        let vote = next.vote.filter(|_| !self.plant.breaks(Planted::VoteNotWritten));
+        let write = Write::HardState(HardState { vote, ..next });
+        effects.push(Effect::Persist { id, write });
         id
     }
 

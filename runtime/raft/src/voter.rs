@@ -5,7 +5,7 @@
 
 use std::cmp::Ordering;
 
-use crate::{NodeId, Phase, Position, Term, server::Server};
+use crate::{NodeId, Phase, Position, Term, planted::Planted, server::Server};
 
 /// A request for a vote.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +41,7 @@ pub(crate) fn judge(server: &Server, request: &Request) -> Verdict {
         Ordering::Less => false,
         // Raft §5.2: one vote per term, and none once the term's leader is known.
         Ordering::Equal => match server.hard_state.vote {
+            Some(_) if server.plant.breaks(Planted::SecondVote) => true,
             Some(vote) => vote == request.from && request.phase == Phase::Vote,
             None => server.leader.is_none(),
         },

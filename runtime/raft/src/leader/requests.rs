@@ -5,7 +5,7 @@
 use super::{Leader, Transfer, answer_read};
 use crate::{
     Admission, Answer, Change, Effect, Index, Message, NodeId, Payload, Position, Proposal, ReadId,
-    Refusal, RequestId, progress::Progress, quorum, server::Server,
+    Refusal, RequestId, planted::Planted, progress::Progress, server::Server,
 };
 
 impl Leader {
@@ -50,11 +50,9 @@ impl Leader {
 
     /// Answers the reads whose round a majority has answered, ourselves included.
     pub(super) fn confirm_reads(&mut self, server: &Server, effects: &mut Vec<Effect>) {
-        let own = self.round;
-        let voters = &server.configuration().voters;
-        let round = quorum::reached(voters, |voter| {
-            self.followers.get(&voter).map_or(own, Progress::round)
-        });
+        let unasked = server.plant.breaks(Planted::ReadWithoutRound);
+        let round =
+            if unasked { self.round } else { self.reached(server, self.round, Progress::round) };
         effects.extend(self.reads.confirm(round).map(|(id, index)| answer_read(id, Ok(index))));
     }
 
@@ -122,7 +120,8 @@ fn admit(server: &Server, request: RequestId, floor: u64) -> Result<Option<Posit
         Admission::Expired if !opens_later(server, session.0) => return Err(Refusal::Expired),
         Admission::Expired | Admission::Fresh | Admission::Full => {}
     }
-    if let Some(index) = server.log.request(request) {
+    let unapplied = server.log.request(request);
+    if let Some(index) = unapplied.filter(|_| !server.plant.breaks(Planted::DedupUnknown)) {
         let term = server.log.term_at(index);
         return Ok(term.map(|term| Position { term, index }));
     }
@@ -146,8 +145,11 @@ fn change_payload(server: &Server, change: Change) -> Result<Payload, Refusal> {
     // Thesis §4.1: one change at a time. And not before an entry of this term is committed:
     // else changes begun by two leaders may have majorities that do not meet (Ongaro's
     // correction of 2015, raft-dev list).
-    let is_settled = server.membership.index() <= server.commit;
-    if !is_settled || !server.has_committed_in_term() {
+    let is_settled =
+        server.membership.index() <= server.commit || server.plant.breaks(Planted::TwoChanges);
+    let knows_commit =
+        server.has_committed_in_term() || server.plant.breaks(Planted::ChangeBeforeOwnCommit);
+    if !is_settled || !knows_commit {
         return Err(Refusal::ChangePending);
     }
     let next = server.configuration().after(change).ok_or(Refusal::ChangeInvalid)?;
