@@ -4,11 +4,14 @@
 //! look only at what changed in the step, so that checking costs no more than stepping. One
 //! invariant per file; [`Invariants`] is all of them.
 
+mod applied_prefix;
 mod at_most_once;
 mod configuration_safety;
 mod durability;
 mod election_safety;
+mod fail_is_final;
 mod leader_completeness;
+mod leader_hears_quorum;
 mod linearizable_read;
 mod log_matching;
 mod monotonic;
@@ -16,15 +19,20 @@ mod no_truncation_below_commit;
 mod state_machine_safety;
 mod vote_once;
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
-use raft::{Configuration, HardState, Index, Log, Message, NodeId, Position, RequestId, Role};
+use raft::{
+    Configuration, HardState, Index, Log, Message, NodeId, Position, RequestId, Role, Term, Time,
+};
 
+pub use applied_prefix::AppliedPrefix;
 pub use at_most_once::AtMostOnce;
 pub use configuration_safety::ConfigurationSafety;
 pub use durability::Durability;
 pub use election_safety::ElectionSafety;
+pub use fail_is_final::FailIsFinal;
 pub use leader_completeness::LeaderCompleteness;
+pub use leader_hears_quorum::LeaderHearsQuorum;
 pub use linearizable_read::{LinearizableRead, ReadFloor};
 pub use log_matching::{LogMatching, digest};
 pub use monotonic::Monotonic;
@@ -63,6 +71,23 @@ pub struct View<'a> {
     pub durable: Position,
     /// The log after this index was replaced or extended since the last view.
     pub written: Option<Index>,
+    /// What it took in this step.
+    pub cause: Cause,
+    /// What its own clock showed.
+    pub now: Time,
+    /// The longest it waits for a leader, and the longest that it leads in silence.
+    pub election_timeout_max: Duration,
+}
+
+/// What a server took in a step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cause {
+    /// Its timer.
+    Timer,
+    /// A message of this sender and this term.
+    Heard(NodeId, Term),
+    /// Anything else: a client, a disk, its own start.
+    Other,
 }
 
 /// A message at the moment it leaves its server for the network.
@@ -86,6 +111,8 @@ pub struct Departure<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Application {
     /// Whose machine.
+    pub server: Server,
+    /// Its name in the group.
     pub node: NodeId,
     /// The entry.
     pub position: Position,
@@ -122,6 +149,7 @@ impl std::error::Error for Violation {}
 /// All invariants of one group.
 #[derive(Debug, Default)]
 pub struct Invariants {
+    blind: bool,
     election_safety: ElectionSafety,
     log_matching: LogMatching,
     leader_completeness: LeaderCompleteness,
@@ -129,15 +157,26 @@ pub struct Invariants {
     vote_once: VoteOnce,
     no_truncation_below_commit: NoTruncationBelowCommit,
     monotonic: Monotonic,
+    applied_prefix: AppliedPrefix,
     at_most_once: AtMostOnce,
+    fail_is_final: FailIsFinal,
+    leader_hears_quorum: LeaderHearsQuorum,
     configuration_safety: ConfigurationSafety,
     durability: Durability,
     linearizable_read: LinearizableRead,
 }
 
 impl Invariants {
+    /// Invariants that look at nothing, to measure what looking costs.
+    pub fn blind() -> Self {
+        Self { blind: true, ..Self::default() }
+    }
+
     /// A server has stepped, or started.
     pub fn stepped(&mut self, view: &View<'_>) -> Result<(), Violation> {
+        if self.blind {
+            return Ok(());
+        }
         self.no_truncation_below_commit.observe(view)?;
         self.monotonic.observe(view)?;
         self.vote_once.observe(view)?;
@@ -149,31 +188,66 @@ impl Invariants {
         self.configuration_safety.observe(view)?;
         self.leader_completeness.observe(view)?;
         self.state_machine_safety.observe(view)?;
+        self.applied_prefix.observe(view);
         self.durability.observe(view)?;
+        self.leader_hears_quorum.observe(view)?;
         self.linearizable_read.observe(view);
         Ok(())
     }
 
     /// A message leaves a server.
     pub fn left(&mut self, departure: &Departure<'_>) -> Result<(), Violation> {
+        if self.blind {
+            return Ok(());
+        }
         self.vote_once.left(departure)?;
         self.durability.left(departure)
     }
 
     /// A machine has applied an entry.
     pub fn applied(&mut self, application: &Application) -> Result<(), Violation> {
+        if self.blind {
+            return Ok(());
+        }
+        self.applied_prefix.applied(application)?;
         self.state_machine_safety.applied(application)?;
+        self.fail_is_final.applied(application)?;
         self.at_most_once.applied(application)
     }
 
     /// A machine has taken over the state of a snapshot.
-    pub fn restored(&mut self, node: NodeId, at: Position, state: u64) -> Result<(), Violation> {
+    pub fn restored(
+        &mut self,
+        server: Server,
+        node: NodeId,
+        at: Position,
+        state: u64,
+    ) -> Result<(), Violation> {
+        if self.blind {
+            return Ok(());
+        }
+        self.applied_prefix.restored(server, at);
         self.state_machine_safety.restored(node, at, state)
     }
 
     /// A client was told that its request has taken effect at the index.
     pub fn acknowledged(&mut self, request: RequestId, index: Index) -> Result<(), Violation> {
+        if self.blind {
+            return Ok(());
+        }
         self.at_most_once.acknowledged(request, index)
+    }
+
+    /// A client was told that its request, which was proposed there and nowhere else, will never
+    /// take effect.
+    pub fn failed(&mut self, request: RequestId, proposed: Position) -> Result<(), Violation> {
+        if self.blind {
+            return Ok(());
+        }
+        let committed = self.state_machine_safety.term_at(proposed.index);
+        self.fail_is_final.told(request, proposed, committed)?;
+        let effective = self.at_most_once.effective(request);
+        effective.map_or(Ok(()), |index| self.fail_is_final.took_effect(request, index))
     }
 
     /// A client asks for a strong read now.

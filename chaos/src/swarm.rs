@@ -5,6 +5,7 @@
 //! that it lives: a leader, a commit, and everyone catching up. A step is a delivered message, a
 //! proposal or a fired timeout. Same seed, same run, to the last bit.
 
+mod calls;
 mod clients;
 mod counts;
 mod disk;
@@ -15,6 +16,7 @@ mod machine;
 mod network;
 mod node;
 mod operator;
+mod planted;
 mod profile;
 mod queue;
 mod snapshots;
@@ -23,11 +25,15 @@ mod world;
 
 use std::fmt;
 
-use raft::Raft;
-
 pub use counts::Counts;
+pub use planted::{DriverFault, Plant};
 
-use crate::{invariant::Violation, seed::Seed};
+use world::World;
+
+use crate::{
+    invariant::{Invariants, Violation},
+    seed::Seed,
+};
 
 /// What to run.
 #[derive(Clone, Copy, Debug)]
@@ -38,8 +44,8 @@ pub struct Options {
     pub steps: u64,
     /// How many founders, 1 to [`NODES_MAX`]; `None` leaves it to the seed.
     pub nodes: Option<usize>,
-    /// Breaks each core as it starts, to see whether the invariants notice.
-    pub plant: Option<fn(&mut Raft)>,
+    /// Breaks a rule, to see whether the invariants notice.
+    pub plant: Option<Plant>,
 }
 
 /// A run in which nothing broke.
@@ -68,20 +74,25 @@ pub struct Failure {
 
 /// Runs one seed.
 pub fn run(options: &Options) -> Result<Outcome, Box<Failure>> {
-    let failure = match world::World::new(options, None).run() {
+    let failure = match World::new(options, Invariants::default(), None).run() {
         Ok(outcome) => return Ok(outcome),
         Err(failure) => failure,
     };
     // Describing every event would cost more than the run; the same seed once more, telling
     // only of the end, costs as much as the run.
     let from = failure.step.saturating_sub(EVENTS_TOLD);
-    match world::World::new(options, Some(from)).run() {
+    match World::new(options, Invariants::default(), Some(from)).run() {
         Err(again) if again.violation == failure.violation => Err(again),
         _ => {
             let what = format!("{} and, run again, something else", failure.violation);
             Err(Box::new(Failure { violation: Violation::of("determinism", what), ..*failure }))
         }
     }
+}
+
+/// Runs one seed without looking at the invariants, to measure what they cost.
+pub fn run_blind(options: &Options) -> Result<Outcome, Box<Failure>> {
+    World::new(options, Invariants::blind(), None).run()
 }
 
 impl fmt::Display for Failure {

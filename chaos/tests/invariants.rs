@@ -3,16 +3,21 @@
 //! The states are made by hand: servers started from logs that no correct group could have, and
 //! views that claim what the story needs.
 
+#[path = "invariants/clients.rs"]
+mod clients;
+#[path = "invariants/story.rs"]
+mod story;
+
 use std::time::Duration;
 
-use bytes::Bytes;
 use chaos::invariant::{
-    Application, ConfigurationSafety, Departure, Invariants, Server, View, Violation,
+    Cause, ConfigurationSafety, Departure, Invariants, LeaderHearsQuorum, Server, View,
 };
 use raft::{
-    Appended, Config, Configuration, Entry, HardState, Index, Message, NodeId, Payload, Phase,
-    Position, Raft, RequestId, Restored, Role, SessionId, SessionLimits, Snapshot, Term, Time,
+    Appended, Configuration, Entry, HardState, Index, Message, NodeId, Payload, Phase, Position,
+    Role, Term, Time,
 };
+use story::{ELECTION_TIMEOUT_MAX, Story, applied, at, breaks, command, holds, noop};
 
 #[test]
 fn two_leaders_of_one_term_break_election_safety() {
@@ -109,17 +114,54 @@ fn a_commit_that_no_leader_made_breaks_state_machine_safety() {
 #[test]
 fn two_states_after_one_entry_break_state_machine_safety() {
     let mut invariants = Invariants::default();
-    let mut leader = Story::of(1, &[noop(1, 1)]);
+    for number in 1..=3 {
+        let mut server = Story::of(number, &[noop(1, 1)]);
+        server.role = if number == 1 { Role::Leader } else { Role::Follower };
+        server.commit = Index(1);
+        holds(invariants.stepped(&server.view(Some(Index(0)))));
+    }
+    holds(invariants.applied(&applied(1, 1, None, 7)));
+    holds(invariants.applied(&applied(2, 1, None, 7)));
+    breaks("state machine safety", invariants.applied(&applied(3, 1, None, 8)));
+    let mut restored = |state| invariants.restored(Server(4), NodeId::small(4), at(1, 1), state);
+    holds(restored(7));
+    breaks("state machine safety", restored(8));
+}
+
+#[test]
+fn applying_out_of_turn_breaks_the_applied_prefix() {
+    let entries = [noop(1, 1), noop(1, 2), noop(1, 3)];
+    let seen = || {
+        let mut invariants = Invariants::default();
+        let mut leader = Story::of(1, &entries);
+        leader.role = Role::Leader;
+        leader.commit = Index(2);
+        holds(invariants.stepped(&leader.view(Some(Index(0)))));
+        holds(invariants.applied(&applied(1, 1, None, 1)));
+        invariants
+    };
+    holds(seen().applied(&applied(1, 2, None, 2)));
+    breaks("applied prefix", seen().applied(&applied(1, 1, None, 1)));
+    breaks("applied prefix", seen().applied(&applied(1, 3, None, 3)));
+    let mut ahead = seen();
+    holds(ahead.applied(&applied(1, 2, None, 2)));
+    // It is the next one, but it is not known to be committed.
+    breaks("applied prefix", ahead.applied(&applied(1, 3, None, 3)));
+}
+
+#[test]
+fn a_snapshot_moves_the_applied_prefix() {
+    let mut invariants = Invariants::default();
+    let mut leader = Story::of(1, &[noop(1, 1), noop(1, 2)]);
     leader.role = Role::Leader;
-    leader.commit = Index(1);
+    leader.commit = Index(2);
     holds(invariants.stepped(&leader.view(Some(Index(0)))));
-    let applied =
-        |state| Application { node: NodeId::small(1), position: at(1, 1), effective: None, state };
-    holds(invariants.applied(&applied(7)));
-    holds(invariants.applied(&applied(7)));
-    breaks("state machine safety", invariants.applied(&applied(8)));
-    holds(invariants.restored(NodeId::small(2), at(1, 1), 7));
-    breaks("state machine safety", invariants.restored(NodeId::small(2), at(1, 1), 8));
+    let mut follower = Story::of(2, &[noop(1, 1), noop(1, 2)]);
+    follower.commit = Index(2);
+    holds(invariants.stepped(&follower.view(Some(Index(0)))));
+    holds(invariants.applied(&applied(1, 1, None, 1)));
+    holds(invariants.restored(Server(2), NodeId::small(2), at(1, 1), 1));
+    holds(invariants.applied(&applied(2, 2, None, 2)));
 }
 
 #[test]
@@ -191,38 +233,61 @@ fn going_back_breaks_monotony() {
 }
 
 #[test]
-fn a_request_that_stands_twice_in_a_log_breaks_at_most_once() {
-    let mut invariants = Invariants::default();
-    let mut leader = Story::of(1, &[command(1, 1, 7), command(1, 2, 8)]);
-    leader.role = Role::Leader;
-    holds(invariants.stepped(&leader.view(Some(Index(0)))));
-    // Elsewhere, in a log that has it nowhere else, it may stand once more.
-    let mut parted = Story::of(2, &[noop(2, 1), command(2, 2, 7)]);
-    parted.role = Role::Leader;
-    holds(invariants.stepped(&parted.view(Some(Index(0)))));
-    let mut twice = Story::of(3, &[command(1, 1, 7), command(3, 2, 7)]);
-    twice.role = Role::Leader;
-    breaks("at most once", invariants.stepped(&twice.view(Some(Index(0)))));
+fn forgetting_a_term_over_a_restart_breaks_monotony() {
+    let mut before = Story::of(1, &[]);
+    before.state.term = Term(5);
+    let after = |memory, disk| {
+        let mut invariants = Invariants::default();
+        holds(invariants.stepped(&before.view(None)));
+        let mut after = Story::of(1, &[]);
+        after.incarnation += 1;
+        after.state.term = Term(memory);
+        let durable_state = HardState { term: Term(disk), vote: None };
+        invariants.stepped(&View { durable_state, ..after.view(None) })
+    };
+    holds(after(5, 5));
+    holds(after(7, 5));
+    breaks("monotonic", after(4, 4));
+    breaks("monotonic", after(4, 5));
 }
 
 #[test]
-fn a_request_that_takes_effect_twice_breaks_at_most_once() {
-    let mut invariants = Invariants::default();
-    let mut leader = Story::of(1, &[noop(1, 1), noop(1, 2)]);
+fn leading_on_in_silence_breaks_leader_hears_quorum() {
+    // Servers 1 to 4 found the group: a quorum is the leader and two more.
+    let mut leader = Story::of(1, &[]);
     leader.role = Role::Leader;
-    leader.commit = Index(2);
-    holds(invariants.stepped(&leader.view(Some(Index(0)))));
-    let applied = |index, effective| Application {
-        node: NodeId::small(1),
-        position: at(1, index),
-        effective,
-        state: index,
+    let mut invariant = LeaderHearsQuorum::default();
+    let mut step = |millis, cause| {
+        leader.now = Time(Duration::from_millis(millis));
+        leader.cause = cause;
+        invariant.observe(&leader.view(None))
     };
-    holds(invariants.applied(&applied(1, Some(request(7)))));
-    holds(invariants.acknowledged(request(7), Index(1)));
-    breaks("at most once", invariants.acknowledged(request(7), Index(2)));
-    breaks("at most once", invariants.acknowledged(request(8), Index(1)));
-    breaks("at most once", invariants.applied(&applied(2, Some(request(7)))));
+    let heard = |number, term| Cause::Heard(NodeId::small(number), Term(term));
+    holds(step(0, Cause::Other));
+    holds(step(200, heard(2, 1)));
+    holds(step(300, heard(3, 1)));
+    let late = 200 + u64::try_from(ELECTION_TIMEOUT_MAX.as_millis()).expect("a short time");
+    holds(step(late, Cause::Timer));
+    // From here on only one other was heard in time; answers may still wait unread, once.
+    holds(step(late + 1, Cause::Timer));
+    holds(step(late + 2, heard(4, 1)));
+    holds(step(late + 3, Cause::Timer));
+    holds(step(2 * late, Cause::Timer));
+    // What belongs to an older term, or comes from a stranger, is no sign of a quorum.
+    holds(step(2 * late + 1, heard(2, 0)));
+    holds(step(2 * late + 1, heard(9, 1)));
+    breaks("leader hears quorum", step(2 * late + 2, Cause::Timer));
+}
+
+#[test]
+fn a_follower_may_be_silent_for_ever() {
+    let mut follower = Story::of(1, &[]);
+    let mut invariant = LeaderHearsQuorum::default();
+    for seconds in 0..100 {
+        follower.now = Time(Duration::from_secs(seconds));
+        follower.cause = Cause::Timer;
+        holds(invariant.observe(&follower.view(None)));
+    }
 }
 
 #[test]
@@ -304,127 +369,4 @@ fn leading_by_a_vote_that_is_not_on_disk_breaks_durability() {
     holds(Invariants::default().stepped(&story.view(None)));
     let unvoted = View { durable_state: story.state, ..story.view(None) };
     breaks("durability", Invariants::default().stepped(&unvoted));
-}
-
-#[test]
-fn a_read_behind_an_earlier_commit_is_not_linearizable() {
-    let mut invariants = Invariants::default();
-    let mut leader = Story::of(1, &[noop(1, 1), noop(1, 2)]);
-    leader.role = Role::Leader;
-    leader.commit = Index(1);
-    holds(invariants.stepped(&leader.view(Some(Index(0)))));
-    let early = invariants.read_asked();
-    leader.commit = Index(2);
-    holds(invariants.stepped(&leader.view(None)));
-    let late = invariants.read_asked();
-    holds(invariants.read_answered(NodeId::small(1), early, Index(1)));
-    holds(invariants.read_answered(NodeId::small(1), late, Index(2)));
-    breaks("linearizable read", invariants.read_answered(NodeId::small(1), late, Index(1)));
-}
-
-/// A server as a story wants it.
-struct Story {
-    raft: Raft,
-    server: Server,
-    incarnation: u64,
-    role: Role,
-    state: HardState,
-    commit: Index,
-    applied: Index,
-}
-
-impl Story {
-    /// Server `number` of a group founded by 1 to 4, with this log.
-    fn of(number: u8, entries: &[Entry]) -> Self {
-        let term = entries.last().map_or(Term(1), |entry| entry.position.term);
-        let state = HardState { term, vote: None };
-        let founders = Configuration::of((1..=4).map(NodeId::small));
-        let restored = Restored {
-            hard_state: state,
-            snapshot: Snapshot { position: Position::default(), configuration: founders },
-            sessions: None,
-            entries: entries.to_vec(),
-        };
-        let raft = Raft::new(config(number), restored, Time::default());
-        Self {
-            raft: raft.expect("the log is consistent in itself"),
-            server: Server(usize::from(number)),
-            incarnation: 1,
-            role: Role::Follower,
-            state,
-            commit: Index(0),
-            applied: Index(0),
-        }
-    }
-
-    fn elected(&self) -> Option<NodeId> {
-        if self.role == Role::Leader { Some(self.raft.id()) } else { self.state.vote }
-    }
-
-    fn view(&self, written: Option<Index>) -> View<'_> {
-        View {
-            server: self.server,
-            node: self.raft.id(),
-            incarnation: self.incarnation,
-            role: self.role,
-            hard_state: self.state,
-            commit: self.commit,
-            applied: self.applied,
-            log: self.raft.log(),
-            configuration: self.raft.configuration(),
-            // A leader has voted for itself, and its disk knows.
-            durable_state: HardState { vote: self.elected(), ..self.state },
-            durable: self.raft.last(),
-            written,
-        }
-    }
-}
-
-fn config(number: u8) -> Config {
-    Config {
-        id: NodeId::small(number),
-        election_timeout_min: Duration::from_millis(150),
-        election_timeout_max: Duration::from_millis(300),
-        heartbeat_interval: Duration::from_millis(30),
-        inflight_entries_max: 16,
-        inflight_bytes_max: 1 << 16,
-        message_bytes_max: 1 << 16,
-        uncommitted_entries_max: 64,
-        reads_max: 16,
-        sessions: SessionLimits { sessions_max: 8, replies_per_session_max: 8 },
-        reluctance: 1,
-        observer: false,
-        seed: 1,
-    }
-}
-
-fn at(term: u64, index: u64) -> Position {
-    Position { term: Term(term), index: Index(index) }
-}
-
-fn noop(term: u64, index: u64) -> Entry {
-    Entry { position: at(term, index), payload: Payload::Noop }
-}
-
-fn command(term: u64, index: u64, sequence: u64) -> Entry {
-    let command = Bytes::from_static(b"x");
-    let payload = Payload::Command { request: request(sequence), floor: 1, command };
-    Entry { position: at(term, index), payload }
-}
-
-fn request(sequence: u64) -> RequestId {
-    RequestId { session: SessionId(Index(1)), sequence }
-}
-
-#[track_caller]
-fn holds(checked: Result<(), Violation>) {
-    if let Err(violation) = checked {
-        panic!("{violation}");
-    }
-}
-
-#[track_caller]
-fn breaks(invariant: &str, checked: Result<(), Violation>) {
-    let violation = checked.expect_err("the state breaks an invariant");
-    assert_eq!(violation.invariant, invariant, "{violation}");
 }

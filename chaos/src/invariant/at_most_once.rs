@@ -14,6 +14,9 @@ use super::{Application, View, Violation};
 #[derive(Debug, Default)]
 pub struct AtMostOnce {
     requests: BTreeMap<RequestId, Standing>,
+    /// Some machine has applied through here. Every other has to go through the same states,
+    /// which is for state-machine safety to see, so the first one is enough to look at.
+    through: Index,
 }
 
 #[derive(Debug, Default)]
@@ -44,8 +47,12 @@ impl AtMostOnce {
 
     /// A machine has applied an entry.
     pub fn applied(&mut self, application: &Application) -> Result<(), Violation> {
-        let Some(request) = application.effective else { return Ok(()) };
         let index = application.position.index;
+        if index <= self.through {
+            return Ok(());
+        }
+        self.through = index;
+        let Some(request) = application.effective else { return Ok(()) };
         let standing = self.requests.entry(request).or_default();
         match *standing.effective.get_or_insert(index) {
             known if known == index => Ok(()),
@@ -58,7 +65,7 @@ impl AtMostOnce {
 
     /// A client was told that its request has taken effect at the index.
     pub fn acknowledged(&self, request: RequestId, index: Index) -> Result<(), Violation> {
-        let effective = self.requests.get(&request).and_then(|standing| standing.effective);
+        let effective = self.effective(request);
         if effective == Some(index) {
             return Ok(());
         }
@@ -66,6 +73,11 @@ impl AtMostOnce {
             request,
             &format!("is acknowledged at {index}, took effect at {effective:?}"),
         ))
+    }
+
+    /// Where the request took effect, if it did.
+    pub fn effective(&self, request: RequestId) -> Option<Index> {
+        self.requests.get(&request).and_then(|standing| standing.effective)
     }
 
     fn created(

@@ -79,6 +79,11 @@ impl StateMachineSafety {
         Ok(())
     }
 
+    /// The term of the committed entry at the index, once a leader has committed it.
+    pub fn term_at(&self, index: Index) -> Option<Term> {
+        self.committed.get(place(index)).copied()
+    }
+
     fn commit(
         &mut self,
         view: &View<'_>,
@@ -107,10 +112,6 @@ impl StateMachineSafety {
                 "is committed here before any leader committed it",
             )),
         }
-    }
-
-    fn term_at(&self, index: Index) -> Option<Term> {
-        self.committed.get(place(index)).copied()
     }
 }
 

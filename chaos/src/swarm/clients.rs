@@ -7,26 +7,23 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use raft::{
-    Answer, Entry, Input, Payload, Proposal, ProposalId, ReadId, Refusal, RequestId, Role,
+    Answer, Entry, Index, Input, Payload, Proposal, ProposalId, ReadId, Refusal, RequestId, Role,
     SessionId,
 };
 
 use super::{
-    counts::Counts,
-    node::Seat,
+    calls::Call,
+    node::{Node, Seat},
+    planted::DriverFault,
     profile::Span,
     world::{Checked, Event, PROBE, World},
 };
-use crate::{
-    invariant::{Application, ReadFloor, Violation},
-    seed::Stream,
-};
+use crate::invariant::{Application, ReadFloor, Violation};
 
 /// All clients and what they have asked.
 #[derive(Debug)]
 pub(super) struct Clients {
     each: Vec<Client>,
-    owners: BTreeMap<SessionId, usize>,
     asked: BTreeMap<u64, Asked>,
     next: u64,
 }
@@ -37,8 +34,8 @@ struct Client {
     nonce: u64,
     session: Option<SessionId>,
     last: u64,
-    /// By sequence: whom it asked last.
-    outstanding: BTreeMap<u64, Seat>,
+    /// By sequence: how often it was proposed, as far as the client was told.
+    outstanding: BTreeMap<u64, u32>,
 }
 
 #[derive(Debug)]
@@ -59,7 +56,7 @@ impl Clients {
     /// Clients without sessions.
     pub(super) fn new(count: usize) -> Self {
         let each = (0..count).map(|client| Client { nonce: client as u64, ..Client::default() });
-        Self { each: each.collect(), owners: BTreeMap::new(), asked: BTreeMap::new(), next: 0 }
+        Self { each: each.collect(), asked: BTreeMap::new(), next: 0 }
     }
 
     /// The server is gone, and with it the answers that it owed.
@@ -68,29 +65,11 @@ impl Clients {
     }
 
     /// A server that a client may have asked has applied an entry.
-    pub(super) fn see(
-        &mut self,
-        seat: Seat,
-        entry: &Entry,
-        application: &Application,
-        draw: &mut Stream,
-        counts: &mut Counts,
-    ) {
-        if let Payload::OpenSession { nonce } = entry.payload {
-            let waits = |client: &Client| client.session.is_none() && client.nonce == nonce;
-            if let Some(client) = self.each.iter().position(waits) {
-                let session = SessionId(entry.position.index);
-                self.each[client].session = Some(session);
-                self.owners.insert(session, client);
-            }
-        }
-        let Some(RequestId { session, sequence }) = application.effective else { return };
-        let Some(client) = self.owners.get(&session) else { return };
-        let outstanding = &mut self.each[*client].outstanding;
-        // Some answers are lost on their way, so that the request is asked again.
-        if outstanding.get(&sequence) == Some(&seat) && !draw.chance(ANSWERS_LOST_PERMILLE) {
-            outstanding.remove(&sequence);
-            counts.acknowledged += 1;
+    pub(super) fn see(&mut self, entry: &Entry) {
+        let Payload::OpenSession { nonce } = entry.payload else { return };
+        let waits = |client: &&mut Client| client.session.is_none() && client.nonce == nonce;
+        if let Some(client) = self.each.iter_mut().find(waits) {
+            client.session = Some(SessionId(entry.position.index));
         }
     }
 
@@ -119,6 +98,11 @@ impl World {
         let Span(min, max) = self.profile.think;
         let next = self.now.plus(self.streams.clients.duration(min, max));
         self.queue.put(next, Event::Client(client));
+        self.client_asks(client)
+    }
+
+    /// A client asks something.
+    pub(super) fn client_asks(&mut self, client: usize) -> Checked {
         let draw = &mut self.streams.clients;
         let anywhere = Seat(usize::try_from(draw.below(self.nodes.len() as u64)).unwrap_or(0));
         let guesses = draw.chance(GUESSES_PERMILLE);
@@ -126,8 +110,7 @@ impl World {
         let leader = if guesses {
             None
         } else if reads {
-            // Whoever believes to lead: a deposed leader is the one that might answer wrongly.
-            self.any_leader()
+            self.oldest_leader()
         } else {
             self.leader()
         };
@@ -184,13 +167,14 @@ impl World {
         }
     }
 
-    fn any_leader(&mut self) -> Option<Seat> {
-        let leads = |seat: &Seat| {
-            let core = self.nodes[seat.0].core.as_ref();
-            core.is_some_and(|core| core.role() == Role::Leader)
+    /// Of those that believe to lead, the one in the oldest term: a deposed leader is the one
+    /// that might answer wrongly.
+    fn oldest_leader(&self) -> Option<Seat> {
+        let leads = |(seat, node): (usize, &Node)| {
+            let core = node.core.as_ref().filter(|core| core.role() == Role::Leader)?;
+            Some((core.term(), Seat(seat))).filter(|_| node.paused_until <= self.now)
         };
-        let leaders: Vec<Seat> = (0..self.nodes.len()).map(Seat).filter(leads).collect();
-        self.streams.clients.pick(&leaders).copied()
+        self.nodes.iter().enumerate().filter_map(leads).min().map(|(_, seat)| seat)
     }
 
     fn read(&mut self, seat: Seat) -> Checked {
@@ -218,7 +202,7 @@ impl World {
         self.counts.retries += u64::from(old.is_some());
         let sequence = old.unwrap_or(asker.last + 1);
         asker.last = asker.last.max(sequence);
-        asker.outstanding.insert(sequence, seat);
+        asker.outstanding.entry(sequence).or_default();
         let floor = asker.outstanding.keys().next().copied().unwrap_or(sequence);
         let request = RequestId { session, sequence };
         // The length follows from the name: a retry says the same as the first try.
@@ -257,7 +241,7 @@ impl World {
         let asker = &mut self.clients.each[client];
         match outcome {
             Ok(position) => {
-                let node = &self.nodes[seat.0];
+                let node = &mut self.nodes[seat.0];
                 let log = node.core.as_ref().map(raft::Raft::log);
                 let entry = log.and_then(|log| log.get(position.index));
                 let stands =
@@ -267,6 +251,10 @@ impl World {
                     return Err(Violation::of("answers", what));
                 }
                 self.counts.duplicates_recognised += u64::from(!appended);
+                node.calls.open(Call { position, client, request });
+                if let Some(attempts) = asker.outstanding.get_mut(&request.sequence) {
+                    *attempts += 1;
+                }
             }
             Err(Refusal::Applied(index)) => {
                 self.counts.duplicates_recognised += 1;
@@ -284,6 +272,55 @@ impl World {
             Err(_) => {}
         }
         Ok(())
+    }
+
+    /// A server has applied an entry at the index that this call waits for.
+    pub(super) fn resolve(&mut self, call: &Call, application: &Application) -> Checked {
+        let Application { position, effective, .. } = *application;
+        let is_same = call.position == position || self.breaks(DriverFault::AcknowledgeByIndex);
+        if !is_same {
+            return self.answer_fail(call);
+        }
+        // It stands there; but if its session was closed before, it is not known what it did.
+        if call.position == position && effective != Some(call.request) {
+            return Ok(());
+        }
+        self.invariants.acknowledged(call.request, position.index)?;
+        self.counts.acknowledged += u64::from(self.hears_the_end(call));
+        Ok(())
+    }
+
+    /// The log of a server after this index gave way to another.
+    pub(super) fn gave_way(&mut self, seat: Seat, after: Index) -> Checked {
+        if !self.breaks(DriverFault::FailOnTruncation) {
+            return Ok(());
+        }
+        let calls = self.nodes[seat.0].calls.cut_off(after);
+        calls.iter().try_for_each(|call| self.answer_fail(call))
+    }
+
+    /// The place of a command is taken for good by another. If it was proposed there and nowhere
+    /// else, it will never take effect: that is `Fail`, and the client leaves it at that.
+    fn answer_fail(&mut self, call: &Call) -> Checked {
+        let RequestId { session, sequence } = call.request;
+        let asker = &self.clients.each[call.client];
+        let once = asker.session == Some(session) && asker.outstanding.get(&sequence) == Some(&1);
+        if once && self.hears_the_end(call) {
+            self.counts.failed += 1;
+            return self.invariants.failed(call.request, call.position);
+        }
+        Ok(())
+    }
+
+    /// The last answer to a request is on its way. If the client gets it, it will not ask again;
+    /// some are lost.
+    fn hears_the_end(&mut self, call: &Call) -> bool {
+        let RequestId { session, sequence } = call.request;
+        let asker = &mut self.clients.each[call.client];
+        asker.session == Some(session)
+            && asker.outstanding.contains_key(&sequence)
+            && !self.streams.clients.chance(ANSWERS_LOST_PERMILLE)
+            && asker.outstanding.remove(&sequence).is_some()
     }
 }
 

@@ -78,6 +78,8 @@ counts! {
     committed,
     /// Requests acknowledged.
     acknowledged,
+    /// Requests of which it was said that they will never take effect.
+    failed,
     /// Strong reads answered.
     reads,
     /// Sessions that were closed under their client.

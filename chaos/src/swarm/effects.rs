@@ -9,14 +9,16 @@ use raft::{Answer, Effect, Index, Input, Message, NodeId, Note, Payload, Role, W
 
 use super::{
     node::Seat,
+    planted::DriverFault,
     profile::Span,
     world::{Checked, Event, PROBE, World},
 };
-use crate::invariant::Violation;
+use crate::invariant::{Cause, Violation};
 
-/// What one step of a core asked for that is done after its effects.
-#[derive(Default)]
+/// What one step of a core was, and what it asked for that is done after its effects.
 pub(super) struct Turn {
+    /// What it took.
+    cause: Cause,
     /// The log after this index is new.
     written: Option<Index>,
     /// Apply through here.
@@ -26,9 +28,9 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    /// The log after this index is new.
-    pub(super) fn wrote(written: Option<Index>) -> Self {
-        Self { written, ..Self::default() }
+    /// Nothing asked for yet, but the log after this index may be new.
+    pub(super) fn of(cause: Cause, written: Option<Index>) -> Self {
+        Self { cause, written, apply: Index(0), answers: Vec::new() }
     }
 }
 
@@ -39,11 +41,16 @@ impl World {
         let Some(core) = node.core.as_mut() else { return Ok(()) };
         let start = core.log().start();
         let installs = matches!(input, Input::SnapshotInstalled { .. });
+        let cause = match &input {
+            Input::Timeout => Cause::Timer,
+            Input::Message { from, message } => Cause::Heard(*from, message.term()),
+            _ => Cause::Other,
+        };
         let mut effects = mem::take(&mut self.effects);
         core.step(node.clock.shows(self.now), input, &mut effects);
         // A snapshot replaced the log: what follows it is to be looked at anew.
         let replaced = Some(core.log().start()).filter(|now| installs && *now != start);
-        let mut turn = Turn::wrote(replaced.map(|now| now.index));
+        let mut turn = Turn::of(cause, replaced.map(|now| now.index));
         for effect in effects.drain(..) {
             self.carry_out(seat, effect, &mut turn)?;
         }
@@ -76,6 +83,7 @@ impl World {
     }
 
     fn carry_out(&mut self, seat: Seat, effect: Effect, turn: &mut Turn) -> Checked {
+        let unheld = self.breaks(DriverFault::AcknowledgeBeforeSync);
         let node = &mut self.nodes[seat.0];
         match effect {
             Effect::Persist { id, write } => {
@@ -85,6 +93,7 @@ impl World {
                 }
                 node.disk.submit(id, write)
             }
+            Effect::Send { to, message } if unheld => self.depart(seat, to, message),
             Effect::Send { to, message } => match node.barrier.pass(to, message) {
                 Some((to, message)) => self.depart(seat, to, message),
                 None => Ok(()),
@@ -101,17 +110,15 @@ impl World {
                 turn.answers.push(answer);
                 Ok(())
             }
-            Effect::Note(note) => {
-                self.take_note(seat, &note);
-                Ok(())
-            }
+            Effect::Note(note) => self.take_note(seat, &note),
             Effect::Halt(halt) => {
                 Err(Violation::of("halt", format!("{:?} stops: {halt:?}", node.id)))
             }
         }
     }
 
-    fn take_note(&mut self, seat: Seat, note: &Note) {
+    fn take_note(&mut self, seat: Seat, note: &Note) -> Checked {
+        self.tell(|world| format!("    {} notes {note:?}", world.nodes[seat.0].id));
         match note {
             Note::Became { role: Role::Leader, .. } => {
                 self.counts.elections += 1;
@@ -120,11 +127,14 @@ impl World {
             Note::Campaign { .. } => self.counts.campaigns += 1,
             Note::QuorumLost { .. } => self.counts.quorums_lost += 1,
             Note::TimerLate { .. } => self.counts.timers_late += 1,
-            Note::Truncated { .. } => self.counts.truncations += 1,
+            Note::Truncated { after, .. } => {
+                self.counts.truncations += 1;
+                return self.gave_way(seat, *after);
+            }
             Note::SnapshotOffered { .. } => self.counts.snapshots_to_be += 1,
             _ => {}
         }
-        self.tell(|world| format!("    {} notes {note:?}", world.nodes[seat.0].id));
+        Ok(())
     }
 
     /// A message leaves its server.
@@ -160,6 +170,7 @@ impl World {
 
     /// After the effects: syncs, checks, applies, answers.
     pub(super) fn settle(&mut self, seat: Seat, turn: Turn) -> Checked {
+        let hasty = self.breaks(DriverFault::ApplyBeforeCommit);
         let node = &mut self.nodes[seat.0];
         if let Some(last) = node.disk.start_sync() {
             let Span(min, max) = self.profile.sync;
@@ -168,14 +179,15 @@ impl World {
             self.queue.put(done, Event::Synced { seat, incarnation, last });
         }
         node.arm(self.now);
-        let Some(view) = node.view(turn.written) else { return Ok(()) };
+        let Some(view) = node.view(self.now, turn.cause, turn.written) else { return Ok(()) };
         if view.log.last().index != node.disk.end() {
             let (last, end) = (view.log.last(), node.disk.end());
             let what = format!("{:?} has entries through {last}, wrote through {end}", node.id);
             return Err(Violation::of("durability", what));
         }
         self.invariants.stepped(&view)?;
-        self.apply(seat, turn.apply)?;
+        let through = if hasty { view.durable.index } else { turn.apply };
+        self.apply(seat, through)?;
         let appended = turn.written.is_some();
         for answer in turn.answers {
             self.answered(seat, &answer, appended)?;
@@ -192,7 +204,7 @@ impl World {
                 let what = format!("{:?} is to apply entry {index} that it has not", node.id);
                 return Err(Violation::of("state machine safety", what));
             };
-            let application = node.machine.apply(node.id, entry);
+            let application = node.machine.apply(node.server, node.id, entry);
             self.invariants.applied(&application)?;
             if entry.payload == (Payload::OpenSession { nonce: PROBE }) {
                 self.probed = self.probed.max(index);
@@ -205,8 +217,10 @@ impl World {
                     self.counts.membership_changes += 1;
                 }
             }
-            let draw = &mut self.streams.clients;
-            self.clients.see(seat, entry, &application, draw, &mut self.counts);
+            self.clients.see(entry);
+            for call in node.calls.ended(index) {
+                self.resolve(&call, &application)?;
+            }
         }
         self.compact(seat);
         Ok(())

@@ -8,8 +8,10 @@ use std::time::Duration;
 use raft::{Configuration, Index};
 
 use super::{
+    calls::Calls,
     network::Cut,
     node::Seat,
+    planted::DriverFault,
     profile::{Kind, Span},
     world::{Checked, Event, World},
 };
@@ -41,6 +43,12 @@ impl World {
         self.nodes[seat.0].words = muzzled.then_some(words);
         let incarnation = self.nodes[seat.0].incarnation;
         self.queue.put(at, Event::Struck { seat, incarnation });
+        // A command among its first entries is one whose fate somebody waits for.
+        if draw.chance(self.profile.faults.eager_permille) {
+            let client = draw.below(self.profile.clients as u64);
+            let asks = self.now.plus(draw.duration(Duration::ZERO, max));
+            self.queue.put(asks, Event::Eager(usize::try_from(client).unwrap_or(0)));
+        }
     }
 
     /// The moment that [`World::hunt`] has chosen.
@@ -49,11 +57,13 @@ impl World {
             return Ok(());
         }
         self.nodes[seat.0].words = None;
-        let kinds = [Kind::Crash, Kind::Crash, Kind::Crash, Kind::Isolate, Kind::Pause];
-        match self.streams.faults.pick(&kinds) {
-            Some(kind) => self.strike(*kind, seat),
-            None => Ok(()),
-        }
+        let draw = &mut self.streams.faults;
+        let kind = match draw.chance(self.profile.faults.lethal_permille) {
+            true => Kind::Crash,
+            false if draw.chance(500) => Kind::Isolate,
+            false => Kind::Pause,
+        };
+        self.strike(kind, seat)
     }
 
     /// A server that is down comes back with its disk.
@@ -128,6 +138,7 @@ impl World {
         let torn = self.streams.faults.chance(self.profile.faults.torn_permille);
         let kept = if torn { self.streams.faults.between(0, waiting) } else { 0 };
         node.disk.crash(usize::try_from(kept).unwrap_or(0));
+        node.calls = Calls::default();
         self.counts.crashes += 1;
         self.counts.writes_lost += waiting - kept;
         self.clients.forget(seat);
@@ -139,6 +150,9 @@ impl World {
         if !self.dead.insert(id) || !self.all_are_able() {
             self.dead.remove(&id);
             return Ok(());
+        }
+        if self.breaks(DriverFault::WipedVoterVotes) {
+            self.dead.remove(&id);
         }
         self.crash(seat, lasts);
         self.counts.wipes += 1;

@@ -6,7 +6,7 @@ use raft::{Configuration, Entry, Index, Payload, Position, RequestId, SessionLim
 use raft::{NodeId, Snapshot};
 
 use crate::{
-    invariant::{Application, digest},
+    invariant::{Application, Server, digest},
     seed::mix,
 };
 
@@ -35,7 +35,7 @@ impl Machine {
     }
 
     /// Applies the next entry; returns whether its request took effect by it.
-    pub(super) fn apply(&mut self, node: NodeId, entry: &Entry) -> Application {
+    pub(super) fn apply(&mut self, server: Server, node: NodeId, entry: &Entry) -> Application {
         let mut took_effect = false;
         self.sessions.observe(entry, || {
             took_effect = true;
@@ -47,7 +47,7 @@ impl Machine {
         let effective: Option<RequestId> = entry.request().filter(|_| took_effect);
         self.applied = entry.position;
         self.state = mix(mix(self.state, digest(entry)), u64::from(took_effect));
-        Application { node, position: entry.position, effective, state: self.state }
+        Application { server, node, position: entry.position, effective, state: self.state }
     }
 
     /// What a snapshot of this machine covers.

@@ -2,12 +2,12 @@
 //!
 //! A server that is down has no core; its disk remains. Sees no other server.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use raft::{Barrier, HardState, Index, NodeId, Raft, Time};
 
-use super::{disk::Disk, machine::Machine};
-use crate::invariant::{Departure, Server, View};
+use super::{calls::Calls, disk::Disk, machine::Machine};
+use crate::invariant::{Cause, Departure, Server, View};
 
 /// Where a server stands in the world: a peer's number, less one. A wiped store leaves the seat
 /// to a new server.
@@ -38,12 +38,16 @@ pub(super) struct Node {
     pub(super) timer: Time,
     /// The latest snapshot it was told to install; earlier ones are void.
     pub(super) installs: u64,
+    /// Clients that wait for entries of its log.
+    pub(super) calls: Calls,
     /// A snapshot of its own is being written.
     pub(super) compacting: bool,
     /// How many more messages of it the network takes; `None` is any number.
     pub(super) words: Option<u64>,
     /// It never campaigns, and is never promoted.
     pub(super) observer: bool,
+    /// As its core is configured.
+    pub(super) election_timeout_max: Duration,
 }
 
 impl Node {
@@ -61,9 +65,11 @@ impl Node {
             paused_until: Time::default(),
             timer: Time::default(),
             installs: 0,
+            calls: Calls::default(),
             compacting: false,
             words: None,
             observer: false,
+            election_timeout_max: Duration::MAX,
         }
     }
 
@@ -73,7 +79,7 @@ impl Node {
     }
 
     /// What an invariant may see of it.
-    pub(super) fn view(&self, written: Option<Index>) -> Option<View<'_>> {
+    pub(super) fn view(&self, now: Time, cause: Cause, written: Option<Index>) -> Option<View<'_>> {
         let core = self.core.as_ref()?;
         Some(View {
             server: self.server,
@@ -88,6 +94,9 @@ impl Node {
             durable_state: self.disk.hard_state,
             durable: self.disk.last(),
             written,
+            cause,
+            now: self.clock.shows(now),
+            election_timeout_max: self.election_timeout_max,
         })
     }
 
@@ -129,7 +138,7 @@ impl Clock {
 }
 
 fn nanos(count: u128) -> Time {
-    Time(std::time::Duration::from_nanos(u64::try_from(count).unwrap_or(u64::MAX)))
+    Time(Duration::from_nanos(u64::try_from(count).unwrap_or(u64::MAX)))
 }
 
 const PPM: u128 = 1_000_000;
@@ -146,7 +155,7 @@ mod tests {
                 let shown = nanos(shown);
                 let world = clock.world(shown);
                 assert!(clock.shows(world) >= shown);
-                let before = Time(world.0.saturating_sub(std::time::Duration::from_nanos(1)));
+                let before = Time(world.0.saturating_sub(Duration::from_nanos(1)));
                 assert!(world == Time::default() || clock.shows(before) < shown);
             }
         }

@@ -81,6 +81,10 @@ pub(super) struct Faults {
     pub(super) hunt_permille: u64,
     /// In a thousand of those, how many are heard for a few messages only.
     pub(super) muzzle_permille: u64,
+    /// In a thousand new leaders that are struck, how many crash; others are cut off, or stop.
+    pub(super) lethal_permille: u64,
+    /// In a thousand new leaders that are to be struck, how many are asked for something first.
+    pub(super) eager_permille: u64,
     /// In a thousand crashes, how many keep a part of what was not durable.
     pub(super) torn_permille: u64,
 }
@@ -246,6 +250,8 @@ impl Faults {
             last: Span(ms(1), *some(draw, &[election_min, election_min * 4, election_min * 12])),
             hunt_permille: *some(draw, &[0, 200, 600, 900]),
             muzzle_permille: *some(draw, &[0, 300, 900]),
+            lethal_permille: *some(draw, &[200, 600, 900]),
+            eager_permille: *some(draw, &[0, 500, 1000]),
             torn_permille: *some(draw, &[0, 500, 1000]),
         }
     }

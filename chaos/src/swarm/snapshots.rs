@@ -92,8 +92,9 @@ impl World {
         }
         node.disk.install(Rc::clone(&snapshot));
         node.machine = (*snapshot).clone();
+        node.calls.covered(position.index);
         self.counts.snapshots_installed += 1;
-        self.invariants.restored(node.id, position, snapshot.state)?;
+        self.invariants.restored(node.server, node.id, position, snapshot.state)?;
         self.tell(|world| format!("{} installs {position}", world.nodes[seat.0].id));
         let (snapshot, sessions) = (snapshot.covers(), snapshot.sessions.clone());
         self.input(seat, Input::SnapshotInstalled { snapshot, sessions })

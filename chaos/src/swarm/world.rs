@@ -22,12 +22,13 @@ use super::{
     machine::Machine,
     network::{Cut, Network},
     node::{Clock, Node, Seat},
+    planted::{DriverFault, Plant},
     profile::{Profile, Span},
     queue::Queue,
     trace::fingerprint,
 };
 use crate::{
-    invariant::{Invariants, Server, Violation},
+    invariant::{Cause, Invariants, Server, Violation},
     seed::{Seed, Stream, mix},
 };
 
@@ -60,7 +61,7 @@ pub(super) struct World {
     pub(super) probed: Index,
     /// The faults are over.
     pub(super) calm: bool,
-    plant: Option<fn(&mut Raft)>,
+    plant: Option<Plant>,
     steps_max: u64,
     /// Empty between steps; kept for its room.
     pub(super) effects: Vec<Effect>,
@@ -78,6 +79,7 @@ pub(super) enum Event {
     Compacted { seat: Seat, incarnation: u64, snapshot: Rc<Machine> },
     Connected { seat: Seat, peer: Seat },
     Client(usize),
+    Eager(usize),
     Operator,
     Fault,
     Struck { seat: Seat, incarnation: u64 },
@@ -97,7 +99,7 @@ pub(super) struct Streams {
 
 impl World {
     /// A world in which nobody has started yet.
-    pub(super) fn new(options: &Options, tell_from: Option<u64>) -> Self {
+    pub(super) fn new(options: &Options, invariants: Invariants, tell_from: Option<u64>) -> Self {
         let seed = options.seed;
         let profile = Profile::drawn(seed, options.nodes);
         let seats = profile.founders + profile.spares;
@@ -109,7 +111,7 @@ impl World {
             nodes: Vec::with_capacity(seats),
             network: Network::new(seed, profile.network, seats),
             clients: Clients::new(profile.clients),
-            invariants: Invariants::default(),
+            invariants,
             counts: Counts::default(),
             streams: Streams::new(seed),
             archive: BTreeMap::new(),
@@ -178,19 +180,20 @@ impl World {
         node.compacting = false;
         node.words = None;
         let config = self.profile.config(node.id, node.incarnation, node.observer);
+        node.election_timeout_max = config.election_timeout_max;
         let started = Raft::new(config, node.disk.restored(), node.clock.shows(self.now));
         let mut core = started.map_err(|raft::Inconsistent(what)| {
             Violation::of("restart", format!("{:?} refuses its own disk: {what}", node.id))
         })?;
-        if let Some(plant) = self.plant {
+        if let Some(Plant::Core(plant)) = self.plant {
             plant(&mut core);
         }
         let written = Some(core.log().start().index);
         node.core = Some(core);
         node.paused_until = self.now;
-        let (id, machine) = (node.id, &node.machine);
-        self.invariants.restored(id, machine.applied, machine.state)?;
-        self.settle(seat, Turn::wrote(written))
+        let (server, id, machine) = (node.server, node.id, &node.machine);
+        self.invariants.restored(server, id, machine.applied, machine.state)?;
+        self.settle(seat, Turn::of(Cause::Other, written))
     }
 
     /// Tells what happens, if this is where the telling has begun.
@@ -221,6 +224,11 @@ impl World {
         node.core.is_some() && node.paused_until <= self.now
     }
 
+    /// Whether this rule of the driver or the disk is broken here.
+    pub(super) fn breaks(&self, rule: DriverFault) -> bool {
+        matches!(self.plant, Some(Plant::Driver(broken)) if broken == rule)
+    }
+
     /// Folds something that happened into the trace.
     pub(super) fn trace(&mut self, what: u64) {
         let nanos = u64::try_from(self.now.0.as_nanos()).unwrap_or(u64::MAX);
@@ -229,16 +237,22 @@ impl World {
 
     /// A new server on this seat, not started.
     pub(super) fn newcomer(&mut self, seat: Seat, founding: Configuration) -> Node {
-        let store = self.nodes.get(seat.0).map_or(0, |old| old.id.store.0 + 1);
-        let server = Server(self.servers);
-        self.servers += 1;
+        let old = self.nodes.get(seat.0).map(|old| (old.id, old.server));
+        let (id, server) = match old.filter(|_| self.breaks(DriverFault::WipedVoterVotes)) {
+            Some(same) => same,
+            None => {
+                self.servers += 1;
+                let store = old.map_or(0, |(id, _)| id.store.0 + 1);
+                (name(seat, store), Server(self.servers - 1))
+            }
+        };
         let skew = self.profile.skew_ppm;
         let clock = Clock {
             offset_ns: self.streams.clocks.below(1 << 40),
             rate_ppm: self.streams.clocks.between(1_000_000 - skew, 1_000_000 + skew),
         };
         let machine = Machine::new(founding, self.profile.sessions());
-        let mut node = Node::new(name(seat, store), server, machine, clock);
+        let mut node = Node::new(id, server, machine, clock);
         // What was under way for the store that is gone must not reach this one.
         node.incarnation = self.nodes.get(seat.0).map_or(0, |old| old.incarnation);
         node.observer = seat.0 >= self.profile.founders && self.streams.clocks.chance(300);
@@ -298,6 +312,7 @@ impl World {
                 self.input(seat, Input::Connected(peer))
             }
             Event::Client(client) => self.client_acts(client),
+            Event::Eager(client) => self.client_asks(client),
             Event::Operator => {
                 self.operator_acts()?;
                 self.schedule(self.profile.operator, Event::Operator);
