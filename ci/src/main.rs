@@ -1,4 +1,4 @@
-//! The front door of the checks: `cargo ci check` and `cargo ci nightly`.
+//! The front door of the checks: `cargo ci check`, `cargo ci nightly`, `cargo ci mutants`.
 //!
 //! It parses words, picks steps and turns their outcome into an exit code. It imports none of
 //! the crates it checks; it starts programs and reads files.
@@ -31,8 +31,12 @@ struct Cli {
 enum Suite {
     /// Everything a change must pass: fmt, imports, clippy, the README's tests, deny
     Check(Choice),
-    /// What takes too long for every change: deny, swarm, failover, first command, embedding
+    /// What takes too long for every change: deny, swarm, mutants, failover, first command,
+    /// embedding
     Nightly(Choice),
+    /// Rules broken on purpose: for each the world, what caught it, seeds and seconds needed;
+    /// fails if one escapes, or if the same seeds fail with nothing broken
+    Mutants(Choice),
 }
 
 #[derive(Args)]
@@ -60,6 +64,7 @@ fn main() -> ExitCode {
     let (all, choice) = match &cli.suite {
         Suite::Check(choice) => (steps::check(), choice),
         Suite::Nightly(choice) => (steps::nightly(), choice),
+        Suite::Mutants(choice) => (steps::mutants(), choice),
     };
     let chosen = match choose(all, &choice.only) {
         Ok(chosen) => chosen,

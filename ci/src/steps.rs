@@ -32,6 +32,7 @@ pub(crate) fn nightly() -> Vec<Step> {
     vec![
         Step { name: "deny", about: DENY_ABOUT, run: deny_installed },
         Step { name: "swarm", about: "ten million random steps of the core", run: swarm },
+        Step { name: "mutants", about: MUTANTS_ABOUT, run: mutants_in_swarm },
         Step { name: "failover", about: "leader-failover, 100 trials, release", run: failover },
         Step { name: "run", about: "the README's first command", run: first_command },
         Step {
@@ -40,6 +41,11 @@ pub(crate) fn nightly() -> Vec<Step> {
             run: embed,
         },
     ]
+}
+
+/// One step for each world that has planted faults to catch.
+pub(crate) fn mutants() -> Vec<Step> {
+    vec![Step { name: "swarm", about: MUTANTS_ABOUT, run: mutants_in_swarm }]
 }
 
 fn fmt(root: &Path) -> anyhow::Result<Outcome> {
@@ -104,6 +110,11 @@ fn swarm(root: &Path) -> anyhow::Result<Outcome> {
     program(root, &words.split(' ').collect::<Vec<_>>())
 }
 
+fn mutants_in_swarm(root: &Path) -> anyhow::Result<Outcome> {
+    let words = "cargo test --release --locked -p chaos --test swarm -- --mutants";
+    program(root, &words.split(' ').collect::<Vec<_>>())
+}
+
 fn failover(root: &Path) -> anyhow::Result<Outcome> {
     let words = "cargo run --release --locked -p scenarios -- leader-failover --trials 100";
     program(root, &words.split(' ').collect::<Vec<_>>())
@@ -143,6 +154,7 @@ fn shell(root: &Path, script: &str) -> anyhow::Result<Outcome> {
     program(root, &["sh", "-e", "-c", script])
 }
 
+const MUTANTS_ABOUT: &str = "every planted fault of core and driver is caught in the swarm";
 const DENY: &str = "cargo-deny";
 const DENY_VERSION: &str = "0.20.2";
 const DENY_ABOUT: &str = "cargo deny check bans licenses sources";
@@ -157,7 +169,7 @@ mod tests {
 
     #[test]
     fn step_names_are_unique_within_a_suite() {
-        for suite in [check(), nightly()] {
+        for suite in [check(), nightly(), mutants()] {
             let names: BTreeSet<_> = suite.iter().map(|step| step.name).collect();
             assert_eq!(names.len(), suite.len());
         }
