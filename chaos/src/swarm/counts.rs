@@ -28,6 +28,8 @@ macro_rules! counts {
 counts! {
     /// Messages, proposals and timeouts.
     steps,
+    /// How long it took in the world's own time, in milliseconds.
+    simulated_ms,
     /// A server became leader.
     elections,
     /// A server began to ask for votes or pre-votes.

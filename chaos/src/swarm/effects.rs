@@ -11,7 +11,7 @@ use super::{
     node::Seat,
     planted::DriverFault,
     profile::Span,
-    world::{Checked, Event, PROBE, World},
+    world::{Checked, Event, PROBE, Parcel, World},
 };
 use crate::invariant::{Cause, Violation};
 
@@ -139,20 +139,16 @@ impl World {
 
     /// A message leaves its server.
     fn depart(&mut self, from: Seat, to: NodeId, message: Message) -> Checked {
-        let node = &self.nodes[from.0];
+        let node = &mut self.nodes[from.0];
         self.invariants.left(&node.departure(to, &message))?;
-        let sender = node.id;
+        let (sender, words) = (node.server, node.words);
+        node.words = words.map(|words| words.saturating_sub(1));
         let seat = Seat(usize::from(to.peer.0[31]).wrapping_sub(1));
-        let words = self.nodes[from.0].words;
-        self.nodes[from.0].words = words.map(|words| words.saturating_sub(1));
-        if words == Some(0) {
+        let receiver = self.nodes.get(seat.0).filter(|node| node.id == to && words != Some(0));
+        let Some(to) = receiver.map(|node| node.server) else {
             self.counts.lost += 1;
             return Ok(());
-        }
-        if self.nodes.get(seat.0).is_none_or(|node| node.id != to) {
-            self.counts.lost += 1;
-            return Ok(());
-        }
+        };
         let fate = self.network.fate(self.now, from, seat);
         self.counts.reordered += u64::from(fate.overtakes);
         let Some(arrives) = fate.arrives else {
@@ -162,9 +158,9 @@ impl World {
         if let Some(again) = fate.again {
             self.counts.duplicated += 1;
             let message = message.clone();
-            self.queue.put(again, Event::Deliver { from, sender, seat, to, message });
+            self.queue.put(again, Event::Deliver(Parcel { from, sender, seat, to, message }));
         }
-        self.queue.put(arrives, Event::Deliver { from, sender, seat, to, message });
+        self.queue.put(arrives, Event::Deliver(Parcel { from, sender, seat, to, message }));
         Ok(())
     }
 

@@ -52,8 +52,8 @@ pub(super) struct World {
     pub(super) archive: BTreeMap<Position, Rc<Machine>>,
     /// Servers whose disk is gone.
     pub(super) dead: BTreeSet<NodeId>,
-    /// How many servers there have ever been.
-    pub(super) servers: usize,
+    /// All servers that there have ever been, by number.
+    pub(super) servers: Vec<NodeId>,
     /// The last index that anyone applied, and the configuration there.
     pub(super) applied: Index,
     pub(super) configuration: Configuration,
@@ -73,7 +73,7 @@ pub(super) struct World {
 /// What will happen.
 #[derive(Debug)]
 pub(super) enum Event {
-    Deliver { from: Seat, sender: NodeId, seat: Seat, to: NodeId, message: Message },
+    Deliver(Parcel),
     Synced { seat: Seat, incarnation: u64, last: WriteId },
     Installed { seat: Seat, incarnation: u64, install: u64, from: Seat, position: Position },
     Compacted { seat: Seat, incarnation: u64, snapshot: Rc<Machine> },
@@ -85,6 +85,16 @@ pub(super) enum Event {
     Struck { seat: Seat, incarnation: u64 },
     Restart { seat: Seat },
     Heal(Cut),
+}
+
+/// A message on its way. Servers go by number here, since there are many parcels.
+#[derive(Clone, Debug)]
+pub(super) struct Parcel {
+    pub(super) from: Seat,
+    pub(super) sender: Server,
+    pub(super) seat: Seat,
+    pub(super) to: Server,
+    pub(super) message: Message,
 }
 
 /// The streams that the seed splits into, beside the network's own.
@@ -116,7 +126,7 @@ impl World {
             streams: Streams::new(seed),
             archive: BTreeMap::new(),
             dead: BTreeSet::new(),
-            servers: 0,
+            servers: Vec::new(),
             applied: Index(0),
             configuration: founding,
             probed: Index(0),
@@ -137,6 +147,7 @@ impl World {
         // other, and must not take the seed and the events with it.
         let run = panic::catch_unwind(AssertUnwindSafe(|| self.live()));
         let lived = run.unwrap_or_else(|panic| Err(Violation::of("panic", said(&*panic))));
+        self.counts.simulated_ms = u64::try_from(self.now.0.as_millis()).unwrap_or(u64::MAX);
         match lived {
             Ok(()) => Ok(Outcome { counts: self.counts, trace_hash: self.trace_hash }),
             Err(violation) => Err(self.failed(violation)),
@@ -241,9 +252,9 @@ impl World {
         let (id, server) = match old.filter(|_| self.breaks(DriverFault::WipedVoterVotes)) {
             Some(same) => same,
             None => {
-                self.servers += 1;
-                let store = old.map_or(0, |(id, _)| id.store.0 + 1);
-                (name(seat, store), Server(self.servers - 1))
+                let id = name(seat, old.map_or(0, |(id, _)| id.store.0 + 1));
+                self.servers.push(id);
+                (id, Server(self.servers.len() - 1))
             }
         };
         let skew = self.profile.skew_ppm;
@@ -295,9 +306,7 @@ impl World {
 
     fn happen(&mut self, event: Event) -> Checked {
         match event {
-            Event::Deliver { from, sender, seat, to, message } => {
-                self.deliver(from, sender, seat, to, message)
-            }
+            Event::Deliver(parcel) => self.deliver(parcel),
             Event::Synced { seat, incarnation, last } => self.synced(seat, incarnation, last),
             Event::Installed { seat, incarnation, install, from, position } => {
                 let node = &self.nodes[seat.0];
@@ -334,24 +343,19 @@ impl World {
         }
     }
 
-    fn deliver(
-        &mut self,
-        from: Seat,
-        sender: NodeId,
-        seat: Seat,
-        to: NodeId,
-        message: Message,
-    ) -> Checked {
+    fn deliver(&mut self, parcel: Parcel) -> Checked {
+        let Parcel { from, seat, to, .. } = parcel;
         let node = &self.nodes[seat.0];
-        if node.core.is_none() || node.id != to || self.network.is_cut(from, seat) {
+        if node.core.is_none() || node.server != to || self.network.is_cut(from, seat) {
             self.counts.lost += 1;
             return Ok(());
         }
         if node.paused_until > self.now {
             let later = node.paused_until;
-            self.queue.put(later, Event::Deliver { from, sender, seat, to, message });
+            self.queue.put(later, Event::Deliver(parcel));
             return Ok(());
         }
+        let (to, sender, message) = (node.id, self.servers[parcel.sender.0], parcel.message);
         self.counts.steps += 1;
         self.counts.delivered += 1;
         self.trace(mix(fingerprint(&message), (from.0 * self.nodes.len() + seat.0) as u64));
