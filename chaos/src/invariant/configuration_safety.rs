@@ -42,7 +42,8 @@ impl ConfigurationSafety {
         }
         seen.role = Some(view.role);
         seen.commit = view.commit;
-        if fresh || view.written.is_some() {
+        let may_differ = fresh || view.written.is_some();
+        if may_differ && seen.configuration != *view.configuration {
             seen.configuration.clone_from(view.configuration);
         }
         Ok(())

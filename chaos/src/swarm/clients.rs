@@ -101,8 +101,11 @@ impl World {
         self.client_asks(client)
     }
 
-    /// A client asks something.
+    /// A client asks something, unless the time for that is over.
     pub(super) fn client_asks(&mut self, client: usize) -> Checked {
+        if self.calm {
+            return Ok(());
+        }
         let draw = &mut self.streams.clients;
         let anywhere = Seat(usize::try_from(draw.below(self.nodes.len() as u64)).unwrap_or(0));
         let guesses = draw.chance(GUESSES_PERMILLE);

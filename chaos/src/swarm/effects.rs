@@ -5,7 +5,9 @@
 
 use std::mem;
 
-use raft::{Answer, Effect, Index, Input, Message, NodeId, Note, Payload, Role, Write, WriteId};
+use raft::{
+    Answer, Effect, Index, Input, Message, NodeId, Note, Payload, Role, Time, Write, WriteId,
+};
 
 use super::{
     node::Seat,
@@ -19,6 +21,8 @@ use crate::invariant::{Cause, Violation};
 pub(super) struct Turn {
     /// What it took.
     cause: Cause,
+    /// What the server's clock showed.
+    now: Time,
     /// The log after this index is new.
     written: Option<Index>,
     /// Apply through here.
@@ -29,8 +33,8 @@ pub(super) struct Turn {
 
 impl Turn {
     /// Nothing asked for yet, but the log after this index may be new.
-    pub(super) fn of(cause: Cause, written: Option<Index>) -> Self {
-        Self { cause, written, apply: Index(0), answers: Vec::new() }
+    pub(super) fn of(cause: Cause, now: Time, written: Option<Index>) -> Self {
+        Self { cause, now, written, apply: Index(0), answers: Vec::new() }
     }
 }
 
@@ -47,10 +51,11 @@ impl World {
             _ => Cause::Other,
         };
         let mut effects = mem::take(&mut self.effects);
-        core.step(node.clock.shows(self.now), input, &mut effects);
+        let now = node.clock.shows(self.now);
+        core.step(now, input, &mut effects);
         // A snapshot replaced the log: what follows it is to be looked at anew.
-        let replaced = Some(core.log().start()).filter(|now| installs && *now != start);
-        let mut turn = Turn::of(cause, replaced.map(|now| now.index));
+        let replaced = Some(core.log().start()).filter(|after| installs && *after != start);
+        let mut turn = Turn::of(cause, now, replaced.map(|after| after.index));
         for effect in effects.drain(..) {
             self.carry_out(seat, effect, &mut turn)?;
         }
@@ -175,7 +180,7 @@ impl World {
             self.queue.put(done, Event::Synced { seat, incarnation, last });
         }
         node.arm(self.now);
-        let Some(view) = node.view(self.now, turn.cause, turn.written) else { return Ok(()) };
+        let Some(view) = node.view(turn.now, turn.cause, turn.written) else { return Ok(()) };
         if view.log.last().index != node.disk.end() {
             let (last, end) = (view.log.last(), node.disk.end());
             let what = format!("{:?} has entries through {last}, wrote through {end}", node.id);

@@ -78,7 +78,7 @@ impl Node {
         self.core.is_some() && self.incarnation == incarnation
     }
 
-    /// What an invariant may see of it.
+    /// What an invariant may see of it, when its own clock shows this much.
     pub(super) fn view(&self, now: Time, cause: Cause, written: Option<Index>) -> Option<View<'_>> {
         let core = self.core.as_ref()?;
         Some(View {
@@ -95,7 +95,7 @@ impl Node {
             durable: self.disk.last(),
             written,
             cause,
-            now: self.clock.shows(now),
+            now,
             election_timeout_max: self.election_timeout_max,
         })
     }

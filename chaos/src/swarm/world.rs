@@ -192,7 +192,8 @@ impl World {
         node.words = None;
         let config = self.profile.config(node.id, node.incarnation, node.observer);
         node.election_timeout_max = config.election_timeout_max;
-        let started = Raft::new(config, node.disk.restored(), node.clock.shows(self.now));
+        let now = node.clock.shows(self.now);
+        let started = Raft::new(config, node.disk.restored(), now);
         let mut core = started.map_err(|raft::Inconsistent(what)| {
             Violation::of("restart", format!("{:?} refuses its own disk: {what}", node.id))
         })?;
@@ -204,7 +205,7 @@ impl World {
         node.paused_until = self.now;
         let (server, id, machine) = (node.server, node.id, &node.machine);
         self.invariants.restored(server, id, machine.applied, machine.state)?;
-        self.settle(seat, Turn::of(Cause::Other, written))
+        self.settle(seat, Turn::of(Cause::Other, now, written))
     }
 
     /// Tells what happens, if this is where the telling has begun.
