@@ -201,6 +201,7 @@ impl Invariants {
             return Ok(());
         }
         self.vote_once.left(departure)?;
+        self.configuration_safety.left(departure)?;
         self.durability.left(departure)
     }
 

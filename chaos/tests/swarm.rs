@@ -14,7 +14,10 @@ mod flags;
 #[path = "swarm/mutants.rs"]
 mod mutants;
 
-use std::process::ExitCode;
+use std::{
+    process::ExitCode,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use abreast::abreast;
 use chaos::swarm::{Counts, Failure, Options, run, run_blind};
@@ -71,11 +74,19 @@ fn all(flags: &Flags) -> Result<(), String> {
 fn holds(flags: &Flags) -> Result<Counts, String> {
     let plan = flags.plan(STEPS);
     let clock = SystemClock::new();
+    let failures = AtomicU64::new(0);
     let one = |number| {
         let (seed, steps) = plan.run(number);
         let options = Options { seed, steps, nodes: flags.nodes, plant: None };
         let run = if flags.blind { run_blind } else { run };
-        let outcome = run(&options)?;
+        let outcome = match run(&options) {
+            Err(failure) if flags.keep_going => {
+                println!("{}", told(flags, &failure, steps));
+                failures.fetch_add(1, Ordering::Relaxed);
+                return Ok(failure.counts);
+            }
+            outcome => outcome?,
+        };
         if flags.verbose {
             println!("seed {seed}: {steps} steps, trace {:#018x}", outcome.trace_hash);
             println!("{}", outcome.counts);
@@ -86,11 +97,14 @@ fn holds(flags: &Flags) -> Result<Counts, String> {
         .map_err(|(number, failure)| told(flags, &failure, plan.run(number).1))?;
     let seconds = clock.now().0.as_secs_f64();
     let looked =
-        if flags.blind { "no invariant looked" } else { "every invariant held after each" };
+        if flags.blind { "no invariant looked" } else { "every invariant looked after each" };
     println!("swarm: {} seeds, {} steps, {looked}", plan.seeds, seen.steps);
     let rate = seen.steps as f64 / seconds;
     println!("  {seconds:.2} s on {} threads, {rate:.0} steps/s\n{seen}", flags.jobs);
-    Ok(seen)
+    match failures.into_inner() {
+        0 => Ok(seen),
+        failures => Err(format!("{failures} of {} seeds broke something", plan.seeds)),
+    }
 }
 
 /// A seed is a run: the same again is the same again.

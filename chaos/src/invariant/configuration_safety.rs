@@ -2,16 +2,23 @@
 //!
 //! A leader appends a configuration only when the one before it is committed and an entry of its
 //! own term is too (Ongaro's correction of 2015); it moves one server; only a voter of its own
-//! configuration campaigns.
+//! configuration campaigns, and leads. In force is the newest configuration of the log, or what
+//! was committed where the log starts; a snapshot is offered with what is committed there.
 
-use raft::{Configuration, Index, Payload, Role};
+use std::collections::BTreeMap;
 
-use super::{PerServer, View, Violation};
+use raft::{Configuration, Index, Message, Payload, Position, Role};
+
+use super::{Departure, PerServer, View, Violation};
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct ConfigurationSafety {
     seen: PerServer<Seen>,
+    /// By index; the founding one stands at 0.
+    committed: BTreeMap<Index, Configuration>,
+    /// Someone knows the log to be committed through here.
+    through: Index,
 }
 
 #[derive(Debug, Default)]
@@ -19,34 +26,91 @@ struct Seen {
     incarnation: u64,
     role: Option<Role>,
     commit: Index,
+    /// Where the newest configuration of its log stands; where the log starts, if it has none.
+    newest: Index,
     configuration: Configuration,
 }
 
 impl ConfigurationSafety {
     /// A server has stepped.
     pub fn observe(&mut self, view: &View<'_>) -> Result<(), Violation> {
+        self.commit(view);
         let seen = self.seen.of(view.server);
         let fresh = seen.incarnation != view.incarnation;
         if fresh {
             *seen = Seen { incarnation: view.incarnation, ..Seen::default() };
         }
-        let campaigns = view.role != Role::Follower && seen.role != Some(view.role);
+        let campaigns = view.role == Role::Leader
+            || (view.role == Role::Candidate && seen.role != Some(view.role));
         // Thesis §4.2.2: while its removal is not known to be committed, a server may still be
         // the only one that can win.
         let votes = view.configuration.voters.contains(&view.node);
         if campaigns && !votes && pending(view, view.commit, view.log.last().index).is_none() {
-            return Err(violation(view, "campaigns without being a voter"));
+            return Err(violation(view, "campaigns or leads without being a voter"));
         }
         if let (Role::Leader, Some(written)) = (view.role, view.written) {
             Self::appended(seen, view, written)?;
         }
         seen.role = Some(view.role);
         seen.commit = view.commit;
-        let may_differ = fresh || view.written.is_some();
-        if may_differ && seen.configuration != *view.configuration {
+        let written = if fresh { Some(Index(0)) } else { view.written };
+        let Some(written) = written else { return Ok(()) };
+        let before = seen.newest;
+        seen.newest = newest(view, written, before);
+        if fresh || written < before || seen.newest != before {
+            Self::in_force(&self.committed, view, seen.newest)?;
             seen.configuration.clone_from(view.configuration);
         }
         Ok(())
+    }
+
+    /// A message leaves a server.
+    pub fn left(&self, departure: &Departure<'_>) -> Result<(), Violation> {
+        let Message::InstallSnapshot { snapshot, .. } = departure.message else { return Ok(()) };
+        let Position { index, .. } = snapshot.position;
+        let known = self.committed.range(..=index).next_back();
+        if known.is_none_or(|(_, known)| *known == snapshot.configuration) {
+            return Ok(());
+        }
+        let what = format!("{:?} offers a snapshot through {index} with", departure.node);
+        let what = format!("{what} {:?}, committed is {known:?}", snapshot.configuration);
+        Err(Violation::of("configuration safety", what))
+    }
+
+    /// Notes what is committed that nobody knew to be.
+    fn commit(&mut self, view: &View<'_>) {
+        // A server that has founded the group starts from its first configuration.
+        let is_founder = view.log.last().index == Index(0) && !view.configuration.is_empty();
+        if is_founder && self.committed.is_empty() {
+            self.committed.insert(Index(0), view.configuration.clone());
+        }
+        while self.through < view.commit {
+            self.through = self.through.next();
+            let entry = view.log.get(self.through);
+            if let Some(Payload::Configuration(next)) = entry.map(|entry| &entry.payload) {
+                self.committed.insert(self.through, next.clone());
+            }
+        }
+    }
+
+    fn in_force(
+        committed: &BTreeMap<Index, Configuration>,
+        view: &View<'_>,
+        newest: Index,
+    ) -> Result<(), Violation> {
+        let due = match view.log.get(newest).map(|entry| &entry.payload) {
+            Some(Payload::Configuration(due)) => Some(due),
+            _ => committed.range(..=newest).next_back().map(|(_, due)| due),
+        };
+        // A newcomer has none before its log brings one.
+        let is_newcomer = newest == Index(0) && view.configuration.is_empty();
+        match due {
+            Some(due) if due != view.configuration && !is_newcomer => {
+                let what = format!("acts on another configuration than that at {newest}");
+                Err(violation(view, &what))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A leader has appended: `seen` is what it knew before.
@@ -75,6 +139,24 @@ impl ConfigurationSafety {
         }
         Ok(())
     }
+}
+
+/// Where the newest configuration of the log stands, or where the log starts: `before` is where it
+/// stood before the log after `written` was replaced.
+fn newest(view: &View<'_>, written: Index, before: Index) -> Index {
+    let start = view.log.start().index;
+    // What stood before the replaced part stands there still.
+    let from = if written < before || before < start { start } else { written.max(start) };
+    let kept = if from == start { start } else { before };
+    let mut index = view.log.last().index;
+    while index > from {
+        let entry = view.log.get(index);
+        if entry.is_some_and(|entry| matches!(entry.payload, Payload::Configuration(_))) {
+            return index;
+        }
+        index = index.prev();
+    }
+    kept
 }
 
 /// A configuration in the log after `commit`, up to `last`.

@@ -118,11 +118,11 @@ impl World {
             self.leader()
         };
         let seat = leader.unwrap_or(anywhere);
+        if reads && self.nodes[seat.0].core.is_some() {
+            return self.read(seat);
+        }
         if !self.awake(seat) {
             return Ok(());
-        }
-        if reads {
-            return self.read(seat);
         }
         match self.clients.each[client].session {
             None => {
@@ -175,7 +175,7 @@ impl World {
     fn oldest_leader(&self) -> Option<Seat> {
         let leads = |(seat, node): (usize, &Node)| {
             let core = node.core.as_ref().filter(|core| core.role() == Role::Leader)?;
-            Some((core.term(), Seat(seat))).filter(|_| node.paused_until <= self.now)
+            Some((core.term(), Seat(seat)))
         };
         self.nodes.iter().enumerate().filter_map(leads).min().map(|(_, seat)| seat)
     }
@@ -183,6 +183,17 @@ impl World {
     fn read(&mut self, seat: Seat) -> Checked {
         let floor = self.invariants.read_asked();
         let id = ReadId(self.clients.ask(seat, What::Read { floor }));
+        let Node { paused_until, incarnation, .. } = self.nodes[seat.0];
+        if paused_until > self.now {
+            // It waits unread until the server goes on, which does not know for how long.
+            self.queue.put(paused_until, Event::Read { seat, incarnation, id });
+            return Ok(());
+        }
+        self.read_arrives(seat, id)
+    }
+
+    /// A read reaches its server.
+    pub(super) fn read_arrives(&mut self, seat: Seat, id: ReadId) -> Checked {
         self.counts.steps += 1;
         self.counts.asked += 1;
         self.trace(id.0);

@@ -122,7 +122,12 @@ impl World {
             }
             Kind::Pause => {
                 self.counts.pauses += 1;
-                self.nodes[seat.0].paused_until = self.now.plus(lasts);
+                let until = self.now.plus(lasts);
+                // What has arrived meanwhile may be read before the timer is looked at.
+                let looks = until.plus(self.streams.faults.duration(Duration::ZERO, min));
+                let node = &mut self.nodes[seat.0];
+                node.paused_until = until;
+                node.timer = node.timer.max(looks);
             }
             Kind::Wipe => return self.wipe(seat, lasts),
         }

@@ -38,7 +38,8 @@ impl World {
         let until = self.now.plus(patience * ELECTIONS_MAX);
         let mut next_probe = self.now;
         let before = self.applied;
-        while self.now < until {
+        let steps_max = self.counts.steps + STEPS_MAX;
+        while self.now < until && self.counts.steps < steps_max {
             if self.now >= next_probe
                 && let Some(leader) = self.leader()
             {
@@ -51,9 +52,9 @@ impl World {
             }
         }
         let leader = self.leader().map(|seat| self.nodes[seat.0].id);
+        let healed = patience * ELECTIONS_MAX - until.since(self.now);
         let what = format!(
-            "healed for {:?}, leader {leader:?}, nothing commits; {}",
-            patience * ELECTIONS_MAX,
+            "healed for {healed:?}, leader {leader:?}, nothing commits; {}",
             self.portrait()
         );
         Err(Violation::of("liveness", what))
@@ -61,7 +62,8 @@ impl World {
 
     fn prove_catching_up(&mut self, goal: Index) -> Checked {
         let until = self.now.plus(Duration::from_secs(CATCHING_UP_SECONDS_MAX));
-        while self.now < until {
+        let steps_max = self.counts.steps + STEPS_MAX;
+        while self.now < until && self.counts.steps < steps_max {
             if self.all_have(goal) {
                 return Ok(());
             }
@@ -105,3 +107,5 @@ impl World {
 const ELECTIONS_MAX: u32 = 100;
 /// How long everyone may take to catch up, in the world's seconds.
 const CATCHING_UP_SECONDS_MAX: u64 = 120;
+/// How many steps either may take, so that a group which talks without end is noticed soon.
+const STEPS_MAX: u64 = 5_000_000;

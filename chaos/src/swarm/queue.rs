@@ -36,6 +36,11 @@ impl<E> Queue<E> {
         self.sequence += 1;
     }
 
+    /// How many events are still to happen.
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+
     /// When the next event happens.
     pub(super) fn next_at(&self) -> Option<Time> {
         self.order.peek().map(|Reverse((at, _, _))| *at)

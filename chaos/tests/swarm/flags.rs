@@ -23,6 +23,8 @@ pub(crate) struct Flags {
     pub(crate) mutants: bool,
     /// Do not look at the invariants.
     pub(crate) blind: bool,
+    /// Tell of every seed that breaks something, not only of the first.
+    pub(crate) keep_going: bool,
     /// How many seeds run at once.
     pub(crate) jobs: usize,
     pub(crate) verbose: bool,
@@ -58,6 +60,7 @@ impl Flags {
                 "--planted" => flags.planted = Some(named(words.next())?),
                 "--mutants" => flags.mutants = true,
                 "--blind" => flags.blind = true,
+                "--keep-going" => flags.keep_going = true,
                 "--verbose" => flags.verbose = true,
                 "--list" => flags.lists = true,
                 "--ignored" => flags.passes_by = true,
@@ -146,5 +149,6 @@ const HARNESS_FLAGS: [&str; 9] = [
 /// The same with a value.
 const HARNESS_VALUES: [&str; 5] = ["--test-threads", "--format", "--color", "--logfile", "-Z"];
 pub(crate) const USAGE: &str = "usage: cargo test -p chaos --test swarm -- \
-    [--steps N] [--seed S] [--seeds N] [--nodes N] [--jobs N] [--blind] [--verbose] \
+    [--steps N] [--seed S] [--seeds N] [--nodes N] [--jobs N] [--blind] [--keep-going] \
+    [--verbose] \
     [--planted NAME | --mutants]";
