@@ -14,14 +14,27 @@ use crate::{
 };
 
 pub(crate) fn main(rounds: u32, bytes: usize, out: &Path, json: bool) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let mut outcome = Outcome::new(rounds, bytes);
-    // Spawned, so that no other thread stands between the measurement and the endpoint.
-    let samples = runtime.block_on(runtime.spawn(one_process(rounds, bytes)))??;
-    outcome.add("one_process", &samples);
-    let samples = runtime.block_on(runtime.spawn(three_processes(rounds, bytes)))??;
-    outcome.add("three_processes", &samples);
+    outcome.add("one_process", &formed_anew(rounds, |rounds| one_process(rounds, bytes))?);
+    outcome.add("three_processes", &formed_anew(rounds, |rounds| three_processes(rounds, bytes))?);
     outcome.finish(out, json)
+}
+
+/// Measures several formations: which task settles on which core is decided as nodes start, and
+/// one formation in five or so commits a quarter slower for as long as it lives.
+fn formed_anew<F>(rounds: u32, measure: impl Fn(u32) -> F) -> Result<Samples>
+where
+    F: Future<Output = Result<Samples>> + Send + 'static,
+{
+    let formations = rounds.min(FORMATIONS);
+    let mut samples = Samples::default();
+    for formation in 0..formations {
+        let share = rounds / formations + u32::from(formation < rounds % formations);
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        // Spawned, so that no other thread stands between the measurement and the endpoint.
+        samples.append(runtime.block_on(runtime.spawn(measure(share)))??);
+    }
+    Ok(samples)
 }
 
 async fn one_process(rounds: u32, bytes: usize) -> Result<Samples> {
@@ -108,5 +121,6 @@ async fn commit_once(
 }
 
 const NODES: usize = 3;
+const FORMATIONS: u32 = 10;
 const PER_ROUND: usize = 50;
 const FORMING_MAX: Duration = Duration::from_secs(10);
