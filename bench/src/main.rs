@@ -21,7 +21,8 @@ struct Arguments {
 enum Bench {
     /// One 64-byte command at a time, beside an echo over the same transport and topology
     Commit {
-        /// Rounds; each times 50 echoes, 50 commits on the leader and 50 through a follower
+        /// Rounds, over ten formations; each times 50 echoes, 50 commits on the leader and 50 through
+        /// a follower; the first of each formation warms up and is not counted
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
         rounds: u32,
         /// Bytes in each echo and each command

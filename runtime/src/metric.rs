@@ -74,7 +74,12 @@ const ALL: [(&str, Kind, Unit, &str); 36] = [
     ),
     (CALLS, Kind::Gauge, Unit::Count, "Calls under way."),
     (MAILBOX, Kind::Gauge, Unit::Count, "Calls that wait for the driver."),
-    (BOND_EVENTS, Kind::Gauge, Unit::Count, "Events of bonds that wait for the driver."),
+    (
+        BOND_EVENTS,
+        Kind::Gauge,
+        Unit::Count,
+        "Bonds and lanes that came or went unheard by the driver; frames wait in QUIC.",
+    ),
     (APPLIER, Kind::Gauge, Unit::Count, "Batches that wait for the machine."),
     (
         REFUSED_BUSY,

@@ -59,6 +59,14 @@ impl LaneReader {
         }
     }
 
+    /// Counts the frame in hand and those that came with it.
+    fn drop_rest(&mut self, lane: Lane) {
+        self.side.metrics.dropped(lane, Dropped::Replaced);
+        while let Ok(Some(_)) = self.deframer.next() {
+            self.side.metrics.dropped(lane, Dropped::Replaced);
+        }
+    }
+
     async fn read(&mut self) -> Result<Option<MemberFrame>, Refusal> {
         let lane = match self.lane {
             Some(lane) => lane,
@@ -75,7 +83,7 @@ impl LaneReader {
                 self.side.metrics.received(lane, HEADER_BYTES + bytes.len());
                 let frame = decode(lane, &bytes)?;
                 if !self.side.table.holds(&self.bond) {
-                    self.side.metrics.dropped(lane, Dropped::Replaced);
+                    self.drop_rest(lane);
                     return Ok(None);
                 }
                 // That it came is all a ping says.

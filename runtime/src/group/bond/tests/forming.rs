@@ -1,7 +1,10 @@
 //! How bonds form, which of two connections is kept, and how they end.
 
 use super::*;
-use crate::network::Code;
+use crate::{
+    metric::{BOND_DROPPED, recorder::Record},
+    network::Code,
+};
 
 /// Two members that are bonded, the first of which did not dial.
 async fn pair() -> (Node, Node) {
@@ -99,6 +102,8 @@ async fn a_peer_that_restarts_replaces_its_bond_at_once() {
 
 #[tokio::test]
 async fn nothing_of_a_replaced_bond_comes_after_its_successors_up() {
+    let record = Record::default();
+    let _recording = metrics::set_default_local_recorder(&record);
     let mut a = Wish::new(1).start(&[]).await;
     let first_wish = Wish::new(2);
     let mut first = first_wish.start(&[a.peer()]).await;
@@ -114,6 +119,8 @@ async fn nothing_of_a_replaced_bond_comes_after_its_successors_up() {
     second.bonds.send(a.node, vote(5_000));
     assert_eq!(a.up().await, second.node);
     assert_eq!(a.vote().await, (second.node, 5_000));
+    let dropped = record.counter(BOND_DROPPED, &[("lane", "control"), ("reason", "replaced")]);
+    assert!(dropped > 1, "{dropped} of the frames that came with the first are counted");
 }
 
 #[tokio::test]
