@@ -9,6 +9,7 @@ pub mod fault;
 pub mod history;
 pub mod invariant;
 pub mod link;
+mod member;
 mod nemesis;
 pub mod outage;
 pub mod plan;

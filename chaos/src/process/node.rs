@@ -6,7 +6,6 @@
 
 mod listening;
 mod member;
-mod noting;
 mod outbox;
 mod watcher;
 

@@ -6,8 +6,8 @@ use std::{sync::Arc, time::Duration};
 
 use runtime::{Clock, Network, NetworkBuilder, SecretKey};
 
-use super::outbox::nanos;
 use crate::{
+    member::nanos,
     process::{
         HostClock, PacketSocket,
         cluster::NETWORK,

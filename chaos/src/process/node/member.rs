@@ -2,30 +2,24 @@
 //!
 //! Invariant: every request is answered once, with a value or with a reason.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use nix::sys::resource::{UsageWho, getrusage};
-use runtime::{Bootstrap, Clock, Entry, Group, GroupKey, Index, Network, Payload, Peer, storage};
+use runtime::{Clock, Index, Network, Peer, storage};
 use tokio::sync::mpsc;
 
 use super::{
     listening::{self, Listening},
-    noting::Noting,
-    outbox::{Outbox, nanos},
+    outbox::Outbox,
 };
 use crate::{
-    cluster::{NodeStatus, What},
+    cluster::What,
     fault::NodeNumber,
-    history::{LogLine, RequestId},
+    member::{Joined, Membership, nanos},
     process::{
         HostClock, PacketSocket,
-        control::{Answer, Ask, Init, LinkSetting, LogRow, Request, row_of},
+        control::{Answer, Ask, Init, LinkSetting, Request, row_of},
     },
-    register::{Command, Registers},
 };
 
 /// A node that listens, and once told to is a member.
@@ -36,13 +30,6 @@ pub(super) struct Member {
     socket: Option<Arc<PacketSocket>>,
     outbox: Outbox,
     joined: Option<Joined>,
-}
-
-/// What a request that takes its time needs. Cheap to clone.
-#[derive(Clone)]
-struct Joined {
-    group: Group<Registers>,
-    nodes: Arc<Vec<(NodeNumber, Peer)>>,
 }
 
 impl Member {
@@ -100,43 +87,42 @@ impl Member {
             }
             (Ask::Reached { index }, Some(joined)) => {
                 let outbox = self.outbox.clone();
-                tokio::spawn(async move { outbox.reply(id, joined.reached(index).await).await });
+                tokio::spawn(async move {
+                    let reached = joined.reached(Index(index)).await;
+                    let at_ns = nanos(HostClock.now());
+                    outbox.reply(id, reached.map(|()| Answer::Reached { at_ns })).await
+                });
                 None
             }
             (Ask::Log { from }, Some(joined)) => {
                 let outbox = self.outbox.clone();
-                tokio::spawn(async move { outbox.reply(id, joined.log(from).await).await });
+                tokio::spawn(async move {
+                    let page = joined.log(Index(from)).await;
+                    let rows = page.map(|lines| lines.into_iter().map(row_of).collect());
+                    outbox.reply(id, rows.map(Answer::Log)).await
+                });
                 None
             }
         }
     }
 
     async fn join(&mut self, nodes: Vec<(NodeNumber, Peer)>) -> Result<Answer, String> {
-        let numbers: BTreeMap<_, _> = nodes.iter().map(|(node, peer)| (peer.id, *node)).collect();
-        let voters: BTreeSet<_> = numbers.keys().copied().collect();
-        let me = self.network.peer().id;
-        let others = nodes.iter().map(|(_, peer)| peer.clone()).filter(|peer| peer.id != me);
-        let noting = Noting::new(numbers, self.outbox.clone());
-        let builder = self
-            .network
-            .group(GroupKey::from_secret(&self.init.group))
-            .machine(Registers::default())
-            .consensus(self.init.profile.config())
-            .bootstrap(Bootstrap::Voters(voters))
-            .peers(others)
-            .observe(move |at, event| noting.hear(at, event));
-        let builder = match &self.init.store {
-            Some(path) if self.init.store_must_exist => {
-                builder.storage(storage::Disk::existing(path))
+        let Init { group, profile, store, store_must_exist, .. } = &self.init;
+        let membership =
+            Membership { group: group.clone(), profile: *profile, nodes: Arc::new(nodes) };
+        let outbox = self.outbox.clone();
+        let tell = move |at, what| outbox.event_at(at, what);
+        let network = &self.network;
+        let joined = match store {
+            Some(path) if *store_must_exist => {
+                let store = storage::Disk::existing(path);
+                Joined::join(network, &membership, store, tell).await
             }
-            Some(path) => builder.storage(storage::Disk::at(path)),
-            None => builder.storage(storage::Memory),
-        };
-        let group = builder.join().await.map_err(|error| error.to_string())?;
-        let status = group.status();
-        // The harness knows every node's role from here on, also of one that returns silently.
-        self.outbox.event(What::Became { role: status.role, term: status.term.0 });
-        self.joined = Some(Joined { group, nodes: Arc::new(nodes) });
+            Some(path) => Joined::join(network, &membership, storage::Disk::at(path), tell).await,
+            None => Joined::join(network, &membership, storage::Memory, tell).await,
+        }?;
+        self.outbox.event(joined.became());
+        self.joined = Some(joined);
         Ok(Answer::Joined)
     }
 
@@ -150,7 +136,7 @@ impl Member {
     }
 
     fn sample(&self) {
-        let log_bytes = self.joined.as_ref().map_or(0, |joined| joined.group.status().log_bytes);
+        let log_bytes = self.joined.as_ref().map_or(0, Joined::log_bytes);
         let (Some(resident_kb), Ok(usage)) = (resident_kb(), getrusage(UsageWho::RUSAGE_SELF))
         else {
             return;
@@ -165,54 +151,12 @@ impl Member {
     }
 }
 
-impl Joined {
-    fn status(&self, events_lost: u64) -> NodeStatus {
-        let status = self.group.status();
-        let number = |peer| self.nodes.iter().find(|(_, known)| known.id == peer);
-        NodeStatus {
-            role: status.role,
-            term: status.term.0,
-            leader: status.leader.and_then(|leader| number(leader.peer)).map(|(node, _)| *node),
-            commit: status.commit.0,
-            applied: status.applied.0,
-            last: status.last.index.0,
-            bonded: status.bonded.len() as u64,
-            stopped: status.stopped,
-            events_lost,
-        }
-    }
-
-    async fn reached(&self, index: u64) -> Result<Answer, String> {
-        self.group.when().applied(Index(index)).await.map_err(|error| error.to_string())?;
-        Ok(Answer::Reached { at_ns: nanos(HostClock.now()) })
-    }
-
-    async fn log(&self, from: u64) -> Result<Answer, String> {
-        let entries = self.group.entries(Index(from), PAGE_ENTRIES).await;
-        let entries = entries.map_err(|error| error.to_string())?;
-        Ok(Answer::Log(entries.iter().map(row).collect()))
-    }
-}
-
-fn row(entry: &Entry) -> LogRow {
-    let (request, value) = match &entry.payload {
-        Payload::Command { request, command, .. } => {
-            let request = RequestId { session: request.session.0.0, sequence: request.sequence };
-            let command: Option<Command> = postcard::from_bytes(command).ok();
-            (Some(request), command.map(|command| command.value()))
-        }
-        Payload::Noop | Payload::OpenSession { .. } | Payload::Configuration(_) => (None, None),
-    };
-    row_of(LogLine { term: entry.position.term.0, index: entry.position.index.0, request, value })
-}
-
 fn resident_kb() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
-const PAGE_ENTRIES: usize = 2_000;
 /// Short enough for several samples between a fault and the return from it.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(250);
 

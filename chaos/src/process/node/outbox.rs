@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use crate::{
     cluster::{NodeEvent, What},
     fault::NodeNumber,
+    member::nanos,
     process::{
         HostClock,
         control::{Answer, Said, to_line},
@@ -99,11 +100,6 @@ impl Outbox {
             eprintln!("the output's thread fell");
         }
     }
-}
-
-/// A moment as a number.
-pub(super) fn nanos(at: Time) -> u64 {
-    u64::try_from(at.0.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// The same in the node's log, for people. Samples of usage would drown the rest.

@@ -7,8 +7,12 @@ use std::{io, thread, time::Duration};
 
 use runtime::{Clock, Time};
 
-use super::outbox::{Outbox, nanos};
-use crate::{cluster::What, process::HostClock};
+use super::outbox::Outbox;
+use crate::{
+    cluster::What,
+    member::{STALL, nanos},
+    process::HostClock,
+};
 
 /// Starts to watch, for as long as the process lives.
 pub(super) fn start(outbox: Outbox) -> io::Result<()> {
@@ -32,8 +36,6 @@ fn overslept(asleep: Time, awake: Time) -> Option<Time> {
 }
 
 const SLEEP: Duration = Duration::from_millis(5);
-/// What is later than this is worth telling.
-pub(super) const STALL: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {

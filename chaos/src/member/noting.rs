@@ -6,20 +6,18 @@
 use std::{
     collections::BTreeMap,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use runtime::{Event, NodeId, Note, PeerId, Phase, Time};
 
-use super::{
-    outbox::{Outbox, nanos},
-    watcher::STALL,
-};
+use super::nanos;
 use crate::{cluster::What, fault::NodeNumber};
 
 /// Hears a member's events and tells of those that matter.
-pub(super) struct Noting {
+pub(crate) struct Noting<T> {
     numbers: BTreeMap<PeerId, NodeNumber>,
-    outbox: Outbox,
+    tell: T,
     term: Mutex<InTerm>,
 }
 
@@ -30,12 +28,14 @@ struct InTerm {
     committed: bool,
 }
 
-impl Noting {
-    pub(super) fn new(numbers: BTreeMap<PeerId, NodeNumber>, outbox: Outbox) -> Self {
-        Self { numbers, outbox, term: Mutex::default() }
+impl<T: Fn(Time, What)> Noting<T> {
+    /// One that knows these members, and hands what matters on with its moment.
+    pub(crate) fn new(numbers: BTreeMap<PeerId, NodeNumber>, tell: T) -> Self {
+        Self { numbers, tell, term: Mutex::default() }
     }
 
-    pub(super) fn hear(&self, at: Time, event: &Event) {
+    /// Hears that something happened at a moment of the member's own clock.
+    pub(crate) fn hear(&self, at: Time, event: &Event) {
         let what = match event {
             // The member's own tasks may starve while the thread that watches does not.
             Event::Raft(Note::TimerLate { by }) if *by >= STALL => {
@@ -49,7 +49,7 @@ impl Noting {
             Event::Stopped(reason) => Some(What::Stopped { reason: reason.clone() }),
         };
         if let Some(what) = what {
-            self.outbox.event_at(at, what);
+            (self.tell)(at, what);
         }
     }
 
@@ -81,3 +81,6 @@ impl Noting {
         self.numbers.get(&node.peer).copied()
     }
 }
+
+/// How long a node must not have run for a stall to be told.
+pub(crate) const STALL: Duration = Duration::from_millis(20);

@@ -1,0 +1,138 @@
+//! A member of the group as the laboratory has it, in every world with a whole runtime.
+//!
+//! Knows no process and no simulator: it is given a network, a store and somewhere to tell what
+//! it notes. Invariant: in all worlds members are set up alike.
+
+mod noting;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use runtime::{
+    Bootstrap, ConsensusProfile, Entry, Group, GroupKey, Index, Network, Payload, Peer, Time,
+    storage::Store,
+};
+
+use crate::{
+    cluster::{NodeStatus, What},
+    fault::NodeNumber,
+    history::{LogLine, RequestId},
+    register::{Command, Registers},
+};
+
+use noting::Noting;
+pub(crate) use noting::STALL;
+
+/// What all members of a cluster share.
+#[derive(Clone, Debug)]
+pub(crate) struct Membership {
+    /// What members and clients of the group share.
+    pub(crate) group: String,
+    /// How they keep time.
+    pub(crate) profile: ConsensusProfile,
+    /// All of them, by number.
+    pub(crate) nodes: Arc<Vec<(NodeNumber, Peer)>>,
+}
+
+/// A node that is a member. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Joined {
+    group: Group<Registers>,
+    nodes: Arc<Vec<(NodeNumber, Peer)>>,
+}
+
+impl Joined {
+    /// Joins. What it notes is told with the moment at which it happened, by its own clock.
+    ///
+    /// # Errors
+    /// In words.
+    pub(crate) async fn join(
+        network: &Network,
+        membership: &Membership,
+        store: impl Store,
+        tell: impl Fn(Time, What) + Send + Sync + 'static,
+    ) -> Result<Self, String> {
+        let Membership { group, profile, nodes } = membership;
+        let numbers: BTreeMap<_, _> = nodes.iter().map(|(node, peer)| (peer.id, *node)).collect();
+        let voters: BTreeSet<_> = numbers.keys().copied().collect();
+        let me = network.peer().id;
+        let others = nodes.iter().map(|(_, peer)| peer.clone()).filter(|peer| peer.id != me);
+        let noting = Noting::new(numbers, tell);
+        let builder = network
+            .group(GroupKey::from_secret(group))
+            .machine(Registers::default())
+            .consensus(profile.config())
+            .bootstrap(Bootstrap::Voters(voters))
+            .peers(others)
+            .storage(store)
+            .observe(move |at, event| noting.hear(at, event));
+        let group = builder.join().await.map_err(|error| error.to_string())?;
+        Ok(Self { group, nodes: Arc::clone(nodes) })
+    }
+
+    /// Its role and term, which the harness knows from here on, also of one that returns silently.
+    pub(crate) fn became(&self) -> What {
+        let status = self.group.status();
+        What::Became { role: status.role, term: status.term.0 }
+    }
+
+    /// What it says of itself; so many of its events did not reach the harness.
+    pub(crate) fn status(&self, events_lost: u64) -> NodeStatus {
+        let status = self.group.status();
+        let number = |peer| self.nodes.iter().find(|(_, known)| known.id == peer);
+        NodeStatus {
+            role: status.role,
+            term: status.term.0,
+            leader: status.leader.and_then(|leader| number(leader.peer)).map(|(node, _)| *node),
+            commit: status.commit.0,
+            applied: status.applied.0,
+            last: status.last.index.0,
+            bonded: status.bonded.len() as u64,
+            stopped: status.stopped,
+            events_lost,
+        }
+    }
+
+    /// What its log is reckoned to take.
+    pub(crate) fn log_bytes(&self) -> usize {
+        self.group.status().log_bytes
+    }
+
+    /// Resolves once it has applied everything up to the index.
+    ///
+    /// # Errors
+    /// In words, once it has stopped.
+    pub(crate) async fn reached(&self, index: Index) -> Result<(), String> {
+        self.group.when().applied(index).await.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// A page of its committed log; empty at the end.
+    ///
+    /// # Errors
+    /// In words, once it has stopped.
+    pub(crate) async fn log(&self, from: Index) -> Result<Vec<LogLine>, String> {
+        let entries = self.group.entries(from, PAGE_ENTRIES).await;
+        Ok(entries.map_err(|error| error.to_string())?.iter().map(line).collect())
+    }
+}
+
+/// A moment as a number.
+pub(crate) fn nanos(at: Time) -> u64 {
+    u64::try_from(at.0.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn line(entry: &Entry) -> LogLine {
+    let (request, value) = match &entry.payload {
+        Payload::Command { request, command, .. } => {
+            let request = RequestId { session: request.session.0.0, sequence: request.sequence };
+            let command: Option<Command> = postcard::from_bytes(command).ok();
+            (Some(request), command.map(|command| command.value()))
+        }
+        Payload::Noop | Payload::OpenSession { .. } | Payload::Configuration(_) => (None, None),
+    };
+    LogLine { term: entry.position.term.0, index: entry.position.index.0, request, value }
+}
+
+const PAGE_ENTRIES: usize = 2_000;
