@@ -7,6 +7,7 @@ mod expect;
 mod packets;
 mod validate;
 mod wording;
+mod world;
 
 use std::{fmt, str::FromStr};
 
@@ -25,6 +26,7 @@ pub use packets::{Way, packet_faults};
 pub(crate) use packets::{minority, rules};
 pub(crate) use validate::drawn_window_ns;
 pub use validate::validate;
+pub use world::{WorldKind, drop_unmeasured, fits};
 
 /// What a run does.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

@@ -119,6 +119,8 @@ pub struct Outcome {
     pub failure: Option<String>,
     /// Whether it was stopped from outside before its end.
     pub stopped: bool,
+    /// Hash over everything that happened, where the world repeats it bit by bit.
+    pub trace_hash: Option<u64>,
 }
 
 /// Why there is no run at all.
