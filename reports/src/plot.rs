@@ -1,7 +1,7 @@
 //! The two plots, each as one drawing painted three times.
 //!
-//! What both share stands here: title, the line that says what was run, the banner over figures of
-//! a debug build, and legends. Invariant: any record can be drawn, also an empty one.
+//! What both share stands here: title, the line that says what was run, the banner over figures
+//! that are no measurements, and legends. Invariant: any record can be drawn, also an empty one.
 
 mod axis;
 mod bands;
@@ -22,13 +22,9 @@ use drawing::{Anchor, Ink, SMALL, text_width};
 fn header(drawing: &mut Drawing, title: &str, record: &RunRecord) -> f64 {
     drawing.sized_text((LEFT, 36.0), title, Ink::Text, Anchor::Start, 20.0, true);
     drawing.sized_text((LEFT, 58.0), &subtitle(record), Ink::Muted, Anchor::Start, 13.0, false);
-    if record.environment.is_measurement() {
-        return 72.0;
-    }
+    let Some(banner) = record.banner() else { return 72.0 };
     let right = drawing.width - RIGHT;
     drawing.fill((LEFT, 72.0), (right, 96.0), Ink::Warning, 1.0);
-    let profile: String = record.environment.build_profile.chars().take(20).collect();
-    let banner = format!("{profile} build: not a measurement");
     let middle = (LEFT + right) / 2.0;
     drawing.sized_text((middle, 89.0), &banner, Ink::WarningText, Anchor::Middle, 13.0, true);
     108.0

@@ -55,6 +55,24 @@ pub struct RunRecord {
     pub metrics: BTreeMap<String, Summary>,
 }
 
+impl RunRecord {
+    /// Whether its times are of a clock that is made up: they say what came after what and how
+    /// much later, and nothing of how fast anything is.
+    pub fn is_virtual(&self) -> bool {
+        self.world != "process"
+    }
+
+    /// What a reader must know before he quotes a figure.
+    pub(crate) fn banner(&self) -> Option<String> {
+        if self.is_virtual() {
+            // How fast the build is shows in none of them.
+            return Some("virtual time: no figure says how fast anything is".to_owned());
+        }
+        let profile: String = self.environment.build_profile.chars().take(20).collect();
+        (!self.environment.is_measurement()).then(|| format!("{profile} build: not a measurement"))
+    }
+}
+
 /// What a run or a check came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -233,6 +251,16 @@ pub(crate) mod tests {
         assert_eq!(json["seed"], "0xfffffffffffffffe");
         assert_eq!(json["verdict"], "valid");
         assert_eq!(serde_json::from_value::<RunRecord>(json).unwrap(), record());
+    }
+
+    #[test]
+    fn figures_that_are_no_measurements_say_why() {
+        let mut record = record();
+        assert_eq!(record.banner(), None);
+        record.environment.build_profile = "debug".to_owned();
+        assert_eq!(record.banner().as_deref(), Some("debug build: not a measurement"));
+        record.world = "sim".to_owned();
+        assert!(record.banner().is_some_and(|banner| banner.starts_with("virtual time")));
     }
 
     #[test]

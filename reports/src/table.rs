@@ -15,10 +15,8 @@ pub fn render(record: &RunRecord, color: bool) -> String {
         text.push('\n');
     };
     line(&mut text, head(record));
-    if !record.environment.is_measurement() {
-        let profile = plain(&record.environment.build_profile);
-        let banner = format!("{profile} build: not a measurement");
-        line(&mut text, paint(&banner, YELLOW, color));
+    if let Some(banner) = record.banner() {
+        line(&mut text, paint(&plain(&banner), YELLOW, color));
     }
     let sections = [
         ("outage after a fault, ms", outages(record)),
@@ -37,6 +35,9 @@ pub fn render(record: &RunRecord, color: bool) -> String {
     line(&mut text, paint("checks", BOLD, color));
     text.push_str(&checks(record, color));
     line(&mut text, String::new());
+    if let Some(hash) = &record.trace_hash {
+        line(&mut text, format!("trace: {}", plain(hash)));
+    }
     let verdict = paint(record.verdict.as_str(), color_of(record.verdict), color);
     line(&mut text, format!("verdict: {verdict}"));
     text
@@ -348,5 +349,16 @@ mod tests {
         assert!(!render(&record, false).contains("not a measurement"));
         record.environment.build_profile = "debug".to_owned();
         assert!(render(&record, false).contains("debug build: not a measurement"));
+    }
+
+    #[test]
+    fn virtual_time_says_so_and_names_its_trace() {
+        let mut record = record();
+        record.world = "sim".to_owned();
+        record.trace_hash = Some("0x000000000000002a".to_owned());
+        let text = render(&record, false);
+        for words in ["world sim, ", "\nvirtual time: no figure", "\ntrace: 0x000000000000002a\n"] {
+            assert!(text.contains(words), "{words:?} in {text}");
+        }
     }
 }

@@ -20,7 +20,7 @@ pub(crate) fn outage(record: &RunRecord) -> Drawing {
     let drawn = &measured[measured.len().saturating_sub(BARS_MAX)..];
     let bars_height = (drawn.len() as f64 * 18.0).clamp(60.0, 300.0);
 
-    let banner = if record.environment.is_measurement() { 0.0 } else { 36.0 };
+    let banner = if record.banner().is_none() { 0.0 } else { 36.0 };
     let mut drawing = Drawing::new(WIDTH, 470.0 + banner + bars_height);
     let top = header(&mut drawing, "Outage: how long clients could not write", record);
     let upper = Panel { left: LEFT, right: WIDTH - RIGHT, top: top + 52.0, bottom: top + 300.0 };
