@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use chaos::plan::WorldKind;
 use clap::builder::ValueParser;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches as _};
@@ -16,7 +17,7 @@ use crate::overrides::{Overrides, out_of_place_in};
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Request {
     /// Carry out a plan.
-    Run { origin: Origin, overrides: Box<Overrides>, output: Output },
+    Run { origin: Origin, overrides: Box<Overrides>, world: WorldKind, output: Output },
     /// Name the built-in scenarios.
     List,
     /// Say what a plan file would do, or what is wrong with it.
@@ -34,6 +35,15 @@ pub(crate) enum Origin {
     File(PathBuf),
 }
 
+/// Where a plan is carried out.
+#[derive(Args, Debug, Clone, PartialEq)]
+pub(crate) struct Where {
+    /// process: real processes and wall time; sim: the whole runtime in virtual time; swarm:
+    /// cores only
+    #[arg(long, value_name = "WORLD", default_value_t)]
+    pub(crate) world: WorldKind,
+}
+
 /// Where the outcome goes.
 #[derive(Args, Debug, Clone, PartialEq)]
 pub(crate) struct Output {
@@ -43,6 +53,9 @@ pub(crate) struct Output {
     /// Print run.json to standard output, and nothing else
     #[arg(long)]
     pub(crate) json: bool,
+    /// Also write trace.log, a line for each packet and event, in world sim
+    #[arg(long)]
+    pub(crate) trace: bool,
 }
 
 /// Reads the words after the program's name.
@@ -79,7 +92,8 @@ fn request(matches: &ArgMatches, command: &mut Command) -> Result<Request, clap:
         scenario => Origin::Builtin(scenario.to_owned()),
     };
     let overrides = Box::new(Overrides::from_arg_matches(of)?);
-    Ok(Request::Run { origin, overrides, output: Output::from_arg_matches(of)? })
+    let Where { world } = Where::from_arg_matches(of)?;
+    Ok(Request::Run { origin, overrides, world, output: Output::from_arg_matches(of)? })
 }
 
 fn command(builtins: &[Builtin]) -> Command {
@@ -122,7 +136,8 @@ fn scenario(builtin: &Builtin) -> Command {
 fn run_options(command: Command) -> Command {
     // What is derived brings words of its own on what it is about.
     let about = command.get_about().cloned().unwrap_or_default();
-    let command = Output::augment_args(Overrides::augment_args(command)).about(about);
+    let command = Where::augment_args(Overrides::augment_args(command));
+    let command = Output::augment_args(command).about(about);
     let command = command.after_help(EXIT_CODES);
     // `--nodes -1` is a bad number, not an unknown option.
     command.mut_args(|arg| {
@@ -180,11 +195,12 @@ mod tests {
     fn every_word_is_understood() {
         let line = "leader-failover --nodes 3 --trials 2 --rate 700 --clients 4 --profile wan \
                     --storage memory --fault pause --duration 9s --background-load 1 \
-                    --seed 0xabc --out /tmp/x --json";
+                    --seed 0xabc --world sim --out /tmp/x --json --trace";
         let expected = Request::Run {
             origin: Origin::Builtin("leader-failover".to_owned()),
             overrides: Box::new(overrides::tests::all_given()),
-            output: Output { out: "/tmp/x".into(), json: true },
+            world: WorldKind::Sim,
+            output: Output { out: "/tmp/x".into(), json: true, trace: true },
         };
         assert_eq!(parsed(line).unwrap(), expected);
     }
@@ -194,7 +210,8 @@ mod tests {
         let expected = Request::Run {
             origin: Origin::Builtin("steady".to_owned()),
             overrides: Box::default(),
-            output: Output { out: ".".into(), json: false },
+            world: WorldKind::Process,
+            output: Output { out: ".".into(), json: false, trace: false },
         };
         assert_eq!(parsed("steady").unwrap(), expected);
         assert_eq!(parsed("--list").unwrap(), Request::List);
@@ -220,6 +237,7 @@ mod tests {
             ("", "--list"),
             ("steady --profile lam", "lan, wan or loopback"),
             ("steady --storage tape", "memory or disk"),
+            ("steady --world moon", "process, sim or swarm"),
             ("leader-failover --fault unplug", "kill or pause"),
             ("leader-failover --duration 5", "500ms, 5s, 10m, 1h"),
             ("leader-failover --nodes many", "a whole number"),

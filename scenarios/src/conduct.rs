@@ -10,11 +10,10 @@ use std::process;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
-use chaos::cluster::World;
 use chaos::history::Operation;
 use chaos::outage::Trial;
 use chaos::plan::Plan;
-use chaos::run::{self, Listener, Mark, Phase, Stop, Stopper};
+use chaos::run::{Listener, Mark, Phase, Stop, Stopper};
 use chaos::schedule::{self, Schedule};
 use chaos::seed::Seed;
 use reports::{Environment, RunFolder, RunRecord};
@@ -24,6 +23,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::convert::{self, Place};
 use crate::journal::Journal;
 use crate::progress::Progress;
+use crate::worlds::{self, Setting};
 
 /// What came of it.
 pub(crate) struct Conducted {
@@ -48,24 +48,20 @@ pub(crate) fn folder(out: &std::path::Path, plan: &Plan, seed: Seed) -> reports:
 ///
 /// # Errors
 /// Those of the folder; what goes wrong in the run is in the record.
-pub(crate) async fn conduct<W: World>(
-    world: &W,
-    plan: &Plan,
-    seed: Seed,
-    folder: RunFolder,
-) -> anyhow::Result<Conducted> {
-    let place = Place { world: world.name(), transport: world.transport(plan) };
+pub(crate) async fn conduct(setting: Setting<'_>, folder: RunFolder) -> anyhow::Result<Conducted> {
+    let Setting { world, plan, seed } = setting;
+    let place = Place { world: world.name(), transport: worlds::transport(world, plan) };
     let record = convert::begun(plan, seed, place, Environment::here())
         .context("the plan cannot be written as JSON")?;
     let path = folder.path().to_owned();
     let journal = Journal::begin_in(folder, record, &schedule::draw(plan, seed))?;
-    let desk = Desk { journal, progress: Progress::new(plan) };
+    let desk = Desk { journal, progress: Progress::new(plan, world) };
     let shared = Shared(Arc::new(Mutex::new(desk)));
 
     let (stopper, stop) = Stop::new();
     let signals = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?];
     let listening = tokio::spawn(heed(signals, stopper, shared.clone()));
-    let outcome = run::run(world, plan, seed, Box::new(shared.clone()), stop).await;
+    let outcome = worlds::carry_out(setting, &path, Box::new(shared.clone()), stop).await;
     let mut desk = shared.desk();
     desk.progress.end();
     let (record, exit_code) = match outcome {

@@ -58,6 +58,7 @@ pub(crate) fn finished(record: &mut RunRecord, outcome: &Outcome) {
     if outcome.stopped {
         record.checks.push(unknown(FINISHED, "it was stopped from outside before its end"));
     }
+    record.trace_hash = outcome.trace_hash.map(hash);
     record.marks = outcome.marks.iter().map(mark).collect();
     record.trials = outcome.trials.iter().map(trial).collect();
     record.counts.extend(outcome.counts.clone());
@@ -158,6 +159,11 @@ pub(crate) fn trial(trial: &outage::Trial) -> Trial {
     }
 }
 
+/// A trace hash as text, since many JSON readers hold numbers as doubles and would lose bits.
+fn hash(hash: u64) -> String {
+    format!("{hash:#018x}")
+}
+
 fn unknown(name: &str, detail: &str) -> Check {
     Check { name: name.to_owned(), verdict: Verdict::Unknown, detail: detail.to_owned() }
 }
@@ -224,6 +230,7 @@ mod tests {
             }],
             counts: [("elections".to_owned(), 1)].into(),
             ratios: [("overlap".to_owned(), 2.5)].into(),
+            trace_hash: Some(0x2a),
             samples: [("rejoin_ms".to_owned(), vec![40.0, 60.0]), ("none_ms".to_owned(), vec![])]
                 .into(),
             ..Outcome::default()
@@ -254,6 +261,7 @@ mod tests {
         assert_eq!(trial.parts(), [Some(150.0), Some(20.0), Some(10.0), Some(20.0)]);
         assert_eq!((trial.longest_gap_ms, trial.rejoin_ms), (Some(201.0), Some(40.0)));
         assert_eq!((record.counts["elections"], record.ratios["overlap"]), (1, 2.5));
+        assert_eq!(record.trace_hash.as_deref(), Some("0x000000000000002a"));
         assert_eq!(record.metrics["rejoin_ms"].mean, 50.0);
         assert!(!record.metrics.contains_key("none_ms"), "of nothing there is no distribution");
     }

@@ -4,7 +4,8 @@
 
 use chaos::fault::Fault;
 use chaos::plan::{
-    At, GROWTH_LOAD_MS_MIN, Kind, Plan, Step, StorageKind, Way, WorkloadPlan, profile_name,
+    At, GROWTH_LOAD_MS_MIN, Kind, Plan, Step, StorageKind, Way, WorkloadPlan, WorldKind, fits,
+    profile_name,
 };
 
 use crate::catalogue::Builtin;
@@ -47,6 +48,15 @@ pub(crate) fn plan(plan: &Plan) -> String {
     });
     lines.extend(expect(plan));
     lines.join("\n  ") + "\n"
+}
+
+/// In which worlds it could be carried out, and why not in the others.
+pub(crate) fn worlds(plan: &Plan) -> String {
+    let line = |world: WorldKind| match fits(plan, world) {
+        Ok(()) => format!("  can be carried out in world {world}\n"),
+        Err(error) => format!("  not in world {world}: {error}\n"),
+    };
+    WorldKind::ALL.into_iter().map(line).collect()
 }
 
 fn trials(plan: &Plan) -> String {
@@ -161,6 +171,16 @@ mod tests {
         let text = super::plan(&plan);
         assert!(text.contains("at most 3 changes of term, each after a stall"), "{text}");
         assert!(text.contains("kB/min; not looked at"), "{text}");
+    }
+
+    #[test]
+    fn worlds_are_told_with_why_not() {
+        let mut plan = catalogue::all().unwrap().remove(0).plan;
+        assert_eq!(worlds(&plan).matches("can be carried out").count(), 3);
+        plan.background_load = 1;
+        let told = worlds(&plan);
+        assert!(told.contains("in world process\n"), "{told}");
+        assert!(told.contains("not in world sim: background_load is 1, but"), "{told}");
     }
 
     #[test]

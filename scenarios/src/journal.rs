@@ -17,6 +17,7 @@ use reports::{HistoryWriter, Recorder, RunFolder, RunRecord};
 use runtime::{Clock as _, SystemClock, Time};
 
 use crate::convert;
+use crate::relay::MARKS_OPEN_MAX;
 
 /// Keeps what happens in the run's folder.
 pub(crate) struct Journal {
@@ -164,8 +165,6 @@ pub(crate) const HISTORY: &str = "history.jsonl";
 const SAVE_INTERVAL: Duration = Duration::from_secs(5);
 /// At most one part in so many of the time is spent on saving.
 const SAVE_SHARE: u32 = 50;
-/// So many of the newest marks may still change.
-const MARKS_OPEN_MAX: usize = 1_024;
 
 #[cfg(test)]
 mod tests {

@@ -13,8 +13,10 @@ mod describe;
 mod journal;
 mod overrides;
 mod progress;
+mod relay;
 mod rerun;
 mod source;
+mod worlds;
 
 use std::collections::hash_map::RandomState;
 use std::env;
@@ -24,8 +26,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow};
-use chaos::plan::{self, Plan};
-use chaos::process::{Places, ProcessWorld};
+use chaos::plan::{self, Plan, WorldKind};
 use chaos::seed::Seed;
 use reports::RunRecord;
 use tracing_subscriber::EnvFilter;
@@ -35,6 +36,7 @@ use crate::catalogue::Builtin;
 use crate::conduct::Conducted;
 use crate::overrides::Overrides;
 use crate::source::PlanFile;
+use crate::worlds::Setting;
 
 fn main() -> ExitCode {
     let words: Result<Vec<String>, _> = env::args_os().skip(1).map(|w| w.into_string()).collect();
@@ -67,9 +69,10 @@ fn serve(words: &[String]) -> anyhow::Result<u8> {
         Request::List => say(&describe::list(&builtins)).map(|()| VALID),
         Request::Validate(file) => validate(&file, &builtins),
         Request::Check(run) => check_again(&run),
-        Request::Run { origin, overrides, output } => {
-            let plan = planned(&origin, &overrides, builtins)?;
-            carry_out(&plan, words, &output)
+        Request::Run { origin, overrides, world, output } => {
+            worlds::admit(world, output.trace)?;
+            let plan = planned(&origin, &overrides, world, builtins)?;
+            carry_out(&plan, world, words, &output)
         }
     }
 }
@@ -88,7 +91,7 @@ fn told(error: &anyhow::Error) -> String {
 fn validate(file: &Path, builtins: &[Builtin]) -> anyhow::Result<u8> {
     let file = plan_file(file, builtins)?;
     plan::validate(&file.plan).map_err(|error| file.refusal(&error))?;
-    say(&describe::plan(&file.plan))?;
+    say(&(describe::plan(&file.plan) + &describe::worlds(&file.plan)))?;
     Ok(VALID)
 }
 
@@ -98,23 +101,31 @@ fn check_again(run: &Path) -> anyhow::Result<u8> {
     Ok(convert::exit_code(&record))
 }
 
-/// The plan with its overrides, fit to be carried out.
-fn planned(origin: &Origin, overrides: &Overrides, builtins: Vec<Builtin>) -> anyhow::Result<Plan> {
-    match origin {
+/// The plan with its overrides, fit to be carried out in that world.
+fn planned(
+    origin: &Origin,
+    overrides: &Overrides,
+    world: WorldKind,
+    builtins: Vec<Builtin>,
+) -> anyhow::Result<Plan> {
+    let fit = |plan: &Plan| plan::validate(plan).and_then(|()| plan::fits(plan, world));
+    let mut plan = match origin {
         Origin::Builtin(name) => {
             let found = builtins.into_iter().find(|builtin| builtin.plan.scenario == *name);
             let mut plan = found.context("clap lets only known scenarios pass")?.plan;
             overrides.apply(&mut plan)?;
-            plan::validate(&plan)?;
-            Ok(plan)
+            fit(&plan)?;
+            plan
         }
         Origin::File(path) => {
             let mut file = plan_file(path, &builtins)?;
             overrides.apply(&mut file.plan)?;
-            plan::validate(&file.plan).map_err(|error| file.refusal(&error))?;
-            Ok(file.plan)
+            fit(&file.plan).map_err(|error| file.refusal(&error))?;
+            file.plan
         }
-    }
+    };
+    plan::drop_unmeasured(&mut plan, world).iter().for_each(|line| complain(line));
+    Ok(plan)
 }
 
 fn plan_file(path: &Path, builtins: &[Builtin]) -> anyhow::Result<PlanFile> {
@@ -125,19 +136,20 @@ fn plan_file(path: &Path, builtins: &[Builtin]) -> anyhow::Result<PlanFile> {
     })
 }
 
-fn carry_out(plan: &Plan, words: &[String], output: &Output) -> anyhow::Result<u8> {
+fn carry_out(
+    plan: &Plan,
+    world: WorldKind,
+    words: &[String],
+    output: &Output,
+) -> anyhow::Result<u8> {
     let seed = plan.seed.unwrap_or_else(drawn_seed);
-    complain(&format!("{}, seed {seed}", plan.scenario));
+    complain(&format!("{}, world {world}, seed {seed}", plan.scenario));
     log_to_stderr(HARNESS_LOG);
     let folder = conduct::folder(&output.out, plan, seed)?;
-    let world = ProcessWorld::new(Places {
-        program: env::current_exe().context("cannot find this program, to start nodes from it")?,
-        logs: folder.path().join("nodes"),
-        stores: folder.path().join("stores"),
-    });
+    let setting = Setting { world, plan, seed };
     let runtime = tokio::runtime::Runtime::new().context("cannot start the harness' threads")?;
     let Conducted { record, path, exit_code } =
-        runtime.block_on(conduct::conduct(&world, plan, seed, folder))?;
+        runtime.block_on(conduct::conduct(setting, folder))?;
     let folder = format!("run folder: {}", path.display());
     let again = (exit_code != VALID).then(|| rerun::command(words, seed));
     if output.json {

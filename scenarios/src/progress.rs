@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chaos::history::{Operation, Outcome};
 use chaos::outage::Trial;
-use chaos::plan::Plan;
+use chaos::plan::{Plan, WorldKind};
 use chaos::run::Phase;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use runtime::{Clock as _, SystemClock, Time};
@@ -38,17 +38,22 @@ struct State {
     /// When the latest successes were told.
     successes: VecDeque<Time>,
     has_clients: bool,
+    /// How far the world's own time has come, where it is not the host's.
+    simulated: Option<Duration>,
 }
 
 impl Progress {
     /// Shows on standard error how a plan is carried out.
-    pub(crate) fn new(plan: &Plan) -> Self {
+    pub(crate) fn new(plan: &Plan, world: WorldKind) -> Self {
         let load = plan.workload.as_ref().map(|load| Duration::from_millis(load.duration_ms));
+        // How long virtual time takes is for this host to say.
+        let load = load.filter(|_| !world.is_virtual());
         let clock = SystemClock::new();
         let state = State {
             trials: plan.trials,
             load,
             has_clients: plan.workload.is_some(),
+            simulated: world.is_virtual().then_some(Duration::ZERO),
             ..State::default()
         };
         let bar = io::stderr().is_terminal().then(|| bar(plan.trials));
@@ -75,7 +80,10 @@ impl Progress {
 
     pub(crate) fn operation(&mut self, operation: &Operation) {
         let now = self.clock.now();
-        if operation.outcome == Outcome::Ok {
+        if let Some(simulated) = &mut self.state.simulated {
+            let at_ns = operation.completed_ns.unwrap_or(operation.invoked_ns);
+            *simulated = (*simulated).max(Duration::from_nanos(at_ns));
+        } else if operation.outcome == Outcome::Ok {
             self.state.succeeded(now);
         }
         self.show_if_due(now);
@@ -130,13 +138,15 @@ impl State {
         }
     }
 
-    /// Phase, trial, rate, last outage, time left.
+    /// Phase, trial, rate or virtual time, last outage, time left.
     fn line(&self, now: Time) -> String {
         let mut parts = vec![self.phase.map_or("starting", words).to_owned()];
         if self.trial > 0 && self.trials > 1 {
             parts.push(format!("trial {} of {}", self.trial, self.trials));
         }
-        if self.has_clients && self.phase == Some(Phase::Load) {
+        if let Some(simulated) = self.simulated {
+            parts.push(format!("{:.1} s simulated", simulated.as_secs_f64()));
+        } else if self.has_clients && self.phase == Some(Phase::Load) {
             let recent = |at: &&Time| now.0.saturating_sub(at.0) <= RATE_WINDOW;
             parts.push(format!("{}/s answered", self.successes.iter().filter(recent).count()));
         }
@@ -241,6 +251,16 @@ mod tests {
     fn the_first_trial_is_reckoned_by_its_load() {
         let state = State { trial: 1, first_began: Some(at(13_000)), ..state() };
         assert_eq!(state.left(at(14_000)), Some(Duration::from_secs(4 + 9 * 5)));
+    }
+
+    #[test]
+    fn virtual_time_is_told_in_place_of_a_rate() {
+        let simulated = Some(Duration::from_millis(14_260));
+        let state = State { simulated, load: None, outage_ms: None, ..state() };
+        let line = "running, trial 3 of 10, 14.3 s simulated, about 46 s left";
+        assert_eq!(state.line(at(15_000)), line);
+        let first = State { trial: 1, first_began: Some(at(13_000)), ..state };
+        assert_eq!(first.left(at(14_000)), None, "nobody knows yet");
     }
 
     #[test]

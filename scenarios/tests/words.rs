@@ -59,6 +59,8 @@ fn usage_errors_are_three() {
         &["leader-failover", "--storage", "memory"],
         &["formation", "--rate", "5"],
         &["steady", "--trials", "2"],
+        &["steady", "--world", "moon"],
+        &["steady", "--trace"],
         &["run", "/nowhere/plan.toml"],
         &["validate", "/"],
         &["check", "/nowhere"],
