@@ -40,10 +40,28 @@ impl RunFolder {
         let name = format!("{}-{seed:#018x}-{pid}", utc(utc_unix_s));
         let name = claim(&of_scenario, &name)?;
         let path = of_scenario.join(&name);
-        let nodes = path.join("nodes");
-        fs::create_dir(&nodes).map_err(Error::io("create", &nodes))?;
+        create_nodes(&path)?;
         point_latest(&runs, &Path::new(scenario).join(&name))?;
         Ok(Self { path })
+    }
+
+    /// Creates the folder of one run of many at this very place, in place of what an earlier
+    /// attempt left there. `latest` stays where it is.
+    pub fn create_at(path: &Path) -> Result<Self> {
+        match fs::remove_dir_all(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(Error::io("remove", path)(error));
+            }
+            _ => {}
+        }
+        fs::create_dir_all(path).map_err(Error::io("create", path))?;
+        create_nodes(path)?;
+        Ok(Self { path: path.to_path_buf() })
+    }
+
+    /// Removes the folder with all that is in it.
+    pub fn remove(self) -> Result<()> {
+        fs::remove_dir_all(&self.path).map_err(Error::io("remove", &self.path))
     }
 
     /// Opens the folder of an earlier run; `runs/latest` is one, too.
@@ -148,6 +166,21 @@ impl RunFolder {
     }
 }
 
+/// Creates the folder of a sweep, `<parent>/sweeps/<scenario>/<utc>-<seed>/`; a name that is taken
+/// gets a number appended. `utc_unix_s` is the wall clock in seconds since 1970.
+pub fn create_sweep_folder(
+    parent: &Path,
+    scenario: &str,
+    utc_unix_s: u64,
+    seed: u64,
+) -> Result<PathBuf> {
+    check_name("scenario", scenario)?;
+    let of_scenario = parent.join("sweeps").join(scenario);
+    fs::create_dir_all(&of_scenario).map_err(Error::io("create", &of_scenario))?;
+    let name = claim(&of_scenario, &format!("{}-{seed:#018x}", utc(utc_unix_s)))?;
+    Ok(of_scenario.join(name))
+}
+
 /// Appends to `history.jsonl` without buffering: what was appended survives the harness.
 #[derive(Debug)]
 pub struct HistoryWriter {
@@ -169,6 +202,11 @@ impl HistoryWriter {
 struct Version {
     #[serde(default)]
     schema_version: serde_json::Value,
+}
+
+fn create_nodes(run: &Path) -> Result<()> {
+    let nodes = run.join("nodes");
+    fs::create_dir(&nodes).map_err(Error::io("create", &nodes))
 }
 
 /// Creates `name` or the first free of `name-2`, `name-3`, … and says which.

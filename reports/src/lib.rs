@@ -17,7 +17,7 @@ mod summary;
 mod table;
 
 pub use error::{Error, Result};
-pub use folder::{HistoryWriter, RunFolder};
+pub use folder::{HistoryWriter, RunFolder, create_sweep_folder};
 pub use latency::Recorder;
 pub use record::{Check, Environment, Mark, RunRecord, SCHEMA_VERSION, Trial, Verdict};
 pub use sample::{Kind, Outcome, Point, Sample};
