@@ -3,21 +3,32 @@
 //! Every built-in plan is a subcommand of its name. Knows what was asked for, and carries out
 //! nothing. Invariant: whatever it refuses, it refuses with what is allowed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use chaos::plan::WorldKind;
 use clap::builder::ValueParser;
 use clap::error::ErrorKind;
+use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches as _};
 
 use crate::catalogue::Builtin;
-use crate::overrides::{Overrides, out_of_place_in};
+use crate::overrides::{Overrides, count, out_of_place_in};
+use crate::sweep::{self, SeedOrder, SweepOptions};
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Request {
     /// Carry out a plan.
     Run { origin: Origin, overrides: Box<Overrides>, world: WorldKind, output: Output },
+    /// Carry a plan out with many seeds, or go on with that.
+    Sweep {
+        origin: Option<Origin>,
+        overrides: Box<Overrides>,
+        world: WorldKind,
+        options: SweepOptions,
+    },
+    /// Run one seed of a sweep, in a process of its own.
+    SweepSeed(SeedOrder),
     /// Name the built-in scenarios.
     List,
     /// Say what a plan file would do, or what is wrong with it.
@@ -67,7 +78,7 @@ pub(crate) fn parse(words: &[String], builtins: &[Builtin]) -> Result<Request, c
     let program = std::iter::once(PROGRAM.to_owned());
     let matches = command.try_get_matches_from_mut(program.chain(words.iter().cloned()));
     match matches {
-        Ok(matches) => request(&matches, &mut command),
+        Ok(matches) => request(&matches, &mut command, builtins),
         Err(error) => Err(match error.kind() {
             ErrorKind::InvalidSubcommand => with(&error, &scenarios(builtins)),
             ErrorKind::UnknownArgument => with(&error, &options(&command, words)),
@@ -76,24 +87,60 @@ pub(crate) fn parse(words: &[String], builtins: &[Builtin]) -> Result<Request, c
     }
 }
 
-fn request(matches: &ArgMatches, command: &mut Command) -> Result<Request, clap::Error> {
+fn request(
+    matches: &ArgMatches,
+    command: &mut Command,
+    builtins: &[Builtin],
+) -> Result<Request, clap::Error> {
     if matches.get_flag("list") {
         return Ok(Request::List);
     }
     let Some((name, of)) = matches.subcommand() else {
-        let text = "name a scenario, or run, validate or check; --list names the scenarios";
+        let text = "name a scenario, or run, sweep, validate or check; --list names the scenarios";
         return Err(command.error(ErrorKind::MissingSubcommand, text));
     };
     let path = |id: &str| of.get_one::<PathBuf>(id).cloned().expect("clap demands it");
     let origin = match name {
         "validate" => return Ok(Request::Validate(path("FILE"))),
         "check" => return Ok(Request::Check(path("RUN"))),
+        "sweep" => return swept(of, command, builtins),
+        sweep::COMMAND => {
+            let number = of.get_one::<u64>("NUMBER").copied().expect("clap demands it");
+            let is_again = of.get_flag("again");
+            return Ok(Request::SweepSeed(SeedOrder { sweep: path("SWEEP"), number, is_again }));
+        }
         "run" => Origin::File(path("FILE")),
         scenario => Origin::Builtin(scenario.to_owned()),
     };
     let overrides = Box::new(Overrides::from_arg_matches(of)?);
     let Where { world } = Where::from_arg_matches(of)?;
     Ok(Request::Run { origin, overrides, world, output: Output::from_arg_matches(of)? })
+}
+
+fn swept(
+    of: &ArgMatches,
+    command: &mut Command,
+    builtins: &[Builtin],
+) -> Result<Request, clap::Error> {
+    let overrides = Box::new(Overrides::from_arg_matches(of)?);
+    let options = SweepOptions::from_arg_matches(of)?;
+    let Where { world } = Where::from_arg_matches(of)?;
+    let origin = of.get_one::<PathBuf>("PLAN").map(|path| {
+        let is_meant = |builtin: &&Builtin| Path::new(&builtin.plan.scenario) == path;
+        match builtins.iter().find(is_meant) {
+            Some(builtin) => Origin::Builtin(builtin.plan.scenario.clone()),
+            None => Origin::File(path.clone()),
+        }
+    });
+    let is_given = |id| of.value_source(id) == Some(ValueSource::CommandLine);
+    if options.resume.is_some()
+        && (*overrides != Overrides::default() || is_given("world") || is_given("out"))
+    {
+        let text = "a sweep that is resumed keeps its plan, world and place; it takes --seeds, \
+                    --minutes, --jobs, --check-twice, --bound, --keep and --json";
+        return Err(command.error(ErrorKind::ArgumentConflict, text));
+    }
+    Ok(Request::Sweep { origin, overrides, world, options })
 }
 
 fn command(builtins: &[Builtin]) -> Command {
@@ -113,6 +160,8 @@ fn command(builtins: &[Builtin]) -> Command {
         .subcommand(run_options(
             Command::new("run").about("Carries out a plan file").arg(path("FILE", "A plan, TOML")),
         ))
+        .subcommand(sweep_command())
+        .subcommand(sweep_seed_command())
         .subcommand(
             Command::new("validate")
                 .about("Says what a plan file would do, or what is wrong with it")
@@ -133,12 +182,29 @@ fn scenario(builtin: &Builtin) -> Command {
     out_of_place.iter().fold(command, |command, name| command.mut_arg(name, |arg| arg.hide(true)))
 }
 
+fn sweep_command() -> Command {
+    let about = "Carries a plan out with many seeds, each in a process of its own";
+    let plan = path("PLAN", "A built-in scenario, or a plan file");
+    let plan = plan.required(false).required_unless_present("resume").conflicts_with("resume");
+    let command = Where::augment_args(Overrides::augment_args(Command::new("sweep").arg(plan)));
+    signed(SweepOptions::augment_args(command).about(about).after_help(EXIT_CODES))
+}
+
+fn sweep_seed_command() -> Command {
+    let number = Arg::new("NUMBER").required(true).value_parser(count);
+    let again = Arg::new("again").long("again").action(ArgAction::SetTrue);
+    let sweep = path("SWEEP", "The sweep's folder");
+    Command::new(sweep::COMMAND).hide(true).arg(sweep).arg(number).arg(again)
+}
+
 fn run_options(command: Command) -> Command {
     // What is derived brings words of its own on what it is about.
     let about = command.get_about().cloned().unwrap_or_default();
     let command = Where::augment_args(Overrides::augment_args(command));
-    let command = Output::augment_args(command).about(about);
-    let command = command.after_help(EXIT_CODES);
+    signed(Output::augment_args(command).about(about).after_help(EXIT_CODES))
+}
+
+fn signed(command: Command) -> Command {
     // `--nodes -1` is a bad number, not an unknown option.
     command.mut_args(|arg| {
         if arg.get_action().takes_values() { arg.allow_negative_numbers(true) } else { arg }
@@ -224,6 +290,28 @@ mod tests {
     }
 
     #[test]
+    fn a_sweep_is_of_a_scenario_or_a_file_or_an_earlier_one() {
+        let sweep = |line: &str| match parsed(line).unwrap() {
+            Request::Sweep { origin, overrides, world, options } => {
+                (origin, overrides.nodes, world, options)
+            }
+            other => panic!("{other:?}"),
+        };
+        let (origin, nodes, world, options) =
+            sweep("sweep steady --seeds 9 --nodes 3 --world swarm --jobs 2 --minutes 1");
+        assert_eq!(origin, Some(Origin::Builtin("steady".to_owned())));
+        assert_eq!((nodes, world, options.seeds), (Some(3), WorldKind::Swarm, Some(9)));
+        assert_eq!((options.jobs, options.minutes), (Some(2), Some(1)));
+        let (origin, ..) = sweep("sweep my.toml --seeds 1");
+        assert_eq!(origin, Some(Origin::File("my.toml".into())));
+        let (origin, _, _, options) = sweep("sweep --resume sweeps/x --seeds 9");
+        assert_eq!((origin, options.resume), (None, Some("sweeps/x".into())));
+        let order = SeedOrder { sweep: "x".into(), number: 7, is_again: true };
+        assert_eq!(parsed("sweep-seed x 7 --again").unwrap(), Request::SweepSeed(order));
+        assert!(!refused("--help").contains("sweep-seed"), "the hidden command stays hidden");
+    }
+
+    #[test]
     fn an_unknown_scenario_is_told_the_known_ones_and_the_nearest() {
         let text = refused("leader-failove");
         assert!(text.contains("'leader-failover'"), "{text}");
@@ -244,6 +332,11 @@ mod tests {
             ("leader-failover --nodes -1", "--nodes"),
             ("leader-failover --seed 0xg", "decimal or with 0x"),
             ("leader-failover --speed 3", "`leader-failover` are --nodes, --trials, --rate"),
+            ("sweep steady --resume x", "cannot be used with"),
+            ("sweep --resume x --nodes 3", "keeps its plan, world and place"),
+            ("sweep --resume x --world process", "keeps its plan, world and place"),
+            ("sweep steady --speed 3", "--seeds, --minutes, --jobs"),
+            ("sweep", "<PLAN>"),
             ("check x --json", "`check` are --help"),
             ("--json", "`scenarios` are --list, --help, --version"),
             ("list", "leader-failover, formation, steady; `run FILE`"),

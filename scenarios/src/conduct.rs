@@ -29,10 +29,20 @@ use crate::worlds::{self, Setting};
 pub(crate) struct Conducted {
     /// The record as it stands in the folder.
     pub(crate) record: RunRecord,
-    /// The folder.
-    pub(crate) path: PathBuf,
+    /// The folder, if it is still there.
+    pub(crate) path: Option<PathBuf>,
     /// 0 valid, 1 a guarantee broke, 2 unknown, 3 the laboratory failed.
     pub(crate) exit_code: u8,
+}
+
+/// How a run is shown and kept.
+pub(crate) struct Manner {
+    /// What runs it.
+    pub(crate) environment: Environment,
+    /// Whether a person watches this one run.
+    pub(crate) is_watched: bool,
+    /// Whether the folder stays where nothing went wrong.
+    pub(crate) is_kept: bool,
 }
 
 /// Creates the folder of a run.
@@ -48,14 +58,19 @@ pub(crate) fn folder(out: &std::path::Path, plan: &Plan, seed: Seed) -> reports:
 ///
 /// # Errors
 /// Those of the folder; what goes wrong in the run is in the record.
-pub(crate) async fn conduct(setting: Setting<'_>, folder: RunFolder) -> anyhow::Result<Conducted> {
+pub(crate) async fn conduct(
+    setting: Setting<'_>,
+    folder: RunFolder,
+    manner: Manner,
+) -> anyhow::Result<Conducted> {
     let Setting { world, plan, seed } = setting;
     let place = Place { world: world.name(), transport: worlds::transport(world, plan) };
-    let record = convert::begun(plan, seed, place, Environment::here())
+    let record = convert::begun(plan, seed, place, manner.environment)
         .context("the plan cannot be written as JSON")?;
     let path = folder.path().to_owned();
-    let journal = Journal::begin_in(folder, record, &schedule::draw(plan, seed))?;
-    let desk = Desk { journal, progress: Progress::new(plan, world) };
+    let journal = Journal::begin_in(folder.clone(), record, &schedule::draw(plan, seed))?;
+    let progress = manner.is_watched.then(|| Progress::new(plan, world));
+    let desk = Desk { journal, progress };
     let shared = Shared(Arc::new(Mutex::new(desk)));
 
     let (stopper, stop) = Stop::new();
@@ -63,14 +78,20 @@ pub(crate) async fn conduct(setting: Setting<'_>, folder: RunFolder) -> anyhow::
     let listening = tokio::spawn(heed(signals, stopper, shared.clone()));
     let outcome = worlds::carry_out(setting, &path, Box::new(shared.clone()), stop).await;
     let mut desk = shared.desk();
-    desk.progress.end();
+    desk.progress.iter().for_each(Progress::end);
     let (record, exit_code) = match outcome {
         Ok(outcome) => (desk.journal.finish(&outcome)?, outcome.exit_code()),
         Err(error) => (desk.journal.fail(&error.to_string())?, LAB_FAILED),
     };
+    let is_kept = manner.is_kept || exit_code != VALID;
+    if is_kept {
+        desk.journal.draw()?;
+    } else {
+        folder.remove()?;
+    }
     // Until here a second signal must find somebody who listens.
     listening.abort();
-    Ok(Conducted { record, path, exit_code })
+    Ok(Conducted { record, path: is_kept.then_some(path), exit_code })
 }
 
 /// The first signal asks the run to end well, the second ends the harness, and its nodes with it.
@@ -86,7 +107,7 @@ async fn heed([mut interrupt, mut terminate]: [Signal; 2], stopper: Stopper, sha
         stopper.stop();
         // While the folder is completed the desk is taken, and the next signal must be heard.
         if let Ok(desk) = shared.0.try_lock() {
-            desk.progress.say(STOPPING);
+            desk.progress.iter().for_each(|progress| progress.say(STOPPING));
         }
     }
 }
@@ -94,7 +115,8 @@ async fn heed([mut interrupt, mut terminate]: [Signal; 2], stopper: Stopper, sha
 /// Where what happens is taken in.
 struct Desk {
     journal: Journal,
-    progress: Progress,
+    /// Where somebody watches.
+    progress: Option<Progress>,
 }
 
 #[derive(Clone)]
@@ -113,19 +135,20 @@ impl Listener for Shared {
         if phase == Phase::Start {
             desk.journal.zero();
         }
-        desk.progress.phase(phase);
+        desk.progress.iter_mut().for_each(|progress| progress.phase(phase));
         Ok(())
     }
 
     fn progress(&mut self, trial: u64, trials: u64) -> io::Result<()> {
-        self.desk().progress.trial(trial, trials);
+        let mut desk = self.desk();
+        desk.progress.iter_mut().for_each(|progress| progress.trial(trial, trials));
         Ok(())
     }
 
     fn operation(&mut self, operation: &Operation) -> io::Result<()> {
         let mut desk = self.desk();
         desk.journal.operation(operation)?;
-        desk.progress.operation(operation);
+        desk.progress.iter_mut().for_each(|progress| progress.operation(operation));
         Ok(())
     }
 
@@ -135,7 +158,7 @@ impl Listener for Shared {
 
     fn trials(&mut self, trials: &[Trial]) -> io::Result<()> {
         let mut desk = self.desk();
-        desk.progress.trials(trials);
+        desk.progress.iter_mut().for_each(|progress| progress.trials(trials));
         desk.journal.trials(trials)
     }
 
@@ -146,5 +169,6 @@ impl Listener for Shared {
 
 const STOPPING: &str =
     "stopping: what was done is healed, checked and written; once more ends at once";
+const VALID: u8 = 0;
 const UNKNOWN: i32 = 2;
 const LAB_FAILED: u8 = 3;

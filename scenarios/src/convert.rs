@@ -68,6 +68,18 @@ pub(crate) fn finished(record: &mut RunRecord, outcome: &Outcome) {
         .iter()
         .filter_map(|(name, samples)| Some((name.clone(), Summary::from_samples(samples)?)));
     record.metrics.extend(summaries);
+    if record.is_virtual() {
+        record.counts.entry(SIMULATED_MS.to_owned()).or_insert_with(|| simulated_ms(outcome));
+    }
+}
+
+/// Until when a run was seen to go on, where the world does not say how long it lasted.
+fn simulated_ms(outcome: &Outcome) -> u64 {
+    let operations = outcome.frozen.history.operations().iter();
+    let answered =
+        operations.map(|operation| operation.completed_ns.unwrap_or(operation.invoked_ns));
+    let marked = outcome.marks.iter().map(|mark| mark.until_ns.unwrap_or(mark.at_ns));
+    answered.chain(marked).max().unwrap_or(0) / 1_000_000
 }
 
 /// Enters why nothing came of the run.
@@ -172,6 +184,8 @@ fn ms(ns: u64) -> f64 {
     ns as f64 / 1e6
 }
 
+/// The count of virtual time.
+pub(crate) const SIMULATED_MS: &str = "simulated_ms";
 /// The check that a run came to its end.
 pub(crate) const FINISHED: &str = "finished";
 /// The check that the laboratory itself did its part.
@@ -264,6 +278,17 @@ mod tests {
         assert_eq!(record.trace_hash.as_deref(), Some("0x000000000000002a"));
         assert_eq!(record.metrics["rejoin_ms"].mean, 50.0);
         assert!(!record.metrics.contains_key("none_ms"), "of nothing there is no distribution");
+    }
+
+    #[test]
+    fn a_run_in_virtual_time_says_how_long_it_was() {
+        let mut record = RunRecord { world: "sim".to_owned(), ..record() };
+        finished(&mut record, &outcome());
+        assert_eq!(record.counts[SIMULATED_MS], 2, "the end of the last mark");
+        record.counts.clear();
+        let told = [(SIMULATED_MS.to_owned(), 77)].into();
+        finished(&mut record, &Outcome { counts: told, ..outcome() });
+        assert_eq!(record.counts[SIMULATED_MS], 77);
     }
 
     #[test]

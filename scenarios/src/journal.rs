@@ -104,18 +104,25 @@ impl Journal {
         Ok(())
     }
 
-    /// Completes the folder with what came of the run, and hands the record out.
+    /// Keeps what came of the run, and hands the record out.
     pub(crate) fn finish(&mut self, outcome: &Outcome) -> anyhow::Result<RunRecord> {
         convert::finished(&mut self.record, outcome);
         self.schedule(&outcome.schedule)?;
         self.logs(&outcome.frozen.logs)?;
-        self.complete()
+        self.save()?;
+        Ok(self.record.clone())
     }
 
-    /// Completes the folder of a run that came to nothing.
+    /// Keeps why the run came to nothing.
     pub(crate) fn fail(&mut self, reason: &str) -> anyhow::Result<RunRecord> {
         convert::failed(&mut self.record, reason);
-        self.complete()
+        self.save()?;
+        Ok(self.record.clone())
+    }
+
+    /// Draws the plots. Last of all: what was seen must not be lost because a plot cannot be drawn.
+    pub(crate) fn draw(&self) -> anyhow::Result<()> {
+        Ok(self.folder.write_plots(&self.record, &self.recorder)?)
     }
 
     fn logs(&self, logs: &[NodeLog]) -> anyhow::Result<()> {
@@ -126,13 +133,6 @@ impl Journal {
         let written = file.and_then(|file| write_logs(file, logs));
         let written = written.and_then(|()| std::fs::rename(&temporary, &path));
         written.with_context(|| format!("cannot write {}", path.display()))
-    }
-
-    fn complete(&mut self) -> anyhow::Result<RunRecord> {
-        // The record first: it must not be lost because a plot cannot be drawn.
-        self.save()?;
-        self.folder.write_plots(&self.record, &self.recorder)?;
-        Ok(self.record.clone())
     }
 }
 

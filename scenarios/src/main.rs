@@ -16,6 +16,8 @@ mod progress;
 mod relay;
 mod rerun;
 mod source;
+mod sweep;
+mod terminal;
 mod worlds;
 
 use std::collections::hash_map::RandomState;
@@ -28,14 +30,15 @@ use std::process::ExitCode;
 use anyhow::{Context as _, anyhow};
 use chaos::plan::{self, Plan, WorldKind};
 use chaos::seed::Seed;
-use reports::RunRecord;
+use reports::{Environment, RunRecord};
 use tracing_subscriber::EnvFilter;
 
 use crate::arguments::{Origin, Output, Request};
 use crate::catalogue::Builtin;
-use crate::conduct::Conducted;
+use crate::conduct::{Conducted, Manner};
 use crate::overrides::Overrides;
 use crate::source::PlanFile;
+use crate::sweep::Swept;
 use crate::worlds::Setting;
 
 fn main() -> ExitCode {
@@ -74,7 +77,39 @@ fn serve(words: &[String]) -> anyhow::Result<u8> {
             let plan = planned(&origin, &overrides, world, builtins)?;
             carry_out(&plan, world, words, &output)
         }
+        Request::Sweep { origin, overrides, world, options } => {
+            log_to_stderr(HARNESS_LOG);
+            let swept = match (&origin, &options.resume) {
+                (Some(origin), _) => {
+                    worlds::admit(world, false)?;
+                    let plan = planned(origin, &overrides, world, builtins)?;
+                    let start = plan.seed.unwrap_or_else(drawn_seed);
+                    let command = sweep::seed_words(words, origin);
+                    sweep::begin(&options.out, options.record(plan, world, start, command)?)?
+                }
+                (None, resumed) => {
+                    sweep::resume(resumed.as_ref().context("clap demands one")?, &options)?
+                }
+            };
+            tell_sweep(&swept, options.json)
+        }
+        Request::SweepSeed(order) => {
+            log_to_stderr(HARNESS_LOG);
+            let run = sweep::serve_seed(&order)?;
+            say(&format!("{}\n", serde_json::to_string(&run).context("what came of the seed")?))?;
+            Ok(VALID)
+        }
     }
+}
+
+fn tell_sweep(swept: &Swept, has_json: bool) -> anyhow::Result<u8> {
+    if has_json {
+        say(&swept.json)?;
+        complain(swept.text.trim_end());
+    } else {
+        say(&swept.text)?;
+    }
+    Ok(swept.exit_code)
 }
 
 /// An error and its causes, each once: some name their cause themselves.
@@ -148,9 +183,11 @@ fn carry_out(
     let folder = conduct::folder(&output.out, plan, seed)?;
     let setting = Setting { world, plan, seed };
     let runtime = tokio::runtime::Runtime::new().context("cannot start the harness' threads")?;
-    let Conducted { record, path, exit_code } =
-        runtime.block_on(conduct::conduct(setting, folder))?;
-    let folder = format!("run folder: {}", path.display());
+    let manner = Manner { environment: Environment::here(), is_watched: true, is_kept: true };
+    let path = folder.path().display().to_string();
+    let Conducted { record, exit_code, .. } =
+        runtime.block_on(conduct::conduct(setting, folder, manner))?;
+    let folder = format!("run folder: {path}");
     let again = (exit_code != VALID).then(|| rerun::command(words, seed));
     if output.json {
         say(&format!("{}\n", json(&record)?))?;

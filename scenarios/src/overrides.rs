@@ -113,7 +113,8 @@ pub(crate) fn duration_ms(text: &str) -> Result<u64, String> {
     number.checked_mul(ms_per_unit).ok_or_else(|| DURATION.to_owned())
 }
 
-fn count(text: &str) -> Result<u64, String> {
+/// A whole number.
+pub(crate) fn count(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "expected a whole number that is not negative".to_owned())
 }
 

@@ -1,22 +1,22 @@
 //! What a person sees while a run goes on, on standard error.
 //!
-//! A bar on a terminal, plain lines elsewhere: one per phase and trial, or one every few seconds.
-//! Knows nothing that was not told to it; a slow or closed terminal never fails a run.
+//! A state that changes on a terminal, lines elsewhere: one per phase and trial, or one every few
+//! seconds. Knows nothing that was not told to it.
 
 use std::collections::VecDeque;
-use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use chaos::history::{Operation, Outcome};
 use chaos::outage::Trial;
 use chaos::plan::{Plan, WorldKind};
 use chaos::run::Phase;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use runtime::{Clock as _, SystemClock, Time};
+
+use crate::terminal::Terminal;
 
 /// Shows how far a run has come.
 pub(crate) struct Progress {
-    bar: Option<ProgressBar>,
+    terminal: Terminal,
     clock: SystemClock,
     shown_at: Time,
     state: State,
@@ -56,8 +56,8 @@ impl Progress {
             simulated: world.is_virtual().then_some(Duration::ZERO),
             ..State::default()
         };
-        let bar = io::stderr().is_terminal().then(|| bar(plan.trials));
-        Self { bar, shown_at: clock.now(), clock, state }
+        let terminal = Terminal::new(plan.trials > 0);
+        Self { terminal, shown_at: clock.now(), clock, state }
     }
 
     pub(crate) fn phase(&mut self, phase: Phase) {
@@ -95,22 +95,16 @@ impl Progress {
 
     /// Prints a line of its own.
     pub(crate) fn say(&self, line: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| print(line)),
-            None => print(line),
-        }
+        self.terminal.say(line);
     }
 
     /// Takes the bar away.
     pub(crate) fn end(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+        self.terminal.end();
     }
 
     fn show_if_due(&mut self, now: Time) {
-        let interval = if self.bar.is_some() { BAR_INTERVAL } else { LINE_INTERVAL };
-        if now.0.saturating_sub(self.shown_at.0) >= interval {
+        if now.0.saturating_sub(self.shown_at.0) >= self.terminal.interval() {
             self.show();
         }
     }
@@ -118,13 +112,7 @@ impl Progress {
     fn show(&mut self) {
         self.shown_at = self.clock.now();
         let line = self.state.line(self.shown_at);
-        match &self.bar {
-            Some(bar) => {
-                bar.set_position(self.state.permille(self.shown_at));
-                bar.set_message(line);
-            }
-            None => print(&line),
-        }
+        self.terminal.show(self.state.permille(self.shown_at), line);
     }
 }
 
@@ -194,22 +182,6 @@ fn words(phase: Phase) -> &'static str {
     }
 }
 
-fn bar(trials: u64) -> ProgressBar {
-    let template = if trials > 0 { "{bar:30} {msg}" } else { "{msg}" };
-    let style = ProgressStyle::with_template(template).expect("a constant template is valid");
-    let bar = ProgressBar::with_draw_target(Some(1_000), ProgressDrawTarget::stderr());
-    bar.set_style(style);
-    bar
-}
-
-/// A closed standard error is no reason to end a run.
-fn print(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
-}
-
-const BAR_INTERVAL: Duration = Duration::from_millis(100);
-/// Longer than a usual trial, which has a line of its own.
-const LINE_INTERVAL: Duration = Duration::from_secs(10);
 const RATE_WINDOW: Duration = Duration::from_secs(1);
 const SUCCESSES_MAX: usize = 200_000;
 

@@ -4,26 +4,28 @@
 
 use chaos::seed::Seed;
 
-/// The command, of the words that followed the program's name.
+/// The command with that seed, of the words that followed the program's name.
 pub(crate) fn command(words: &[String], seed: Seed) -> String {
-    let build = if cfg!(debug_assertions) { "" } else { "--release " };
-    let mut command = format!("cargo run {build}-p scenarios --");
-    for word in without_seed(words) {
-        command.push(' ');
-        command.push_str(&quoted(word));
-    }
-    command.push_str(&format!(" --seed {seed}"));
-    command
+    let mut words = without_seed(words);
+    words.extend(["--seed".to_owned(), seed.to_string()]);
+    of(&words)
 }
 
-fn without_seed(words: &[String]) -> Vec<&String> {
+/// The command of these words.
+pub(crate) fn of(words: &[String]) -> String {
+    let build = if cfg!(debug_assertions) { "" } else { "--release " };
+    let words: String = words.iter().map(|word| format!(" {}", quoted(word))).collect();
+    format!("cargo run {build}-p scenarios --{words}")
+}
+
+fn without_seed(words: &[String]) -> Vec<String> {
     let mut kept = Vec::new();
     let mut words = words.iter();
     while let Some(word) = words.next() {
         if word == "--seed" {
             words.next();
         } else if !word.starts_with("--seed=") {
-            kept.push(word);
+            kept.push(word.clone());
         }
     }
     kept
