@@ -29,6 +29,10 @@ pub(crate) enum Request {
     },
     /// Run one seed of a sweep, in a process of its own.
     SweepSeed(SeedOrder),
+    /// Do a run again, as its record says it was.
+    Replay { run: PathBuf, output: Output },
+    /// Find where two traces part.
+    Diff(PathBuf, PathBuf),
     /// Name the built-in scenarios.
     List,
     /// Say what a plan file would do, or what is wrong with it.
@@ -96,13 +100,19 @@ fn request(
         return Ok(Request::List);
     }
     let Some((name, of)) = matches.subcommand() else {
-        let text = "name a scenario, or run, sweep, validate or check; --list names the scenarios";
+        let text = "name a scenario, or run, sweep, replay, diff, validate or check; --list names \
+                    the scenarios";
         return Err(command.error(ErrorKind::MissingSubcommand, text));
     };
     let path = |id: &str| of.get_one::<PathBuf>(id).cloned().expect("clap demands it");
     let origin = match name {
         "validate" => return Ok(Request::Validate(path("FILE"))),
         "check" => return Ok(Request::Check(path("RUN"))),
+        "diff" => return Ok(Request::Diff(path("A"), path("B"))),
+        "replay" => {
+            let output = Output::from_arg_matches(of)?;
+            return Ok(Request::Replay { run: path("RUN"), output });
+        }
         "sweep" => return swept(of, command, builtins),
         sweep::COMMAND => {
             let number = of.get_one::<u64>("NUMBER").copied().expect("clap demands it");
@@ -162,6 +172,8 @@ fn command(builtins: &[Builtin]) -> Command {
         ))
         .subcommand(sweep_command())
         .subcommand(sweep_seed_command())
+        .subcommand(replay_command())
+        .subcommand(diff_command())
         .subcommand(
             Command::new("validate")
                 .about("Says what a plan file would do, or what is wrong with it")
@@ -188,6 +200,21 @@ fn sweep_command() -> Command {
     let plan = plan.required(false).required_unless_present("resume").conflicts_with("resume");
     let command = Where::augment_args(Overrides::augment_args(Command::new("sweep").arg(plan)));
     signed(SweepOptions::augment_args(command).about(about).after_help(EXIT_CODES))
+}
+
+fn replay_command() -> Command {
+    let about = "Does an earlier run again, and says whether it was the same";
+    let run = path("RUN", "The run's folder; runs/latest is the newest");
+    let command = Output::augment_args(Command::new("replay").arg(run));
+    command.about(about).after_help(EXIT_CODES)
+}
+
+fn diff_command() -> Command {
+    Command::new("diff")
+        .about("Finds where two traces of one seed part")
+        .arg(path("A", "The folder of a run with --trace, or its trace.log"))
+        .arg(path("B", "Another"))
+        .after_help("Exit codes: 0 identical, 1 they differ, 3 usage error")
 }
 
 fn sweep_seed_command() -> Command {
@@ -282,6 +309,10 @@ mod tests {
         assert_eq!(parsed("steady").unwrap(), expected);
         assert_eq!(parsed("--list").unwrap(), Request::List);
         assert_eq!(parsed("validate x.toml").unwrap(), Request::Validate("x.toml".into()));
+        assert_eq!(parsed("diff a b").unwrap(), Request::Diff("a".into(), "b".into()));
+        let output = Output { out: ".".into(), json: false, trace: true };
+        let replay = Request::Replay { run: "runs/latest".into(), output };
+        assert_eq!(parsed("replay runs/latest --trace").unwrap(), replay);
         assert_eq!(parsed("check runs/latest").unwrap(), Request::Check("runs/latest".into()));
         let Request::Run { origin, overrides, .. } = parsed("run x.toml --seed 7").unwrap() else {
             panic!("a run was asked for");

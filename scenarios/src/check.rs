@@ -22,9 +22,7 @@ use crate::journal::{HISTORY, LOGS};
 pub(crate) fn judge(path: &Path) -> anyhow::Result<RunRecord> {
     let folder = RunFolder::open(path)?;
     let mut record = folder.read_record()?;
-    let file = folder.path().join("run.json");
-    let plan: Plan = serde_json::from_value(record.plan.clone())
-        .map_err(|error| anyhow!("{}, field `plan`: {error}", file.display()))?;
+    let plan = plan_of(&folder, &record)?;
     if plan.workload.is_none() {
         // Without clients there is no history: nothing to judge but what was recorded.
         return Ok(record);
@@ -41,6 +39,16 @@ pub(crate) fn judge(path: &Path) -> anyhow::Result<RunRecord> {
     }
     merge(&mut record, again);
     Ok(record)
+}
+
+/// The plan of a run.
+///
+/// # Errors
+/// With the file and the field.
+pub(crate) fn plan_of(folder: &RunFolder, record: &RunRecord) -> anyhow::Result<Plan> {
+    let file = folder.path().join("run.json");
+    serde_json::from_value(record.plan.clone())
+        .map_err(|error| anyhow!("{}, field `plan`: {error}", file.display()))
 }
 
 fn read(folder: &RunFolder, plan: &Plan) -> anyhow::Result<Frozen> {

@@ -29,8 +29,9 @@ use crate::worlds::{self, Setting};
 pub(crate) struct Conducted {
     /// The record as it stands in the folder.
     pub(crate) record: RunRecord,
-    /// The folder, if it is still there.
-    pub(crate) path: Option<PathBuf>,
+    /// The folder, which is gone if it was not to be kept.
+    pub(crate) path: PathBuf,
+    pub(crate) is_kept: bool,
     /// 0 valid, 1 a guarantee broke, 2 unknown, 3 the laboratory failed.
     pub(crate) exit_code: u8,
 }
@@ -91,7 +92,7 @@ pub(crate) async fn conduct(
     }
     // Until here a second signal must find somebody who listens.
     listening.abort();
-    Ok(Conducted { record, path: is_kept.then_some(path), exit_code })
+    Ok(Conducted { record, path, is_kept, exit_code })
 }
 
 /// The first signal asks the run to end well, the second ends the harness, and its nodes with it.

@@ -10,10 +10,12 @@ mod check;
 mod conduct;
 mod convert;
 mod describe;
+mod diff;
 mod journal;
 mod overrides;
 mod progress;
 mod relay;
+mod replay;
 mod rerun;
 mod source;
 mod sweep;
@@ -36,7 +38,9 @@ use tracing_subscriber::EnvFilter;
 use crate::arguments::{Origin, Output, Request};
 use crate::catalogue::Builtin;
 use crate::conduct::{Conducted, Manner};
+use crate::diff::Compared;
 use crate::overrides::Overrides;
+use crate::replay::{Earlier, Repeated};
 use crate::source::PlanFile;
 use crate::sweep::Swept;
 use crate::worlds::Setting;
@@ -75,7 +79,15 @@ fn serve(words: &[String]) -> anyhow::Result<u8> {
         Request::Run { origin, overrides, world, output } => {
             worlds::admit(world, output.trace)?;
             let plan = planned(&origin, &overrides, world, builtins)?;
-            carry_out(&plan, world, words, &output)
+            let seed = plan.seed.unwrap_or_else(drawn_seed);
+            let ran = carry_out(Setting { world, plan: &plan, seed }, &output)?;
+            tell(&ran, "", &rerun::command(words, seed), output.json)
+        }
+        Request::Replay { run, output } => replay_again(&run, &output),
+        Request::Diff(one, other) => {
+            let (compared, told) = diff::compare(&one, &other)?;
+            say(&told)?;
+            Ok(if compared == Compared::Identical { VALID } else { BROKEN })
         }
         Request::Sweep { origin, overrides, world, options } => {
             log_to_stderr(HARNESS_LOG);
@@ -171,35 +183,42 @@ fn plan_file(path: &Path, builtins: &[Builtin]) -> anyhow::Result<PlanFile> {
     })
 }
 
-fn carry_out(
-    plan: &Plan,
-    world: WorldKind,
-    words: &[String],
-    output: &Output,
-) -> anyhow::Result<u8> {
-    let seed = plan.seed.unwrap_or_else(drawn_seed);
+fn replay_again(run: &Path, output: &Output) -> anyhow::Result<u8> {
+    let Earlier { record, plan, world, seed } = replay::read(run)?;
+    worlds::admit(world, output.trace)?;
+    let ran = carry_out(Setting { world, plan: &plan, seed }, output)?;
+    let (repeated, told) = replay::compare(&record, &ran.record);
+    // `runs/latest` has moved on.
+    let again = ["replay".to_owned(), ran.path.display().to_string()];
+    let exit_code = tell(&ran, &format!("{told}\n"), &rerun::of(&again), output.json)?;
+    // A guarantee that broke is the graver finding.
+    Ok(if repeated == Repeated::No && exit_code != BROKEN { FAILED } else { exit_code })
+}
+
+fn carry_out(setting: Setting<'_>, output: &Output) -> anyhow::Result<Conducted> {
+    let Setting { world, plan, seed } = setting;
     complain(&format!("{}, world {world}, seed {seed}", plan.scenario));
     log_to_stderr(HARNESS_LOG);
     let folder = conduct::folder(&output.out, plan, seed)?;
-    let setting = Setting { world, plan, seed };
     let runtime = tokio::runtime::Runtime::new().context("cannot start the harness' threads")?;
     let manner = Manner { environment: Environment::here(), is_watched: true, is_kept: true };
-    let path = folder.path().display().to_string();
-    let Conducted { record, exit_code, .. } =
-        runtime.block_on(conduct::conduct(setting, folder, manner))?;
-    let folder = format!("run folder: {path}");
-    let again = (exit_code != VALID).then(|| rerun::command(words, seed));
-    if output.json {
-        say(&format!("{}\n", json(&record)?))?;
+    runtime.block_on(conduct::conduct(setting, folder, manner))
+}
+
+/// Tells what came of a run, and last of all how to repeat one that was not valid.
+fn tell(ran: &Conducted, more: &str, again: &str, has_json: bool) -> anyhow::Result<u8> {
+    let Conducted { record, path, exit_code, .. } = ran;
+    let mut folder = format!("{more}run folder: {}", path.display());
+    if *exit_code != VALID {
+        folder = format!("{folder}\n{again}");
+    }
+    if has_json {
+        say(&format!("{}\n", json(record)?))?;
         complain(&folder);
-        again.iter().for_each(|again| complain(again));
-        return Ok(exit_code);
+    } else {
+        say(&format!("\n{}\n{folder}\n", reports::render(record, is_colored())))?;
     }
-    say(&format!("\n{}\n{folder}\n", reports::render(&record, is_colored())))?;
-    if let Some(again) = again {
-        say(&format!("{again}\n"))?;
-    }
-    Ok(exit_code)
+    Ok(*exit_code)
 }
 
 fn json(record: &RunRecord) -> anyhow::Result<String> {
@@ -238,4 +257,5 @@ fn complain(line: &str) {
 const NODE_LOG: &str = "info,iroh=warn";
 const HARNESS_LOG: &str = "error";
 const VALID: u8 = 0;
+const BROKEN: u8 = 1;
 const FAILED: u8 = 3;

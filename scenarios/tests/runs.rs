@@ -156,6 +156,27 @@ fn groups_form_again_and_again() {
 }
 
 #[test]
+fn a_run_is_done_again_as_its_record_says() {
+    let _turn = turn();
+    let out = tempfile::tempdir().unwrap();
+    let words = ["formation", "--nodes", "1", "--trials", "2", "--seed", "0x2a"];
+    assert_eq!(scenarios(&words, out.path()).output().unwrap().status.code(), Some(0));
+    let latest = out.path().join("runs").join("latest");
+    let record = || -> serde_json::Value {
+        serde_json::from_slice(&fs::read(latest.join("run.json")).unwrap()).unwrap()
+    };
+    let (earlier, place) = (record(), fs::read_link(&latest).unwrap());
+    let again = scenarios(&["replay", latest.to_str().unwrap()], out.path()).output().unwrap();
+    let told = text(&again.stdout);
+    assert_eq!(again.status.code(), Some(0), "{told}\n{}", text(&again.stderr));
+    assert!(told.contains("the verdict is valid again; in world process wall time"), "{told}");
+    assert_ne!(fs::read_link(&latest).unwrap(), place, "it has a folder of its own");
+    for field in ["plan", "seed", "world", "transport"] {
+        assert_eq!(record()[field], earlier[field], "{field}");
+    }
+}
+
+#[test]
 fn no_node_outlives_a_killed_harness() {
     let _turn = turn();
     let mut running = Running::start();
@@ -174,9 +195,14 @@ fn a_killed_harness_leaves_a_folder_that_can_be_read_and_judged() {
     let _turn = turn();
     let mut running = Running::start();
     let folder = running.folder();
-    // The series are saved every few seconds; that there are rows says that one save took place.
-    let throughput = folder.join("throughput.csv");
-    wait_for("rows", || fs::read_to_string(&throughput).is_ok_and(|text| text.lines().count() > 1));
+    // The series are saved every few seconds; an interval in the last of them says that one save
+    // took place.
+    let intervals = || {
+        let log = fs::read(folder.join("latency.hlog")).unwrap_or_default();
+        let entries = IntervalLogIterator::new(&log).map(|entry| entry.expect("it can be parsed"));
+        entries.filter(|entry| matches!(entry, LogEntry::Interval(_))).count()
+    };
+    wait_for("intervals", || intervals() > 0);
     running.signal(Signal::SIGKILL);
     running.harness.wait().unwrap();
 
@@ -186,10 +212,7 @@ fn a_killed_harness_leaves_a_folder_that_can_be_read_and_judged() {
     };
     let seconds = rows("latency.csv");
     assert!(!seconds.is_empty() && !rows("throughput.csv").is_empty());
-    let log = fs::read(folder.join("latency.hlog")).unwrap();
-    let intervals = IntervalLogIterator::new(&log).map(|entry| entry.expect("it can be parsed"));
-    let intervals = intervals.filter(|entry| matches!(entry, LogEntry::Interval(_))).count();
-    assert_eq!(intervals, seconds.len(), "both tell of each second and kind");
+    assert_eq!(intervals(), seconds.len(), "both tell of each second and kind");
     let schedule = fs::read_to_string(folder.join("schedule.toml")).unwrap();
     assert!(schedule.parse::<toml::Table>().unwrap()["seed"].is_str(), "{schedule}");
     let record = fs::read(folder.join("run.json")).unwrap();

@@ -61,6 +61,10 @@ fn usage_errors_are_three() {
         &["steady", "--trials", "2"],
         &["steady", "--world", "moon"],
         &["steady", "--trace"],
+        &["replay"],
+        &["replay", "/nowhere"],
+        &["diff", "/nowhere"],
+        &["diff", "/nowhere", "/nowhere"],
         &["sweep"],
         &["sweep", "steady"],
         &["sweep", "steady", "--seeds", "0"],
@@ -172,6 +176,23 @@ fn a_plan_file_that_is_no_text_is_refused() {
     let output = scenarios(&["run", file.to_str().unwrap()]);
     assert_eq!(code(&output), 3);
     assert!(stderr(&output).contains("byte 12 is not UTF-8"), "{output:?}");
+}
+
+#[test]
+fn traces_are_compared_by_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (one, same) = (file("one", "1 event node 1 x\n"), file("same", "1 event node 1 x\n"));
+    let other = file("other", "1 event node 2 x\n");
+    let output = scenarios(&["diff", &one, &same]);
+    assert_eq!((code(&output), stdout(&output).as_str()), (0, "identical: 1 lines\n"));
+    let output = scenarios(&["diff", &one, &other]);
+    assert_eq!(code(&output), 1, "{output:?}");
+    assert!(stdout(&output).starts_with("line 1 differs"), "{output:?}");
 }
 
 /// A run folder as an earlier run may have left it.

@@ -135,7 +135,7 @@ pub(crate) fn serve(order: &SeedOrder) -> anyhow::Result<SeedRun> {
 }
 
 fn told(conducted: Conducted) -> SeedRun {
-    let Conducted { record, path, exit_code } = conducted;
+    let Conducted { record, is_kept, exit_code, .. } = conducted;
     let simulated_ms = record.counts.get(crate::convert::SIMULATED_MS).copied();
     let failed = record.checks.iter().filter(|check| check.verdict != Verdict::Valid);
     SeedRun {
@@ -144,7 +144,7 @@ fn told(conducted: Conducted) -> SeedRun {
         simulated_s: simulated_ms.map(|ms| ms as f64 / 1e3),
         failed_checks: failed.cloned().collect(),
         trace_hash: record.trace_hash,
-        is_kept: path.is_some(),
+        is_kept,
     }
 }
 
