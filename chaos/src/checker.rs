@@ -11,6 +11,7 @@ pub mod acknowledged;
 pub mod at_most_once;
 pub mod linearizable;
 pub mod overlap;
+pub mod session_order;
 
 /// One guarantee that can be judged.
 pub trait Checker {
@@ -73,6 +74,7 @@ impl std::fmt::Display for Verdict {
 pub fn standard() -> Vec<Box<dyn Checker>> {
     vec![
         Box::new(linearizable::Linearizable::default()),
+        Box::new(session_order::SessionOrder),
         Box::new(acknowledged::Acknowledged),
         Box::new(at_most_once::AtMostOnce),
         Box::new(overlap::Overlap),

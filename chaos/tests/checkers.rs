@@ -9,6 +9,8 @@ mod logs;
 mod register;
 #[path = "checkers/script.rs"]
 mod script;
+#[path = "checkers/sessions.rs"]
+mod sessions;
 
 use std::path::{Path, PathBuf};
 
@@ -365,7 +367,7 @@ fn one_broken_guarantee_decides_for_all() {
     let (verdict, checks) = judge(&stale, &standard());
     assert_eq!(verdict, Verdict::Invalid);
     let names: Vec<&str> = checks.iter().map(|check| check.name.as_str()).collect();
-    assert_eq!(names, ["linearizable", "acknowledged", "at most once", "overlap"]);
+    assert_eq!(names, ["linearizable", "session order", "acknowledged", "at most once", "overlap"]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chaos::history::{Function, Operation, Outcome};
+use chaos::history::{Function, LogLine, NodeLog, Operation, Outcome};
 use rand::RngExt;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
@@ -18,12 +18,40 @@ pub(crate) struct Shape {
 
 /// The operations of `keys` keys, and whether each register behaved.
 pub(crate) fn simulate(rng: &mut Xoshiro256PlusPlus, keys: u64, shape: &Shape) -> Vec<Operation> {
-    (0..keys).flat_map(|key| register(rng, key, shape)).collect()
+    let acting = (0..keys).flat_map(|key| register(rng, key, shape));
+    acting.map(|(_, operation)| operation).collect()
 }
 
-fn register(rng: &mut Xoshiro256PlusPlus, key: u64, shape: &Shape) -> Vec<Operation> {
+/// The same with one log for all keys: every command that acts stands in it, and every
+/// acknowledged one names its place.
+pub(crate) fn logged(
+    rng: &mut Xoshiro256PlusPlus,
+    keys: u64,
+    shape: &Shape,
+) -> (Vec<Operation>, NodeLog) {
+    let mut acting: Vec<_> = (0..keys).flat_map(|key| register(rng, key, shape)).collect();
+    acting.sort_by_key(|(acts_at, operation)| (acts_at.unwrap_or(u64::MAX), operation.id));
+    let mut log = NodeLog { node: 1, lines: Vec::new() };
+    for (acts_at, operation) in &mut acting {
+        if acts_at.is_none() || operation.f == Function::Read {
+            continue;
+        }
+        let index = log.lines.len() as u64 + 1;
+        if operation.outcome == Outcome::Ok {
+            (operation.term, operation.index) = (Some(1), Some(index));
+        }
+        log.lines.push(LogLine { term: 1, index, request: None, value: operation.value });
+    }
+    (acting.into_iter().map(|(_, operation)| operation).collect(), log)
+}
+
+/// The operations of a key in the order in which they act, and when each does, if ever.
+fn register(
+    rng: &mut Xoshiro256PlusPlus,
+    key: u64,
+    shape: &Shape,
+) -> Vec<(Option<u64>, Operation)> {
     let mut free_at: Vec<u64> = (0..shape.concurrent).collect();
-    // (when it acts, if ever; the operation)
     let mut acting: Vec<(Option<u64>, Operation)> = Vec::new();
     for number in 0..shape.operations_per_key {
         let client = rng.random_range(0..free_at.len());
@@ -55,7 +83,7 @@ fn register(rng: &mut Xoshiro256PlusPlus, key: u64, shape: &Shape) -> Vec<Operat
             past.push(held);
         }
     }
-    acting.into_iter().map(|(_, operation)| operation).collect()
+    acting
 }
 
 fn drawn(
