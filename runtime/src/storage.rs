@@ -15,6 +15,7 @@ mod creation;
 mod disk;
 mod error;
 mod format;
+mod journal;
 mod marker;
 mod medium;
 mod memory;
@@ -34,13 +35,20 @@ mod reading;
 #[cfg(test)]
 mod samples;
 
-use std::task;
+use std::{path::Path, task};
 
-use raft::{Configuration, Entry, HardState, Snapshot, StoreId, Write, WriteId};
+use raft::{Configuration, Entry, HardState, Snapshot, StoreId};
+pub use raft::{Write, WriteId};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::closing::close;
-pub use self::{disk::Disk, error::StorageError, memory::Memory};
+pub use self::{
+    disk::Disk,
+    error::StorageError,
+    journal::Journal,
+    medium::{Medium, MediumFile},
+    memory::Memory,
+};
 use crate::{GroupId, Lineage, PeerId};
 
 /// Something that can open a store: what [`crate::GroupBuilder::storage`] takes.
@@ -70,6 +78,20 @@ pub struct Founding {
     pub lineage: Lineage,
     /// The founders.
     pub configuration: Configuration,
+}
+
+impl Founding {
+    /// A store is founded once: another founding than its first is refused.
+    fn confirm(&self, first: &Self, path: &Path) -> Result<(), StorageError> {
+        if self == first {
+            return Ok(());
+        }
+        Err(StorageError::Founded {
+            path: path.into(),
+            found: first.lineage.to_string(),
+            wanted: self.lineage.to_string(),
+        })
+    }
 }
 
 /// What an opened store held.

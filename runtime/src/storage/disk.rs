@@ -113,19 +113,12 @@ impl Storage for Opened {
     }
 
     fn found(&mut self, founding: &Founding) -> Result<(), StorageError> {
-        match &self.founding {
-            Some(first) if first == founding => Ok(()),
-            Some(first) => Err(StorageError::Founded {
-                path: self.path.clone(),
-                found: first.lineage.to_string(),
-                wanted: founding.lineage.to_string(),
-            }),
-            None => {
-                self.writer.found(founding.clone())?;
-                self.founding = Some(founding.clone());
-                Ok(())
-            }
+        if let Some(first) = &self.founding {
+            return founding.confirm(first, &self.path);
         }
+        self.writer.found(founding.clone())?;
+        self.founding = Some(founding.clone());
+        Ok(())
     }
 
     fn submit(&mut self, id: WriteId, write: Write) {

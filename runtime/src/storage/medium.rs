@@ -12,7 +12,7 @@ use std::{io, path::Path};
 pub(crate) use host::{Absence, Host};
 
 /// One directory.
-pub(crate) trait Medium: Send {
+pub trait Medium: Send {
     /// What it is called in errors.
     fn path(&self) -> &Path;
 
@@ -43,7 +43,7 @@ pub(crate) trait Medium: Send {
 }
 
 /// One file.
-pub(crate) trait MediumFile: Send {
+pub trait MediumFile: Send {
     /// Its length.
     fn size_bytes(&self) -> io::Result<u64>;
 

@@ -1,0 +1,86 @@
+//! A store without its thread: every write is made by who calls, at once.
+//!
+//! What a laboratory puts below a member when it decides itself when a disk is done. The bytes,
+//! their order and all checks are those of [`super::Disk`]. Not usable after an error.
+
+use std::mem;
+
+use raft::{StoreId, Write};
+
+use super::{Contents, Founding, Medium, Owner, StorageError, disk::open_stream, stream::Stream};
+
+/// An open store on a medium.
+pub struct Journal {
+    stream: Stream,
+    contents: Contents,
+    founding: Option<Founding>,
+}
+
+impl Journal {
+    /// Reads the store back, or makes it if there is none at all; cut into files of that size,
+    /// in bytes.
+    ///
+    /// # Errors
+    /// A store that is foreign, cut or damaged is refused, never started empty.
+    pub fn open(
+        medium: Box<dyn Medium>,
+        owner: Owner,
+        segment_bytes: u64,
+    ) -> Result<Self, StorageError> {
+        let (stream, contents) = open_stream(medium, owner, segment_bytes)?;
+        let founding = contents.founding.clone();
+        Ok(Self { stream, contents, founding })
+    }
+
+    /// The identity drawn when the store was created.
+    pub fn id(&self) -> StoreId {
+        self.stream.store()
+    }
+
+    /// What the store held when it was opened. The second call finds it empty.
+    pub fn take_contents(&mut self) -> Contents {
+        mem::take(&mut self.contents)
+    }
+
+    /// Records how the group began. Once in a store's life.
+    ///
+    /// # Errors
+    /// Of the medium; and a second founding that differs from the first.
+    pub fn found(&mut self, founding: &Founding) -> Result<(), StorageError> {
+        if let Some(first) = &self.founding {
+            return founding.confirm(first, self.stream.path());
+        }
+        self.stream.append_founding(founding)?;
+        self.stream.commit()?;
+        self.stream.seal()?;
+        self.founding = Some(founding.clone());
+        Ok(())
+    }
+
+    /// Makes all of these writes with one sync.
+    ///
+    /// # Errors
+    /// Of the medium, and a write that contradicts what the store holds.
+    pub fn commit<'a>(
+        &mut self,
+        writes: impl IntoIterator<Item = &'a Write>,
+    ) -> Result<(), StorageError> {
+        writes.into_iter().try_for_each(|write| self.stream.append(write))?;
+        self.stream.commit()
+    }
+
+    /// Whether nothing is left that a pause could be used for.
+    pub fn is_settled(&self) -> bool {
+        self.stream.is_settled()
+    }
+
+    /// What a store does in a pause: leaves word that everything is durable, and prepares the
+    /// next file.
+    ///
+    /// # Errors
+    /// Of the medium.
+    pub fn settle(&mut self) -> Result<(), StorageError> {
+        self.stream.seal()?;
+        self.stream.prepare()
+    }
+}
