@@ -41,6 +41,15 @@ pub trait World: Send + Sync {
         events: mpsc::Sender<NodeEvent>,
     ) -> impl Future<Output = Result<Self::Cluster, ClusterError>> + Send;
 
+    /// Does what takes its time and waits for nothing, such as judging.
+    ///
+    /// # Errors
+    /// If it falls.
+    fn compute<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> impl Future<Output = Result<T, ClusterError>> + Send;
+
     /// Removes what the nodes' stores left behind.
     ///
     /// # Errors

@@ -18,5 +18,7 @@ pub mod register;
 pub mod run;
 pub mod schedule;
 pub mod seed;
+#[cfg(all(feature = "sim", target_os = "linux", target_env = "gnu", tokio_unstable))]
+pub mod sim;
 pub mod swarm;
 pub mod workload;

@@ -135,4 +135,6 @@ fn line(entry: &Entry) -> LogLine {
     LogLine { term: entry.position.term.0, index: entry.position.index.0, request, value }
 }
 
+/// The name of the laboratory's network.
+pub(crate) const NETWORK: &str = "tessera-chaos";
 const PAGE_ENTRIES: usize = 2_000;

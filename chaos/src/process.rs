@@ -77,6 +77,15 @@ impl World for ProcessWorld {
         ProcessCluster::start(&self.places, settings, events).await
     }
 
+    /// On a thread of its own: what is under way goes on meanwhile.
+    async fn compute<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ClusterError> {
+        let computed = tokio::task::spawn_blocking(work).await;
+        computed.map_err(|error| ClusterError::World(format!("a computation ended: {error}")))
+    }
+
     fn clean(&self) -> Result<(), String> {
         match std::fs::remove_dir_all(&self.places.stores) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -49,7 +49,8 @@ pub trait Listener: Send {
     /// An operation was answered or given up. Called in the order of the answers.
     fn operation(&mut self, operation: &Operation) -> io::Result<()>;
 
-    /// All marks so far; the newer replace the older.
+    /// All marks so far. Of those that were told before only the newest [`MARKS_OPEN_MAX`] may
+    /// have changed.
     fn marks(&mut self, marks: &[Mark]) -> io::Result<()>;
 
     /// All measured trials so far.
@@ -58,6 +59,9 @@ pub trait Listener: Send {
     /// The schedule, as far as it was carried out.
     fn schedule(&mut self, schedule: &Schedule) -> io::Result<()>;
 }
+
+/// So many of the newest marks may still change.
+pub const MARKS_OPEN_MAX: usize = 1_024;
 
 /// Where a run is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]

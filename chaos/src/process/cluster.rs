@@ -21,6 +21,7 @@ use crate::{
     cluster::{Cluster, ClusterError, CountsByLink, NodeEvent, NodeStatus, Settings},
     fault::{LinkRule, NodeNumber},
     history::LogLine,
+    member::NETWORK,
     plan::StorageKind,
     process::{
         HostClock, Places,
@@ -377,8 +378,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The network's name, the same for nodes and clients.
-pub(super) const NETWORK: &str = "tessera-chaos";
 /// A cold start reads the program from disk; a taken port is waited for.
 const START_BOUND: Duration = Duration::from_secs(20);
 const ASK_BOUND: Duration = Duration::from_secs(10);

@@ -43,7 +43,9 @@ pub(super) async fn run<W: World>(stage: &Stage<'_, W>) -> Result<Outcome, RunEr
     let found = stage.with_lab(1, async |lab| carry_out(lab).await).await?;
     let records = recorder.freeze().await?;
     recorder.phase(Phase::Check).await?;
-    conclude((*plan).clone(), found, records, stop.is_stopped()).await
+    // The checkers may take their time.
+    let (plan, stopped) = ((*plan).clone(), stop.is_stopped());
+    stage.world.compute(move || judge_all(&plan, found, records, stopped)).await?
 }
 
 async fn carry_out<C: Cluster>(lab: &Lab<C>) -> Result<Found, RunError> {
@@ -194,17 +196,6 @@ async fn after_load<C: Cluster>(lab: &Lab<C>, found: &mut Found) -> Result<(), R
     found.checks.push(caught_up);
     found.checks.push(lab.nodes_stayed_up(&mut found.counts).await);
     Ok(())
-}
-
-/// Judges. The checkers may take their time: they do it on a thread of their own.
-async fn conclude(
-    plan: Plan,
-    found: Found,
-    records: Records,
-    stopped: bool,
-) -> Result<Outcome, RunError> {
-    let judged = tokio::task::spawn_blocking(move || judge_all(&plan, found, records, stopped));
-    judged.await.map_err(|error| RunError::Lab(format!("the checkers ended: {error}")))?
 }
 
 fn judge_all(

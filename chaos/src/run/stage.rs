@@ -21,7 +21,7 @@ pub(crate) struct Stage<'a, W> {
     pub(crate) seed: Seed,
     pub(crate) recorder: Recorder,
     pub(crate) stop: Stop,
-    world: &'a W,
+    pub(crate) world: &'a W,
     origin: Time,
     events: mpsc::Sender<NodeEvent>,
 }

@@ -122,8 +122,8 @@ const CHECKERS_MAY: &[&str] = &["chaos::checker", "chaos::history"];
 /// The only modules that drive the core: `step` is its method and no other's.
 const STEPPERS: &[&str] = &["raft", "runtime::group::driver", "chaos::swarm"];
 
-/// Modules that may hold `unsafe` code: none yet; later the simulator's libc shim.
-const UNSAFE: &[&str] = &[];
+/// Modules that may hold `unsafe` code.
+const UNSAFE: &[&str] = &["chaos::sim::shim"];
 
 /// What reads the host's clock.
 const CLOCKS: &[&[&str]] =
@@ -133,6 +133,7 @@ const CLOCKS: &[&[&str]] =
 const HOST_CLOCKS: &[(&str, &str)] = &[
     ("runtime/src/clock.rs", "behind the trait `Clock`"),
     ("chaos/src/process/clock.rs", "the clock that real processes share"),
+    ("chaos/src/sim/shim.rs", "the simulated clock, in place of the host's"),
     ("ci/src/step.rs", "how long a step took"),
 ];
 

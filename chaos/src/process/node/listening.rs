@@ -7,10 +7,9 @@ use std::{sync::Arc, time::Duration};
 use runtime::{Clock, Network, NetworkBuilder, SecretKey};
 
 use crate::{
-    member::nanos,
+    member::{NETWORK, nanos},
     process::{
         HostClock, PacketSocket,
-        cluster::NETWORK,
         control::{Init, LinkSetting, Transport},
     },
     seed::{Seed, mix},

@@ -1,0 +1,78 @@
+//! Virtual time: one for the whole simulation, and a clock for each who reads it.
+//!
+//! Invariant: times of all hosts can be compared, also across their restarts.
+
+use std::{cell::Cell, future::Future, pin::Pin, time::Duration};
+
+use runtime::{Clock, Time};
+use tokio::sync::watch;
+
+thread_local! {
+    /// What was read last: what a crash drops may ask for the time while no host runs.
+    static SHOWN: Cell<Time> = const { Cell::new(Time(Duration::ZERO)) };
+}
+
+/// How long the simulation has been going on.
+pub(super) fn now() -> Time {
+    let in_runtime = tokio::runtime::Handle::try_current().is_ok();
+    if let Some(elapsed) = in_runtime.then(turmoil::sim_elapsed).flatten() {
+        SHOWN.set(Time(elapsed));
+    }
+    SHOWN.get()
+}
+
+/// The harness' clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SimClock;
+
+/// A node's clock. While the node stands still, nothing that it waits for is due.
+#[derive(Clone, Debug)]
+pub(super) struct NodeClock {
+    stands: watch::Receiver<bool>,
+}
+
+impl NodeClock {
+    /// A clock that stops waking while the other end says `true`.
+    pub(super) fn new(stands: watch::Receiver<bool>) -> Self {
+        Self { stands }
+    }
+}
+
+impl Clock for SimClock {
+    fn now(&self) -> Time {
+        now()
+    }
+
+    fn wall(&self) -> Duration {
+        WALL_START + now().0
+    }
+
+    fn sleep_until(&self, deadline: Time) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(tokio::time::sleep(deadline.since(now())))
+    }
+}
+
+impl Clock for NodeClock {
+    fn now(&self) -> Time {
+        now()
+    }
+
+    fn wall(&self) -> Duration {
+        SimClock.wall()
+    }
+
+    fn sleep_until(&self, deadline: Time) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let mut stands = self.stands.clone();
+        let due = SimClock.sleep_until(deadline);
+        Box::pin(async move {
+            due.await;
+            if stands.wait_for(|stands| !stands).await.is_err() {
+                // Whoever could let it go on is gone, and the simulation with them.
+                std::future::pending::<()>().await;
+            }
+        })
+    }
+}
+
+/// 2023-11-14, 22:13:20 UTC.
+const WALL_START: Duration = Duration::from_secs(1_700_000_000);

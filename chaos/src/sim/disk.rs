@@ -1,0 +1,415 @@
+//! A disk in memory that takes its time to sync, and that a crash robs of what was not synced.
+//!
+//! Contract of [`Medium`]: what was synced stays. Of the rest a crash leaves a drawn part, torn
+//! at sectors and in any order; names are kept in order, as on a journaling file system. A sync
+//! is a barrier that is done at a later moment: whoever asked for it waits until then, so what
+//! comes behind one that is not done yet never reached the disk at all.
+//!
+//! Invariant: between crashes everything that was written is read back.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use runtime::{
+    Time,
+    storage::{Medium, MediumFile},
+};
+
+use crate::seed::Stream;
+
+/// A directory. Clones are the same directory.
+#[derive(Clone, Debug)]
+pub(super) struct Disk(Arc<Mutex<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    stream: Stream,
+    /// As whoever writes sees it.
+    seen: Image,
+    /// As a crash would find it, but for what has changed since.
+    safe: Image,
+    changes: VecDeque<Change>,
+    /// When the last sync is done.
+    busy_until: Time,
+    /// The node is gone: nothing reaches the disk any more.
+    frozen: bool,
+    files_ever: u64,
+}
+
+/// What is on a disk.
+#[derive(Clone, Debug, Default)]
+struct Image {
+    named: bool,
+    names: BTreeMap<String, u64>,
+    files: BTreeMap<u64, Vec<u8>>,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Create {
+        name: String,
+        file: u64,
+        size: usize,
+    },
+    Rename {
+        from: String,
+        to: String,
+    },
+    Remove {
+        name: String,
+    },
+    Write {
+        file: u64,
+        offset: usize,
+        bytes: Vec<u8>,
+    },
+    /// Done at that moment.
+    SyncFile {
+        file: u64,
+        done: Time,
+    },
+    SyncNames {
+        done: Time,
+    },
+    /// The directory gets its name; durable when it returns.
+    Publish,
+}
+
+impl Disk {
+    /// An empty disk. Sync times and losses are drawn from the stream.
+    pub(super) fn new(path: PathBuf, stream: Stream) -> Self {
+        let (seen, safe) = (Image::default(), Image::default());
+        Self(Arc::new(Mutex::new(Inner {
+            path,
+            stream,
+            seen,
+            safe,
+            changes: VecDeque::new(),
+            busy_until: Time::default(),
+            frozen: false,
+            files_ever: 0,
+        })))
+    }
+
+    /// The disk as a store writes to it.
+    pub(super) fn medium(&self) -> Box<dyn Medium> {
+        let path = self.inner().path.clone();
+        Box::new(Directory { disk: self.clone(), path })
+    }
+
+    /// When everything that was synced so far is durable.
+    pub(super) fn busy_until(&self) -> Time {
+        self.inner().busy_until
+    }
+
+    /// Everything that was synced so far is durable at once: for what is waited for in place.
+    pub(super) fn settle(&self) {
+        let mut inner = self.inner();
+        inner.busy_until = Time::default();
+        for change in &mut inner.changes {
+            if let Change::SyncFile { done, .. } | Change::SyncNames { done } = change {
+                *done = Time::default();
+            }
+        }
+    }
+
+    /// From now on nothing reaches the disk.
+    pub(super) fn freeze(&self) {
+        self.inner().frozen = true;
+    }
+
+    /// Whether nothing reaches the disk.
+    pub(super) fn is_frozen(&self) -> bool {
+        self.inner().frozen
+    }
+
+    /// The node crashed at that moment; the disk is as it would be found afterwards, and works
+    /// again.
+    pub(super) fn crash(&self, at: Time) {
+        self.inner().crash(at);
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn change(&mut self, change: Change) -> io::Result<()> {
+        if self.frozen {
+            return Err(io::Error::other("the node is gone"));
+        }
+        self.seen.apply(&change, |written| written);
+        self.changes.push_back(change);
+        Ok(())
+    }
+
+    /// A sync takes a drawn time, and begins when the one before it is done.
+    fn sync(&mut self, now: Time, change: impl FnOnce(Time) -> Change) -> io::Result<()> {
+        let slow = self.stream.chance(SLOW_PERMILLE);
+        let (least, most) = if slow { (SYNC_MAX, SLOW_MAX) } else { (SYNC_MIN, SYNC_MAX) };
+        let done = self.busy_until.max(now).plus(self.stream.duration(least, most));
+        self.change(change(done))?;
+        self.busy_until = done;
+        self.absorb(now);
+        Ok(())
+    }
+
+    /// What is durable by now need not be kept as a change.
+    fn absorb(&mut self, now: Time) {
+        let is_done = |change: &Change| match change {
+            Change::SyncFile { done, .. } | Change::SyncNames { done } => *done <= now,
+            _ => false,
+        };
+        let Some(last) = self.changes.iter().rposition(is_done) else { return };
+        let settled: Vec<Change> = self.changes.drain(..=last).collect();
+        let kept = self.keep(settled, |_, _| None);
+        self.changes.extend(kept.iter().cloned());
+        self.changes.rotate_right(kept.len());
+    }
+
+    /// Makes safe what a sync among the changes made so; of the others, asks which part survives,
+    /// and gives back those of which nothing was said.
+    fn keep(
+        &mut self,
+        changes: Vec<Change>,
+        mut survives: impl FnMut(&mut Stream, &Change) -> Option<Survivor>,
+    ) -> Vec<Change> {
+        let mut open = Vec::new();
+        let synced_names = changes.iter().rposition(|c| matches!(c, Change::SyncNames { .. }));
+        let synced = |place: usize, file: u64| {
+            let of_file =
+                |change: &Change| matches!(change, Change::SyncFile { file: f, .. } if *f == file);
+            changes[place..].iter().any(of_file)
+        };
+        let verdicts: Vec<bool> = changes
+            .iter()
+            .enumerate()
+            .map(|(place, change)| match change {
+                Change::Write { file, .. } => synced(place, *file),
+                Change::Publish | Change::SyncFile { .. } | Change::SyncNames { .. } => true,
+                Change::Create { .. } | Change::Rename { .. } | Change::Remove { .. } => {
+                    synced_names.is_some_and(|last| place < last)
+                }
+            })
+            .collect();
+        let mut stream = self.stream.clone();
+        for (change, safe) in changes.into_iter().zip(verdicts) {
+            if safe {
+                self.safe.apply(&change, |written| written);
+                continue;
+            }
+            match survives(&mut stream, &change) {
+                None => open.push(change),
+                Some(Survivor::Nothing) => {}
+                Some(Survivor::All) => self.safe.apply(&change, |written| written),
+                Some(Survivor::Sectors(draws)) => {
+                    self.safe.apply(&change, |written| torn(written, draws));
+                }
+            }
+        }
+        self.stream = stream;
+        open
+    }
+
+    fn crash(&mut self, at: Time) {
+        let is_under_way = |change: &Change| match change {
+            Change::SyncFile { done, .. } | Change::SyncNames { done } => *done > at,
+            _ => false,
+        };
+        // Whoever waited for it did nothing more.
+        if let Some(waited_for) = self.changes.iter().position(is_under_way) {
+            self.changes.truncate(waited_for);
+        }
+        let mut names_kept = true;
+        let changes: Vec<Change> = std::mem::take(&mut self.changes).into();
+        self.keep(changes, |stream, change| {
+            Some(match change {
+                Change::Write { .. } => match stream.below(3) {
+                    0 => Survivor::Nothing,
+                    1 => Survivor::All,
+                    _ => Survivor::Sectors(stream.draw()),
+                },
+                // In order: the first that is lost takes all later ones with it.
+                _ => {
+                    names_kept &= stream.chance(500);
+                    if names_kept { Survivor::All } else { Survivor::Nothing }
+                }
+            })
+        });
+        self.safe.forget_unnamed();
+        self.seen = self.safe.clone();
+        self.busy_until = Time::default();
+        self.frozen = false;
+    }
+}
+
+/// What survives of a change.
+enum Survivor {
+    Nothing,
+    All,
+    /// Of a write, the sectors whose bit is drawn.
+    Sectors(u64),
+}
+
+impl Image {
+    /// Makes a change; of a write, the part that the caller leaves.
+    fn apply(&mut self, change: &Change, leave: impl FnOnce(Written) -> Written) {
+        match change {
+            Change::Create { name, file, size } => {
+                // What was written to it may have become safe before its name does.
+                let content = self.files.entry(*file).or_default();
+                content.resize((*size).max(content.len()), 0);
+                self.names.insert(name.clone(), *file);
+            }
+            Change::Rename { from, to } => {
+                if let Some(file) = self.names.remove(from) {
+                    self.names.insert(to.clone(), file);
+                }
+            }
+            Change::Remove { name } => {
+                self.names.remove(name);
+            }
+            Change::Write { file, offset, bytes } => {
+                let written = leave(Written { offset: *offset, bytes: bytes.clone(), torn: None });
+                let content = self.files.entry(*file).or_default();
+                written.onto(content);
+            }
+            Change::Publish => self.named = true,
+            Change::SyncFile { .. } | Change::SyncNames { .. } => {}
+        }
+    }
+
+    fn forget_unnamed(&mut self) {
+        let named: Vec<u64> = self.names.values().copied().collect();
+        self.files.retain(|file, _| named.contains(file));
+    }
+}
+
+/// A write on its way to a file.
+struct Written {
+    offset: usize,
+    bytes: Vec<u8>,
+    /// Draws that say which sectors arrive; all of them if absent.
+    torn: Option<u64>,
+}
+
+fn torn(written: Written, draws: u64) -> Written {
+    Written { torn: Some(draws), ..written }
+}
+
+impl Written {
+    fn onto(self, content: &mut Vec<u8>) {
+        let end = self.offset + self.bytes.len();
+        if content.len() < end {
+            content.resize(end, 0);
+        }
+        let mut at = self.offset;
+        while at < end {
+            let sector = at / SECTOR_BYTES;
+            let upto = ((sector + 1) * SECTOR_BYTES).min(end);
+            let arrives = self.torn.is_none_or(|draws| draws >> (sector % 64) & 1 == 1);
+            if arrives {
+                let from = at - self.offset;
+                content[at..upto].copy_from_slice(&self.bytes[from..upto - self.offset]);
+            }
+            at = upto;
+        }
+    }
+}
+
+/// The disk as a directory.
+struct Directory {
+    disk: Disk,
+    path: PathBuf,
+}
+
+struct OpenFile {
+    disk: Disk,
+    file: u64,
+}
+
+impl Medium for Directory {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn is_named(&self) -> bool {
+        self.disk.inner().seen.named
+    }
+
+    fn publish(&mut self) -> io::Result<()> {
+        self.disk.inner().change(Change::Publish)
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(self.disk.inner().seen.names.keys().cloned().collect())
+    }
+
+    fn create(&self, name: &str, size_bytes: u64) -> io::Result<Box<dyn MediumFile>> {
+        let size = usize::try_from(size_bytes).map_err(io::Error::other)?;
+        let mut inner = self.disk.inner();
+        inner.files_ever += 1;
+        let file = inner.files_ever;
+        inner.change(Change::Create { name: name.into(), file, size })?;
+        Ok(Box::new(OpenFile { disk: self.disk.clone(), file }))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn MediumFile>> {
+        let missing = || io::Error::new(io::ErrorKind::NotFound, format!("{name} is not there"));
+        let file = self.disk.inner().seen.names.get(name).copied().ok_or_else(missing)?;
+        Ok(Box::new(OpenFile { disk: self.disk.clone(), file }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.inner().change(Change::Rename { from: from.into(), to: to.into() })
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.inner().change(Change::Remove { name: name.into() })
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.disk.inner().sync(super::clock::now(), |done| Change::SyncNames { done })
+    }
+}
+
+impl MediumFile for OpenFile {
+    fn size_bytes(&self) -> io::Result<u64> {
+        let inner = self.disk.inner();
+        Ok(inner.seen.files.get(&self.file).map_or(0, |content| content.len() as u64))
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let inner = self.disk.inner();
+        let content = inner.seen.files.get(&self.file).map_or(&[][..], Vec::as_slice);
+        let from = usize::try_from(offset).map_err(io::Error::other)?;
+        let found = content.get(from..).and_then(|rest| rest.get(..buffer.len()));
+        buffer.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let offset = usize::try_from(offset).map_err(io::Error::other)?;
+        let (file, bytes) = (self.file, bytes.to_vec());
+        self.disk.inner().change(Change::Write { file, offset, bytes })
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let file = self.file;
+        self.disk.inner().sync(super::clock::now(), |done| Change::SyncFile { file, done })
+    }
+}
+
+const SECTOR_BYTES: usize = 512;
+const SYNC_MIN: Duration = Duration::from_micros(100);
+const SYNC_MAX: Duration = Duration::from_millis(4);
+/// Now and then a disk is busy with something else.
+const SLOW_MAX: Duration = Duration::from_millis(80);
+const SLOW_PERMILLE: u64 = 5;

@@ -1,0 +1,168 @@
+//! A store on a simulated disk: what is submitted is written at once, and durable when the disk
+//! says so.
+//!
+//! Stands in for the thread of the real store: while one sync runs, the next group gathers, and a
+//! pause is used to seal. The bytes are the real store's. Invariant: nothing is reported as
+//! durable before its sync is done, and nothing at all once the disk is frozen.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use runtime::{
+    Clock, StoreId,
+    storage::{Contents, Founding, Journal, Owner, Storage, StorageError, Store, Write, WriteId},
+};
+
+use super::disk::Disk;
+
+/// See the module.
+pub(super) struct SimStore {
+    pub(super) disk: Disk,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+struct Open {
+    journal: Journal,
+    disk: Disk,
+    clock: Arc<dyn Clock>,
+    queue: Vec<(WriteId, Write)>,
+    /// The newest write under way, and when it is durable.
+    syncing: Option<(WriteId, Sleep)>,
+    /// The pause that a seal waits for.
+    pause: Option<Sleep>,
+    failed: Option<StorageError>,
+    waker: Waker,
+}
+
+impl Store for SimStore {
+    fn open(self: Box<Self>, owner: Owner) -> Result<Box<dyn Storage>, StorageError> {
+        let journal = Journal::open(self.disk.medium(), owner, SEGMENT_BYTES)?;
+        // Whoever opens a store waits for it in place.
+        self.disk.settle();
+        Ok(Box::new(Open {
+            journal,
+            disk: self.disk,
+            clock: self.clock,
+            queue: Vec::new(),
+            syncing: None,
+            pause: None,
+            failed: None,
+            waker: Waker::noop().clone(),
+        }))
+    }
+}
+
+impl Open {
+    /// Writes what has gathered.
+    fn begin(&mut self) -> Result<(), StorageError> {
+        let Some((newest, _)) = self.queue.last() else { return Ok(()) };
+        let newest = *newest;
+        self.journal.commit(self.queue.iter().map(|(_, write)| write))?;
+        self.queue.clear();
+        self.pause = None;
+        self.syncing = Some((newest, self.clock.sleep_until(self.disk.busy_until())));
+        Ok(())
+    }
+
+    /// Seals once nothing was written for a while.
+    fn idle(&mut self, context: &mut Context<'_>) -> Result<(), StorageError> {
+        if self.journal.is_settled() {
+            self.pause = None;
+            return Ok(());
+        }
+        let clock = &self.clock;
+        let pause = self.pause.get_or_insert_with(|| clock.sleep_until(clock.now().plus(PAUSE)));
+        if pause.as_mut().poll(context).is_ready() {
+            self.pause = None;
+            self.journal.settle()?;
+        }
+        Ok(())
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<WriteId, StorageError>> {
+        self.waker.clone_from(context.waker());
+        if self.disk.is_frozen() {
+            return Poll::Pending;
+        }
+        if self.syncing.is_none() && !self.queue.is_empty() {
+            self.begin()?;
+        }
+        if let Some((newest, done)) = &mut self.syncing {
+            let newest = *newest;
+            return done.as_mut().poll(context).map(|()| {
+                self.syncing = None;
+                Ok(newest)
+            });
+        }
+        self.idle(context)?;
+        Poll::Pending
+    }
+}
+
+impl Storage for Open {
+    fn id(&self) -> StoreId {
+        self.journal.id()
+    }
+
+    fn take_contents(&mut self) -> Contents {
+        self.journal.take_contents()
+    }
+
+    fn found(&mut self, founding: &Founding) -> Result<(), StorageError> {
+        self.journal.found(founding)?;
+        self.disk.settle();
+        Ok(())
+    }
+
+    fn submit(&mut self, id: WriteId, write: Write) {
+        self.queue.push((id, write));
+        self.waker.wake_by_ref();
+    }
+
+    fn poll_persisted(&mut self, context: &mut Context<'_>) -> Poll<Result<WriteId, StorageError>> {
+        if let Some(error) = &self.failed {
+            return Poll::Ready(Err(error.clone()));
+        }
+        let polled = self.poll(context);
+        if let Poll::Ready(Err(error)) = &polled {
+            self.failed = Some(error.clone());
+        }
+        polled
+    }
+
+    fn backlog_bytes(&self) -> usize {
+        let weight = |(_, write): &(WriteId, Write)| match write {
+            Write::Entries { entries, .. } => {
+                entries.iter().map(runtime::Entry::weight_bytes).sum::<usize>()
+            }
+            Write::HardState(_) => 0,
+        };
+        self.queue.iter().map(weight).sum()
+    }
+
+    fn poll_closed(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while self.failed.is_none() && (self.syncing.is_some() || !self.queue.is_empty()) {
+            match self.poll_persisted(context) {
+                Poll::Ready(_) => {}
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        if self.failed.is_none() && !self.disk.is_frozen() {
+            // What cannot be written any more is for the next opening to judge.
+            drop(self.journal.settle());
+            self.disk.settle();
+        }
+        Poll::Ready(())
+    }
+}
+
+/// Small, so that a run of seconds fills many of them.
+const SEGMENT_BYTES: u64 = 256 << 10;
+/// As long as the real store waits.
+const PAUSE: Duration = Duration::from_millis(10);

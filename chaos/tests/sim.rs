@@ -1,0 +1,196 @@
+//! Stories of the simulator: whole plans in virtual time, each in two processes that must agree
+//! on every packet.
+//!
+//! Without the standard harness, since this very program also is each of the two processes: told
+//! `simulate` it carries out one story and prints what came of it. Told `--seed`, all stories run
+//! from that seed; words that begin with no dash choose stories by a part of their name.
+
+use std::{
+    io,
+    path::PathBuf,
+    process::{Command, ExitCode},
+};
+
+use chaos::{
+    history::Operation,
+    outage::Trial,
+    plan,
+    run::{Listener, Mark, Outcome, Phase, Stop},
+    schedule::Schedule,
+    seed::Seed,
+    sim,
+};
+
+/// A plan, and what must be true of its outcome.
+struct Story {
+    name: &'static str,
+    plan: &'static str,
+    holds: fn(&Outcome) -> Result<(), String>,
+}
+
+const STORIES: &[Story] = &[
+    Story {
+        name: "killed_leaders_cost_no_acknowledged_write",
+        plan: "scenario = \"kill\"\nkind = \"failover\"\ntrials = 3\n[workload]\n\
+               rate_per_s = 100\nduration_ms = 4000\n[[steps]]\nat = \"random\"\n\
+               fault = \"kill\"\nreturn_after_ms = 1000\n",
+        holds: |outcome| all_struck(outcome, 3),
+    },
+    Story {
+        name: "a_paused_leader_is_replaced_and_returns",
+        plan: "scenario = \"pause\"\nkind = \"failover\"\ntrials = 2\nnodes = 3\n[workload]\n\
+               rate_per_s = 100\nduration_ms = 4000\n[[steps]]\nat = \"random\"\n\
+               fault = \"pause\"\nreturn_after_ms = 1000\n",
+        holds: |outcome| all_struck(outcome, 2),
+    },
+    Story {
+        name: "bad_links_and_an_isolated_leader_cost_no_acknowledged_write",
+        plan: "scenario = \"links\"\nkind = \"failover\"\nnodes = 5\n[workload]\n\
+               rate_per_s = 100\nduration_ms = 6000\n[[steps]]\nat = 500\nfault = \"link\"\n\
+               target = \"random\"\nreturn_after_ms = 3000\n\
+               faults = { loss = 0.1, duplicate = 0.1, reorder = 0.2, delay_ms = 10, \
+               jitter_ms = 20, corrupt = 0.05 }\n\
+               [[steps]]\nat = 1500\nfault = \"isolate\"\nreturn_after_ms = 1500\n",
+        holds: |outcome| all_struck(outcome, 2),
+    },
+    Story {
+        name: "groups_form_again_and_again",
+        plan: "scenario = \"formation\"\nkind = \"formation\"\nnodes = 3\ntrials = 4\n",
+        holds: |outcome| expect(outcome.counts.get("formed") == Some(&4), "four groups formed"),
+    },
+    Story {
+        name: "nothing_happens_to_a_group_in_memory_that_is_left_alone",
+        plan: "scenario = \"steady\"\nkind = \"steady\"\nnodes = 3\nstorage = \"memory\"\n\
+               profile = \"wan\"\n[workload]\nrate_per_s = 50\nduration_ms = 5000\n\
+               [expect]\nterm_changes_max = { lan = 0, wan = 0, loopback = 0 }\n",
+        holds: |_| Ok(()),
+    },
+];
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [first, name, seed, trace @ ..] = &words[..]
+        && first == "simulate"
+    {
+        return simulate(name, seed, trace.first().map(PathBuf::from));
+    }
+    let seed = words.iter().skip_while(|word| *word != "--seed").nth(1);
+    let seed = seed.map_or("0x7e55e7a", String::as_str);
+    let filters: Vec<&String> =
+        words.iter().filter(|word| !word.starts_with('-') && *word != seed).collect();
+    let mut failed = 0;
+    for Story { name, .. } in STORIES {
+        if !filters.is_empty() && !filters.iter().any(|filter| name.contains(filter.as_str())) {
+            continue;
+        }
+        if words.iter().any(|word| word == "--list") {
+            println!("{name}: test");
+            continue;
+        }
+        match told_twice(name, seed) {
+            Ok(()) => println!("story {name} ... ok"),
+            Err(reason) => {
+                println!("story {name} ... FAILED\n{reason}");
+                failed += 1;
+            }
+        }
+    }
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Two processes at once, so that neither has the machine to itself.
+fn told_twice(name: &str, seed: &str) -> Result<(), String> {
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let begin = || {
+        let mut command = Command::new(&program);
+        command.args(["simulate", name, seed]);
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        command.spawn().map_err(|error| error.to_string())
+    };
+    let (first, second) = (begin()?, begin()?);
+    let mut told = Vec::new();
+    for child in [first, second] {
+        let ended = child.wait_with_output().map_err(|error| error.to_string())?;
+        let said = String::from_utf8_lossy(&ended.stdout).into_owned();
+        if !ended.status.success() {
+            let log = String::from_utf8_lossy(&ended.stderr);
+            return Err(format!("{said}\n{log}\nagain: -- simulate {name} {seed}"));
+        }
+        told.push(said);
+    }
+    expect(told[0] == told[1], &format!("two runs of one seed differ:\n{}\n{}", told[0], told[1]))
+}
+
+/// One of the two processes.
+fn simulate(name: &str, seed: &str, trace: Option<PathBuf>) -> ExitCode {
+    let story = STORIES.iter().find(|story| story.name == name).expect("a story of this name");
+    let plan = plan::parse(story.plan).expect("a plan");
+    let seed: Seed = seed.parse().expect("a seed");
+    let (_stopper, stop) = Stop::new();
+    let outcome = match sim::run(&plan, seed, Box::new(Deaf), &stop, &sim::Places { trace }) {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            println!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    println!(
+        "hash {:x?}, {} operations",
+        outcome.trace_hash,
+        outcome.frozen.history.operations().len()
+    );
+    println!("{:?} {:?}", outcome.counts, outcome.trials);
+    for check in &outcome.checks {
+        println!("{:?} {}: {}", check.verdict, check.name, check.detail);
+    }
+    if outcome.exit_code() != 0 {
+        println!("failure: {:?}", outcome.failure);
+        return ExitCode::FAILURE;
+    }
+    match (story.holds)(&outcome) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            println!("{reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn all_struck(outcome: &Outcome, strikes: usize) -> Result<(), String> {
+    let measured = outcome.trials.iter().filter(|trial| trial.outage_ms.is_some()).count();
+    let struck = outcome.schedule.faults.iter().filter(|fault| fault.struck_ns.is_some()).count();
+    expect(struck == strikes && measured > 0, &format!("{struck} strikes, {measured} measured"))
+}
+
+fn expect(holds: bool, what: &str) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(what.to_owned()) }
+}
+
+/// Listens to nothing.
+struct Deaf;
+
+impl Listener for Deaf {
+    fn phase(&mut self, _: Phase) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn progress(&mut self, _: u64, _: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn operation(&mut self, _: &Operation) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn marks(&mut self, _: &[Mark]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn trials(&mut self, _: &[Trial]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn schedule(&mut self, _: &Schedule) -> io::Result<()> {
+        Ok(())
+    }
+}
