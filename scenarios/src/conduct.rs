@@ -64,7 +64,7 @@ pub(crate) async fn conduct(
     folder: RunFolder,
     manner: Manner,
 ) -> anyhow::Result<Conducted> {
-    let Setting { world, plan, seed } = setting;
+    let Setting { world, plan, seed, .. } = setting;
     let place = Place { world: world.name(), transport: worlds::transport(world, plan) };
     let record = convert::begun(plan, seed, place, manner.environment)
         .context("the plan cannot be written as JSON")?;

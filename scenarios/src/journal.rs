@@ -11,13 +11,13 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use chaos::history::{NodeLog, Operation, Writer, write_logs};
 use chaos::outage::Trial;
+use chaos::run::MARKS_OPEN_MAX;
 use chaos::run::{Mark, Outcome};
 use chaos::schedule::{self, Schedule};
 use reports::{HistoryWriter, Recorder, RunFolder, RunRecord};
 use runtime::{Clock as _, SystemClock, Time};
 
 use crate::convert;
-use crate::relay::MARKS_OPEN_MAX;
 
 /// Keeps what happens in the run's folder.
 pub(crate) struct Journal {

@@ -14,7 +14,6 @@ mod diff;
 mod journal;
 mod overrides;
 mod progress;
-mod relay;
 mod replay;
 mod rerun;
 mod source;
@@ -80,7 +79,8 @@ fn serve(words: &[String]) -> anyhow::Result<u8> {
             worlds::admit(world, output.trace)?;
             let plan = planned(&origin, &overrides, world, builtins)?;
             let seed = plan.seed.unwrap_or_else(drawn_seed);
-            let ran = carry_out(Setting { world, plan: &plan, seed }, &output)?;
+            let ran =
+                carry_out(Setting { world, plan: &plan, seed, is_traced: output.trace }, &output)?;
             tell(&ran, "", &rerun::command(words, seed), output.json)
         }
         Request::Replay { run, output } => replay_again(&run, &output),
@@ -186,7 +186,7 @@ fn plan_file(path: &Path, builtins: &[Builtin]) -> anyhow::Result<PlanFile> {
 fn replay_again(run: &Path, output: &Output) -> anyhow::Result<u8> {
     let Earlier { record, plan, world, seed } = replay::read(run)?;
     worlds::admit(world, output.trace)?;
-    let ran = carry_out(Setting { world, plan: &plan, seed }, output)?;
+    let ran = carry_out(Setting { world, plan: &plan, seed, is_traced: output.trace }, output)?;
     let (repeated, told) = replay::compare(&record, &ran.record);
     // `runs/latest` has moved on.
     let again = ["replay".to_owned(), ran.path.display().to_string()];
@@ -196,7 +196,7 @@ fn replay_again(run: &Path, output: &Output) -> anyhow::Result<u8> {
 }
 
 fn carry_out(setting: Setting<'_>, output: &Output) -> anyhow::Result<Conducted> {
-    let Setting { world, plan, seed } = setting;
+    let Setting { world, plan, seed, .. } = setting;
     complain(&format!("{}, world {world}, seed {seed}", plan.scenario));
     log_to_stderr(HARNESS_LOG);
     let folder = conduct::folder(&output.out, plan, seed)?;

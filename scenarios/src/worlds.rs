@@ -1,12 +1,10 @@
 //! The worlds that this program has, and how a plan is carried out in each.
 //!
-//! Real processes are driven from here as they answer. The other worlds block a thread of their
-//! own, and whatever that thread tells passes a [`relay`]. Knows no folder and no report.
+//! Real processes are driven from here as they answer; the other worlds block a thread of their
+//! own. Knows no report.
 
-use std::any::Any;
 use std::env;
 use std::path::{Path, PathBuf};
-use std::thread;
 
 use anyhow::bail;
 use chaos::cluster::World as _;
@@ -15,14 +13,14 @@ use chaos::process::{Places, ProcessWorld};
 use chaos::run::{self, Listener, Outcome, RunError, Stop};
 use chaos::seed::Seed;
 
-use crate::relay::{self, Relay};
-
 /// A plan, and the world in which it is carried out.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Setting<'a> {
     pub(crate) world: WorldKind,
     pub(crate) plan: &'a Plan,
     pub(crate) seed: Seed,
+    /// Whether every packet and event is written down as well.
+    pub(crate) is_traced: bool,
 }
 
 /// Refuses what this program cannot do, whatever the plan is.
@@ -40,20 +38,31 @@ pub(crate) fn admit(world: WorldKind, trace: bool) -> anyhow::Result<()> {
 }
 
 /// Why this program has not that world.
-fn absent(world: WorldKind) -> Option<&'static str> {
-    match world {
-        WorldKind::Process => None,
-        WorldKind::Sim | WorldKind::Swarm => {
-            Some("it cannot carry out plans yet; world process does")
+fn absent(world: WorldKind) -> Option<String> {
+    let reason = match world {
+        WorldKind::Process => return None,
+        WorldKind::Sim if cfg!(not(feature = "sim")) => {
+            "this program was built without its feature `sim`: build it with its default features"
         }
-    }
+        WorldKind::Sim if cfg!(not(all(target_os = "linux", target_env = "gnu"))) => {
+            "the simulator is for Linux with glibc; worlds process and swarm are here"
+        }
+        WorldKind::Sim if cfg!(not(tokio_unstable)) => {
+            "this program was built without `--cfg tokio_unstable`, which .cargo/config.toml asks \
+             for and a RUSTFLAGS of yours replaces: add it there, \
+             RUSTFLAGS=\"$RUSTFLAGS --cfg tokio_unstable\""
+        }
+        WorldKind::Sim => return None,
+        WorldKind::Swarm => "it cannot carry out plans yet; worlds process and sim do",
+    };
+    Some(reason.to_owned())
 }
 
 /// What carries the messages between the nodes, in words.
 pub(crate) fn transport(world: WorldKind, plan: &Plan) -> &'static str {
     match world {
         WorldKind::Process => processes(Path::new("")).transport(plan),
-        WorldKind::Sim => "QUIC on simulated UDP",
+        WorldKind::Sim => "QUIC on simulated UDP, in virtual time",
         WorldKind::Swarm => "messages between cores, over a model of the network",
     }
 }
@@ -68,37 +77,38 @@ pub(crate) async fn carry_out(
     listener: Box<dyn Listener>,
     stop: Stop,
 ) -> Result<Outcome, RunError> {
-    let Setting { world, plan, seed } = setting;
+    let Setting { world, plan, seed, .. } = setting;
     match world {
         WorldKind::Process => run::run(&processes(folder), plan, seed, listener, stop).await,
-        WorldKind::Sim | WorldKind::Swarm => {
-            let reason = absent(world).unwrap_or_default();
-            alone(world, listener, move |_| Err(RunError::Lab(reason.to_owned()))).await
-        }
+        WorldKind::Sim => simulate(setting, folder, listener, stop).await,
+        WorldKind::Swarm => Err(RunError::Lab(absent(world).unwrap_or_default())),
     }
 }
 
-/// Has a thread to itself: in it the world's clock and draws may stand in for the host's.
-async fn alone(
-    world: WorldKind,
-    mut listener: Box<dyn Listener>,
-    run: impl FnOnce(Relay) -> Result<Outcome, RunError> + Send + 'static,
+/// The simulator blocks whoever calls it.
+#[cfg(all(feature = "sim", target_os = "linux", target_env = "gnu", tokio_unstable))]
+async fn simulate(
+    setting: Setting<'_>,
+    folder: &Path,
+    listener: Box<dyn Listener>,
+    stop: Stop,
 ) -> Result<Outcome, RunError> {
-    let (relay, told) = relay::new();
-    let thread = thread::Builder::new().name(world.to_string()).stack_size(STACK_BYTES);
-    let running = thread.spawn(move || run(relay)).map_err(|error| {
-        RunError::Lab(format!("there is no thread to be had for world {world}: {error}"))
-    })?;
-    let ended = tokio::task::spawn_blocking(move || {
-        // When the listener fails, the world is told at its next word, and ends.
-        let kept = told.pass_on(&mut *listener);
-        let outcome = running.join();
-        kept?;
-        outcome.unwrap_or_else(|panic| {
-            Err(RunError::Lab(format!("world {world} panicked: {}", said(&*panic))))
-        })
-    });
-    ended.await.map_err(|error| RunError::Lab(format!("what the world told: {error}")))?
+    let Setting { plan, seed, is_traced, .. } = setting;
+    let places = chaos::sim::Places { trace: is_traced.then(|| folder.join(TRACE)) };
+    let plan = plan.clone();
+    let simulating =
+        tokio::task::spawn_blocking(move || chaos::sim::run(&plan, seed, listener, &stop, &places));
+    simulating.await.map_err(|error| RunError::Lab(format!("world sim: {error}")))?
+}
+
+#[cfg(not(all(feature = "sim", target_os = "linux", target_env = "gnu", tokio_unstable)))]
+async fn simulate(
+    _: Setting<'_>,
+    _: &Path,
+    _: Box<dyn Listener>,
+    _: Stop,
+) -> Result<Outcome, RunError> {
+    Err(RunError::Lab(absent(WorldKind::Sim).unwrap_or_default()))
 }
 
 fn processes(folder: &Path) -> ProcessWorld {
@@ -110,77 +120,12 @@ fn processes(folder: &Path) -> ProcessWorld {
     })
 }
 
-fn said(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a word")
-}
-
 /// What a world that is traced leaves in the run's folder.
 pub(crate) const TRACE: &str = "trace.log";
-const STACK_BYTES: usize = 16 << 20;
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use super::*;
-
-    /// Keeps nothing, and may fail.
-    struct Deaf {
-        fails: bool,
-    }
-
-    impl Listener for Deaf {
-        fn phase(&mut self, _: run::Phase) -> io::Result<()> {
-            if self.fails { Err(io::Error::other("no space left")) } else { Ok(()) }
-        }
-        fn progress(&mut self, _: u64, _: u64) -> io::Result<()> {
-            Ok(())
-        }
-        fn operation(&mut self, _: &chaos::history::Operation) -> io::Result<()> {
-            Ok(())
-        }
-        fn marks(&mut self, _: &[run::Mark]) -> io::Result<()> {
-            Ok(())
-        }
-        fn trials(&mut self, _: &[chaos::outage::Trial]) -> io::Result<()> {
-            Ok(())
-        }
-        fn schedule(&mut self, _: &chaos::schedule::Schedule) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    async fn outcome(
-        fails: bool,
-        run: impl FnOnce(Relay) -> Result<Outcome, RunError> + Send + 'static,
-    ) -> Result<Outcome, RunError> {
-        alone(WorldKind::Swarm, Box::new(Deaf { fails }), run).await
-    }
-
-    #[tokio::test]
-    async fn what_comes_of_a_world_with_a_thread_to_itself_comes_back() {
-        let valid = |mut relay: Relay| {
-            relay.phase(run::Phase::Start)?;
-            Ok(Outcome { trace_hash: Some(7), ..Outcome::default() })
-        };
-        assert_eq!(outcome(false, valid).await.unwrap().trace_hash, Some(7));
-    }
-
-    #[tokio::test]
-    async fn a_world_that_panics_is_a_failure_of_the_laboratory() {
-        let error = outcome(false, |_| panic!("out of {}", "order")).await.unwrap_err();
-        assert_eq!(error.to_string(), "the lab failed: world swarm panicked: out of order");
-    }
-
-    #[tokio::test]
-    async fn a_listener_that_fails_ends_the_world_with_its_own_words() {
-        let endless = |mut relay: Relay| loop {
-            relay.phase(run::Phase::Load)?;
-        };
-        let error = outcome(true, endless).await.unwrap_err().to_string();
-        assert!(error.contains("no space left"), "{error}");
-    }
 
     #[test]
     fn only_a_world_that_traces_is_asked_to() {

@@ -126,7 +126,7 @@ pub(crate) fn serve(order: &SeedOrder) -> anyhow::Result<SeedRun> {
     let record = ledger::read_record(&order.sweep)?;
     let seed = record.seed_of(order.number)?;
     let folder = RunFolder::create_at(&order.sweep.join(run_folder(seed, order.is_again)))?;
-    let setting = Setting { world: record.world()?, plan: &record.plan, seed };
+    let setting = Setting { world: record.world()?, plan: &record.plan, seed, is_traced: false };
     let manner =
         Manner { environment: record.environment.clone(), is_watched: false, is_kept: record.keep };
     let runtime = tokio::runtime::Runtime::new().context("cannot start the harness' threads")?;
