@@ -17,6 +17,7 @@ mod log_matching;
 mod monotonic;
 mod no_truncation_below_commit;
 mod state_machine_safety;
+mod undisturbed_leader;
 mod vote_once;
 
 use std::{fmt, time::Duration};
@@ -38,6 +39,7 @@ pub use log_matching::{LogMatching, digest};
 pub use monotonic::Monotonic;
 pub use no_truncation_below_commit::NoTruncationBelowCommit;
 pub use state_machine_safety::StateMachineSafety;
+pub use undisturbed_leader::UndisturbedLeader;
 pub use vote_once::VoteOnce;
 
 /// Which of all servers that ever existed, counted from 0. A new store is a new server.
@@ -55,6 +57,8 @@ pub struct View<'a> {
     pub incarnation: u64,
     /// Its role.
     pub role: Role,
+    /// Whom it believes to lead its term.
+    pub leader: Option<NodeId>,
     /// Its term and vote, in memory.
     pub hard_state: HardState,
     /// Its commit index.
@@ -75,6 +79,8 @@ pub struct View<'a> {
     pub cause: Cause,
     /// What its own clock showed.
     pub now: Time,
+    /// For so long after it heard a leader it wants no other.
+    pub election_timeout_min: Duration,
     /// The longest it waits for a leader, and the longest that it leads in silence.
     pub election_timeout_max: Duration,
 }
@@ -84,10 +90,52 @@ pub struct View<'a> {
 pub enum Cause {
     /// Its timer.
     Timer,
-    /// A message of this sender and this term.
-    Heard(NodeId, Term),
+    /// What only the leader of this term says.
+    Led(NodeId, Term),
+    /// A request for its vote, or for a pre-vote.
+    Asked {
+        /// Who asked.
+        from: NodeId,
+        /// The term of the campaign.
+        term: Term,
+        /// The last entry of the candidate's log.
+        last: Position,
+        /// Whether the leader wanted the campaign.
+        transfer: bool,
+    },
+    /// An answer, of this sender and this term.
+    Answered(NodeId, Term),
     /// Anything else: a client, a disk, its own start.
     Other,
+}
+
+impl Cause {
+    /// A message of this sender.
+    pub fn message(from: NodeId, message: &Message) -> Self {
+        let term = message.term();
+        match *message {
+            Message::RequestVote { last, transfer, .. } => {
+                Self::Asked { from, term, last, transfer }
+            }
+            Message::Append { .. }
+            | Message::Heartbeat { .. }
+            | Message::InstallSnapshot { .. }
+            | Message::TimeoutNow { .. } => Self::Led(from, term),
+            Message::Vote { .. } | Message::AppendReply { .. } | Message::HeartbeatReply { .. } => {
+                Self::Answered(from, term)
+            }
+        }
+    }
+
+    /// The sender of a message, and its term.
+    pub fn heard(&self) -> Option<(NodeId, Term)> {
+        match *self {
+            Self::Led(from, term) | Self::Asked { from, term, .. } | Self::Answered(from, term) => {
+                Some((from, term))
+            }
+            Self::Timer | Self::Other => None,
+        }
+    }
 }
 
 /// A message at the moment it leaves its server for the network.
@@ -163,6 +211,7 @@ pub struct Invariants {
     leader_hears_quorum: LeaderHearsQuorum,
     configuration_safety: ConfigurationSafety,
     durability: Durability,
+    undisturbed_leader: UndisturbedLeader,
     linearizable_read: LinearizableRead,
 }
 
@@ -191,6 +240,7 @@ impl Invariants {
         self.applied_prefix.observe(view);
         self.durability.observe(view)?;
         self.leader_hears_quorum.observe(view)?;
+        self.undisturbed_leader.observe(view)?;
         self.linearizable_read.observe(view);
         Ok(())
     }

@@ -2,14 +2,14 @@
 //!
 //! A leader appends a configuration only when the one before it is committed and an entry of its
 //! own term is too (Ongaro's correction of 2015); it moves one server; only a voter of its own
-//! configuration campaigns, and leads. In force is the newest configuration of the log, or what
+//! configuration campaigns, and leads, or one without whom nobody might win. In force is the newest configuration of the log, or what
 //! was committed where the log starts; a snapshot is offered with what is committed there.
 
 use std::collections::BTreeMap;
 
 use raft::{Configuration, Index, Message, Payload, Position, Role};
 
-use super::{Departure, PerServer, View, Violation};
+use super::{Cause, Departure, PerServer, View, Violation};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -29,6 +29,8 @@ struct Seen {
     /// Where the newest configuration of its log stands; where the log starts, if it has none.
     newest: Index,
     configuration: Configuration,
+    /// Since it last heard a leader, a candidate asked for its vote that has less than it has.
+    asked_by_less: bool,
 }
 
 impl ConfigurationSafety {
@@ -40,14 +42,7 @@ impl ConfigurationSafety {
         if fresh {
             *seen = Seen { incarnation: view.incarnation, ..Seen::default() };
         }
-        let campaigns = view.role == Role::Leader
-            || (view.role == Role::Candidate && seen.role != Some(view.role));
-        // Thesis §4.2.2: while its removal is not known to be committed, a server may still be
-        // the only one that can win.
-        let votes = view.configuration.voters.contains(&view.node);
-        if campaigns && !votes && pending(view, view.commit, view.log.last().index).is_none() {
-            return Err(violation(view, "campaigns or leads without being a voter"));
-        }
+        seen.stands(view)?;
         if let (Role::Leader, Some(written)) = (view.role, view.written) {
             Self::appended(seen, view, written)?;
         }
@@ -57,7 +52,8 @@ impl ConfigurationSafety {
         let Some(written) = written else { return Ok(()) };
         let before = seen.newest;
         seen.newest = newest(view, written, before);
-        if fresh || written < before || seen.newest != before {
+        // A snapshot may put another one in place of the newest.
+        if fresh || written <= before || seen.newest != before {
             Self::in_force(&self.committed, view, seen.newest)?;
             seen.configuration.clone_from(view.configuration);
         }
@@ -136,6 +132,34 @@ impl ConfigurationSafety {
                 let what = format!("changes while the change at {pending} is not committed");
                 return Err(violation(view, &what));
             }
+        }
+        Ok(())
+    }
+}
+
+impl Seen {
+    /// A voter may stand, and so may one without whom nobody might win: whose removal is not
+    /// known to be committed (thesis §4.2.2), or whom a candidate counts on that has less than
+    /// it. As a leader it does no more than to commit that.
+    fn stands(&mut self, view: &View<'_>) -> Result<(), Violation> {
+        let last = view.log.last();
+        match view.cause {
+            Cause::Asked { last: theirs, .. } => self.asked_by_less |= theirs < last,
+            Cause::Led(_, term) if term >= view.hard_state.term => self.asked_by_less = false,
+            _ => {}
+        }
+        let begins = view.role == Role::Candidate && self.role != Some(view.role);
+        if (!begins && view.role != Role::Leader)
+            || view.configuration.voters.contains(&view.node)
+            || pending(view, view.commit, last.index).is_some()
+        {
+            return Ok(());
+        }
+        if begins && !(self.asked_by_less && last.index > view.commit) {
+            return Err(violation(view, "campaigns without being a voter"));
+        }
+        if !begins && view.log.term_at(view.commit) == Some(view.hard_state.term) {
+            return Err(violation(view, "leads on without being a voter"));
         }
         Ok(())
     }

@@ -40,12 +40,10 @@ impl LeaderHearsQuorum {
         if elected || view.written.is_some() {
             reign.follow(view);
         }
-        match view.cause {
-            Cause::Heard(from, of) if of >= term => reign.hear(from, view.now),
-            Cause::Timer => return reign.judge(view),
-            Cause::Heard(..) | Cause::Other => {}
+        if let Some((from, _)) = view.cause.heard().filter(|(_, of)| *of >= term) {
+            reign.hear(from, view.now);
         }
-        Ok(())
+        if view.cause == Cause::Timer { reign.judge(view) } else { Ok(()) }
     }
 }
 

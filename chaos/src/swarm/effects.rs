@@ -47,7 +47,7 @@ impl World {
         let installs = matches!(input, Input::SnapshotInstalled { .. });
         let cause = match &input {
             Input::Timeout => Cause::Timer,
-            Input::Message { from, message } => Cause::Heard(*from, message.term()),
+            Input::Message { from, message } => Cause::message(*from, message),
             _ => Cause::Other,
         };
         let mut effects = mem::take(&mut self.effects);

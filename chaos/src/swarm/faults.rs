@@ -10,7 +10,7 @@ use raft::{Configuration, Index};
 use super::{
     calls::Calls,
     network::Cut,
-    node::Seat,
+    node::{Node, Seat},
     planted::DriverFault,
     profile::{Kind, Span},
     world::{Checked, Event, World},
@@ -120,18 +120,42 @@ impl World {
                 let apart = |from: Seat, to: Seat| (side >> from.0) & 1 != (side >> to.0) & 1;
                 self.cut(lasts, |from, to| from != seat && to != seat && apart(from, to));
             }
-            Kind::Pause => {
-                self.counts.pauses += 1;
-                let until = self.now.plus(lasts);
-                // What has arrived meanwhile may be read before the timer is looked at.
-                let looks = until.plus(self.streams.faults.duration(Duration::ZERO, min));
-                let node = &mut self.nodes[seat.0];
-                node.paused_until = until;
-                node.timer = node.timer.max(looks);
+            // Just after it has spoken again the answers find nobody to read them.
+            Kind::Pause if self.streams.faults.chance(500) => {
+                let Node { timer, incarnation, .. } = self.nodes[seat.0];
+                let at = timer.max(self.now).plus(Duration::from_nanos(1));
+                self.queue.put(at, Event::Pause { seat, incarnation, lasts });
+            }
+            Kind::Pause => self.pause(seat, lasts),
+            Kind::Hold => {
+                self.nodes[seat.0].held_until = self.now.plus(lasts);
+                self.cut(lasts, |from, _| from == seat);
             }
             Kind::Wipe => return self.wipe(seat, lasts),
         }
         Ok(())
+    }
+
+    /// Stops a server for a while.
+    pub(super) fn pause(&mut self, seat: Seat, lasts: Duration) {
+        if self.calm {
+            return;
+        }
+        self.counts.pauses += 1;
+        let until = self.now.plus(lasts);
+        let draw = &mut self.streams.faults;
+        // What has arrived meanwhile may be read before the timer is looked at.
+        let looks = until.plus(draw.duration(Duration::ZERO, self.profile.faults.last.0));
+        // Clients and members speak on lanes of their own: either may be read first.
+        let lane = Duration::from_nanos(draw.below(2));
+        // And somebody asks it meanwhile.
+        let client = draw.below(self.profile.clients as u64);
+        let asks = self.now.plus(draw.duration(Duration::ZERO, lasts));
+        self.queue.put(asks, Event::Eager(usize::try_from(client).unwrap_or(0)));
+        let node = &mut self.nodes[seat.0];
+        node.paused_until = until;
+        node.held_until = node.held_until.max(until.plus(lane));
+        node.timer = node.timer.max(looks);
     }
 
     fn crash(&mut self, seat: Seat, lasts: Duration) {

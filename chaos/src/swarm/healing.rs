@@ -22,6 +22,7 @@ impl World {
         self.profile.sync = CALM;
         for seat in (0..self.nodes.len()).map(Seat) {
             self.nodes[seat.0].paused_until = self.now;
+            self.nodes[seat.0].held_until = self.now;
             self.nodes[seat.0].words = None;
             self.restart(seat)?;
         }

@@ -34,6 +34,8 @@ pub(super) struct Node {
     pub(super) clock: Clock,
     /// Nothing reaches it before this moment.
     pub(super) paused_until: Time,
+    /// No message reaches it before this moment, but it goes on.
+    pub(super) held_until: Time,
     /// When its deadline comes, by the world's time.
     pub(super) timer: Time,
     /// The latest snapshot it was told to install; earlier ones are void.
@@ -46,6 +48,8 @@ pub(super) struct Node {
     pub(super) words: Option<u64>,
     /// It never campaigns, and is never promoted.
     pub(super) observer: bool,
+    /// As its core is configured.
+    pub(super) election_timeout_min: Duration,
     /// As its core is configured.
     pub(super) election_timeout_max: Duration,
 }
@@ -63,12 +67,14 @@ impl Node {
             machine,
             clock,
             paused_until: Time::default(),
+            held_until: Time::default(),
             timer: Time::default(),
             installs: 0,
             calls: Calls::default(),
             compacting: false,
             words: None,
             observer: false,
+            election_timeout_min: Duration::ZERO,
             election_timeout_max: Duration::MAX,
         }
     }
@@ -86,6 +92,7 @@ impl Node {
             node: self.id,
             incarnation: self.incarnation,
             role: core.role(),
+            leader: core.leader(),
             hard_state: core.hard_state(),
             commit: core.commit(),
             applied: core.applied(),
@@ -96,6 +103,7 @@ impl Node {
             written,
             cause,
             now,
+            election_timeout_min: self.election_timeout_min,
             election_timeout_max: self.election_timeout_max,
         })
     }

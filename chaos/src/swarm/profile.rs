@@ -106,6 +106,8 @@ pub(super) enum Kind {
     Bridge,
     /// One server stops for a while and goes on as if nothing had happened.
     Pause,
+    /// One server reaches nobody, and what it is told comes when that is over.
+    Hold,
     /// One server loses its disk.
     Wipe,
 }
@@ -238,6 +240,7 @@ impl Faults {
             Kind::OneWay,
             Kind::Bridge,
             Kind::Pause,
+            Kind::Hold,
             Kind::Wipe,
             Kind::Wipe,
         ];

@@ -7,6 +7,7 @@ use std::{
     mem,
     panic::{self, AssertUnwindSafe},
     rc::Rc,
+    time::Duration,
 };
 
 use raft::{
@@ -84,6 +85,7 @@ pub(super) enum Event {
     Operator,
     Fault,
     Struck { seat: Seat, incarnation: u64 },
+    Pause { seat: Seat, incarnation: u64, lasts: Duration },
     Restart { seat: Seat },
     Heal(Cut),
 }
@@ -196,6 +198,7 @@ impl World {
         node.compacting = false;
         node.words = None;
         let config = self.profile.config(node.id, node.incarnation, node.observer);
+        node.election_timeout_min = config.election_timeout_min;
         node.election_timeout_max = config.election_timeout_max;
         let now = node.clock.shows(self.now);
         let started = Raft::new(config, node.disk.restored(), now);
@@ -345,6 +348,12 @@ impl World {
                 Ok(())
             }
             Event::Struck { seat, incarnation } => self.leader_struck(seat, incarnation),
+            Event::Pause { seat, incarnation, lasts } => {
+                if self.nodes[seat.0].lives(incarnation) {
+                    self.pause(seat, lasts);
+                }
+                Ok(())
+            }
             Event::Restart { seat } => self.restart(seat),
             Event::Heal(cut) => {
                 self.heal(&cut);
@@ -360,8 +369,8 @@ impl World {
             self.counts.lost += 1;
             return Ok(());
         }
-        if node.paused_until > self.now {
-            let later = node.paused_until;
+        let later = node.paused_until.max(node.held_until);
+        if later > self.now {
             self.queue.put(later, Event::Deliver(parcel));
             return Ok(());
         }

@@ -18,6 +18,7 @@ pub(crate) struct Story {
     pub(crate) server: Server,
     pub(crate) incarnation: u64,
     pub(crate) role: Role,
+    pub(crate) leader: Option<NodeId>,
     pub(crate) state: HardState,
     pub(crate) commit: Index,
     pub(crate) applied: Index,
@@ -43,6 +44,7 @@ impl Story {
             server: Server(usize::from(number)),
             incarnation: 1,
             role: Role::Follower,
+            leader: None,
             state,
             commit: Index(0),
             applied: Index(0),
@@ -61,6 +63,7 @@ impl Story {
             node: self.raft.id(),
             incarnation: self.incarnation,
             role: self.role,
+            leader: self.leader,
             hard_state: self.state,
             commit: self.commit,
             applied: self.applied,
@@ -72,6 +75,7 @@ impl Story {
             written,
             cause: self.cause,
             now: self.now,
+            election_timeout_min: ELECTION_TIMEOUT_MIN,
             election_timeout_max: ELECTION_TIMEOUT_MAX,
         }
     }
@@ -80,7 +84,7 @@ impl Story {
 fn config(number: u8) -> Config {
     Config {
         id: NodeId::small(number),
-        election_timeout_min: Duration::from_millis(150),
+        election_timeout_min: ELECTION_TIMEOUT_MIN,
         election_timeout_max: ELECTION_TIMEOUT_MAX,
         heartbeat_interval: Duration::from_millis(30),
         inflight_entries_max: 16,
@@ -138,4 +142,6 @@ pub(crate) fn breaks(invariant: &str, checked: Result<(), Violation>) {
 }
 
 /// As all servers of the stories are configured.
+pub(crate) const ELECTION_TIMEOUT_MIN: Duration = Duration::from_millis(150);
+/// The same.
 pub(crate) const ELECTION_TIMEOUT_MAX: Duration = Duration::from_millis(300);

@@ -32,14 +32,16 @@ const fn driver(name: &'static str, rule: DriverFault, seeds_max: u64) -> Fault 
 }
 
 /// All of them.
-pub(crate) const FAULTS: [Fault; 16] = [
+pub(crate) const FAULTS: [Fault; 18] = [
     core!("live-quorum", LiveQuorum, 100),
     core!("learner-counts", LearnerCounts, 500),
     core!("no-back-off", NoBackOff, 100),
     core!("second-vote", SecondVote, 50),
+    core!("vote-beside-leader", VoteBesideLeader, 50),
     core!("vote-not-written", VoteNotWritten, 50),
     core!("commit-older-term-by-count", CommitOlderTermByCount, 500),
     core!("read-without-round", ReadWithoutRound, 1000),
+    core!("round-too-far", RoundTooFar, 5000),
     core!("stale-leader-untold", StaleLeaderUntold, 50),
     core!("dedup-unknown", DedupUnknown, 50),
     core!("change-before-own-commit", ChangeBeforeOwnCommit, 200),

@@ -21,12 +21,17 @@ pub enum Planted {
     NoBackOff,
     /// A voter votes for whoever asks, as often as they ask (against Raft §5.2).
     SecondVote,
+    /// A voter that hears a leader votes for another all the same (against thesis §4.2.3).
+    VoteBesideLeader,
     /// A vote is not written with its term (against Raft figure 2).
     VoteNotWritten,
     /// A leader counts replicas of older terms' entries as well (against Raft §5.4.2).
     CommitOlderTermByCount,
     /// A leader answers strong reads without asking whether it still leads (against Raft §8).
     ReadWithoutRound,
+    /// A leader takes the answers to a round for answers to the next one as well (against thesis
+    /// §6.4).
+    RoundTooFar,
     /// A leader of an old term is not told so, and does not step down for want of a quorum
     /// (against Raft §5.1 and thesis §6.2).
     StaleLeaderUntold,

@@ -34,7 +34,8 @@ pub(crate) fn judge(server: &Server, request: &Request) -> Verdict {
     // takes over the term nor grants the vote, so that servers which do not hear the leader
     // cannot depose it. A leader hears itself for as long as CheckQuorum lets it lead. The
     // successor in a transfer has the leader's word and is exempt.
-    if !request.transfer && hears_leader(server) {
+    let is_led = hears_leader(server) && !server.plant.breaks(Planted::VoteBesideLeader);
+    if is_led && !request.transfer {
         return Verdict::LeaderAlive;
     }
     let is_free = match request.term.cmp(&server.term()) {

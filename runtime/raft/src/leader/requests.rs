@@ -50,9 +50,12 @@ impl Leader {
 
     /// Answers the reads whose round a majority has answered, ourselves included.
     pub(super) fn confirm_reads(&mut self, server: &Server, effects: &mut Vec<Effect>) {
-        let unasked = server.plant.breaks(Planted::ReadWithoutRound);
-        let round =
-            if unasked { self.round } else { self.reached(server, self.round, Progress::round) };
+        let answered = self.reached(server, self.round, Progress::round);
+        let round = match answered {
+            _ if server.plant.breaks(Planted::ReadWithoutRound) => self.round,
+            _ if server.plant.breaks(Planted::RoundTooFar) => answered + 1,
+            answered => answered,
+        };
         effects.extend(self.reads.confirm(round).map(|(id, index)| answer_read(id, Ok(index))));
     }
 
