@@ -234,10 +234,11 @@ impl Leader {
             server.persist_after(self.submitted, effects);
             self.submitted = server.log.last().index;
         }
-        // Thesis §4.2.2: a leader that is removed leads until that is committed, not counting
-        // itself, and then steps down.
+        // Thesis §4.2.2: a leader that is no voter leads until that, and an entry of its term, is
+        // committed, not counting itself, and then steps down.
         let is_settled = server.membership.index() <= server.commit;
-        if is_settled && !server.is_voter() { Turn::StepDown } else { Turn::Stay }
+        let is_over = is_settled && server.has_committed_in_term();
+        if is_over && !server.is_voter() { Turn::StepDown } else { Turn::Stay }
     }
 
     /// Begins a heartbeat round.

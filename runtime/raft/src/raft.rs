@@ -248,6 +248,7 @@ impl Raft {
         let Request { from, term, phase, .. } = request;
         let verdict = voter::judge(&self.server, &request);
         let granted = verdict == Verdict::Granted;
+        self.server.stands_in_way |= verdict == Verdict::Behind;
         if verdict == Verdict::LeaderAlive {
             note_dropped(from, Dropped::LeaderAlive, effects);
         } else if phase == Phase::Vote && term >= self.term() {
@@ -374,6 +375,7 @@ impl Raft {
         let (role_before, term_before, leader_before) = self.noted;
         self.noted = (role, term, leader);
         self.server.leader = leader;
+        self.server.stands_in_way &= leader.is_none();
         if (role, term) != (role_before, term_before) {
             effects.push(Effect::Note(Note::Became { role, term }));
         }

@@ -50,6 +50,8 @@ pub(crate) struct Server {
     pub(crate) leader: Option<NodeId>,
     /// When that leader was last heard.
     pub(crate) heard: Time,
+    /// Since a leader was last heard, a candidate was refused for want of what our log has.
+    pub(crate) stands_in_way: bool,
     pub(crate) log: Log,
     pub(crate) membership: Membership,
     pub(crate) writes: Writes,
@@ -73,6 +75,7 @@ impl Server {
             hard_state,
             leader: None,
             heard: now,
+            stands_in_way: false,
             log: Log::new(start),
             membership: Membership::new(start.index, snapshot.configuration),
             writes: Writes::new(start.index),
@@ -106,11 +109,12 @@ impl Server {
         self.configuration().voters.contains(&self.id())
     }
 
-    /// Whether this server may ask for votes: a voter that is no observer, in a term that has a
-    /// next one.
+    /// Whether this server may ask for votes: a voter, or one without whom nobody could win; no
+    /// observer, and in a term that has a next one.
     pub(crate) fn may_campaign(&self) -> bool {
         let is_able = !self.config.observer && self.term().next() > self.term();
-        is_able && (self.is_voter() || self.is_voter_until_committed())
+        is_able
+            && (self.is_voter() || self.is_voter_until_committed() || self.is_needed_elsewhere())
     }
 
     /// Whether a configuration that is not known to be committed takes this server's vote.
@@ -121,6 +125,20 @@ impl Server {
     fn is_voter_until_committed(&self) -> bool {
         let index = self.membership.index();
         index > self.commit && self.membership.at(index.prev()).voters.contains(&self.id())
+    }
+
+    /// Whether others count on this server, which is no voter in its own log, and cannot win
+    /// while it holds what they lack.
+    ///
+    /// Votes are asked for by those whose newest configuration makes us a voter. A promotion may
+    /// stand in the log of one server alone, which needs our vote from then on; if another leader
+    /// left a later entry here and is gone for good, we refuse the one, nobody asks for more than
+    /// that, and the group stands still with a majority alive. So we stand, under our own
+    /// configuration and not counting ourselves, as the leader of thesis §4.2.2 that is no voter
+    /// leads; its majority meets theirs as that of any two neighbouring configurations. What is
+    /// known to be committed a voter holds as well, and then it is his turn.
+    fn is_needed_elsewhere(&self) -> bool {
+        self.stands_in_way && self.log.last().index > self.commit
     }
 
     /// Whether the commit index stands on an entry of this term: from then on a leader knows

@@ -22,8 +22,10 @@ pub(crate) struct Request {
 pub(crate) enum Verdict {
     /// The vote is given, or would be.
     Granted,
-    /// Not to this candidate, or not in this term.
+    /// Not in this term, or not to this candidate.
     Refused,
+    /// Not to this candidate: its log is behind ours.
+    Behind,
     /// A leader is alive; the request does not even change the term.
     LeaderAlive,
 }
@@ -50,7 +52,11 @@ pub(crate) fn judge(server: &Server, request: &Request) -> Verdict {
     };
     // Raft §5.4.1: the candidate's log must be at least as up-to-date as ours, or it may lack
     // committed entries.
-    if is_free && request.last >= server.log.last() { Verdict::Granted } else { Verdict::Refused }
+    match is_free {
+        false => Verdict::Refused,
+        true if request.last < server.log.last() => Verdict::Behind,
+        true => Verdict::Granted,
+    }
 }
 
 fn hears_leader(server: &Server) -> bool {
