@@ -109,4 +109,4 @@ const ELECTIONS_MAX: u32 = 100;
 /// How long everyone may take to catch up, in the world's seconds.
 const CATCHING_UP_SECONDS_MAX: u64 = 120;
 /// How many steps either may take, so that a group which talks without end is noticed soon.
-const STEPS_MAX: u64 = 5_000_000;
+const STEPS_MAX: u64 = 200_000;

@@ -418,9 +418,10 @@ fn said(panic: &(dyn std::any::Any + Send)) -> String {
     words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without words").to_owned()
 }
 
-/// Messages and all else that may be under way at once. Ordinary is a few hundred; a leader that
-/// sends long windows again over links that reorder has been seen to reach a hundred thousand.
-const EVENTS_MAX: usize = 1_000_000;
+/// Messages and all else that may be under way at once. Ordinary is a few hundred; links that
+/// hold back for long, and leaders that send long windows to many, have been seen to reach some
+/// thousands.
+const EVENTS_MAX: usize = 20_000;
 
 /// Names sessions that belong to no client.
 pub(super) const PROBE: u64 = u64::MAX;

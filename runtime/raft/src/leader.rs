@@ -98,7 +98,7 @@ impl Leader {
             Input::Persisted(_) => self.advance(server, effects),
             Input::Connected(node) => {
                 if let Some(progress) = self.followers.get_mut(&node) {
-                    progress.reconnect();
+                    progress.reconnect(self.round);
                 }
             }
             Input::SnapshotTaken(_) | Input::SnapshotInstalled { .. } => return Turn::Stay,
@@ -166,7 +166,7 @@ impl Leader {
             Message::AppendReply { outcome: Appended::Rejected { prev, hint }, .. }
                 if progress.is_refusal(prev) =>
             {
-                progress.retreat(next_after_refusal(server, prev, hint));
+                progress.retreat(next_after_refusal(server, prev, hint), self.round);
             }
             Message::HeartbeatReply { round, .. } => {
                 if round > self.round {

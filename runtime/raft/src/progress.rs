@@ -48,6 +48,8 @@ pub(crate) struct Progress {
     window_bytes: usize,
     /// Where acknowledgements stood in an earlier round while entries were under way.
     mark: Option<Mark>,
+    /// Refusals of what was sent ahead count once it has answered this heartbeat round.
+    heeded_from: u64,
     /// The furthest commit index that it was told.
     told: Index,
     /// The last heartbeat round that it answered.
@@ -72,6 +74,7 @@ impl Progress {
             window: VecDeque::new(),
             window_bytes: 0,
             mark: None,
+            heeded_from: 0,
             told: Index(0),
             round: 0,
             heard: now,
@@ -152,6 +155,9 @@ impl Progress {
         if index < self.matched {
             return false;
         }
+        // An answer to what was sent before the probe may confirm less than the probe asks: that
+        // is no reason to send everything ahead once more, the probe will tell.
+        let confirms = index >= self.next.prev();
         self.matched = index;
         self.next = self.next.max(index.next());
         while let Some((_, bytes)) = self.window.front().copied().filter(|(last, _)| *last <= index)
@@ -159,9 +165,8 @@ impl Progress {
             self.window.pop_front();
             self.window_bytes = self.window_bytes.saturating_sub(bytes);
         }
-        // From the matched place on the logs agree, so the next entries may be sent ahead. A
-        // probe or an offer that is still out can only confirm it.
-        if self.pace != Pace::Pipeline {
+        // From the matched place on the logs agree, so the next entries may be sent ahead.
+        if self.pace != Pace::Pipeline && confirms {
             self.restart(Pace::Pipeline);
             self.next = index.next();
         }
@@ -172,19 +177,26 @@ impl Progress {
     /// Whether a refusal of an append after `prev` is an answer to what is under way now.
     ///
     /// What is matched stays matched, so a refusal at or before it is old; and a probe is
-    /// refused only at the place that it probes.
+    /// refused only at the place that it probes. Where messages overtake each other, one that
+    /// comes late has all that were sent behind it refused: it is enough to go back for the first
+    /// of these, or each would have the whole window sent again and cause as many more. So after
+    /// a retreat the follower has to answer a heartbeat first.
     pub(crate) fn is_refusal(&self, prev: Index) -> bool {
         match self.pace {
             Pace::Probe { .. } => prev == self.next.prev() && prev > self.matched,
-            Pace::Pipeline => prev > self.matched && prev < self.next,
+            Pace::Pipeline => {
+                prev > self.matched && prev < self.next && self.round >= self.heeded_from
+            }
             Pace::Snapshot { .. } => false,
         }
     }
 
-    /// The logs agree at most up to before `next`: probe there.
-    pub(crate) fn retreat(&mut self, next: Index) {
+    /// The logs agree at most up to before `next`: probe there. `round` is the last that has
+    /// begun.
+    pub(crate) fn retreat(&mut self, next: Index, round: u64) {
         self.restart(Pace::Probe { sent: false });
         self.next = next.max(self.matched.next());
+        self.heeded_from = round.saturating_add(1);
         self.check();
     }
 
@@ -192,11 +204,11 @@ impl Progress {
     ///
     /// What it acknowledged is asked for anew. It may return with a disk that lost the last of
     /// what it had promised; a leader that still took that for matched would hold its refusals
-    /// for old ones, and it would never catch up.
-    pub(crate) fn reconnect(&mut self) {
+    /// for old ones, and it would never catch up. `round` is the last that has begun.
+    pub(crate) fn reconnect(&mut self, round: u64) {
         match &mut self.pace {
             Pace::Probe { sent } | Pace::Snapshot { sent } => *sent = false,
-            Pace::Pipeline => self.retreat(self.matched.next()),
+            Pace::Pipeline => self.retreat(self.matched.next(), round),
         }
         self.matched = Index(0);
         self.told = Index(0);
@@ -212,7 +224,9 @@ impl Progress {
             Pace::Snapshot { .. } => self.pace = Pace::Snapshot { sent: false },
             Pace::Pipeline if self.inflight() == 0 => self.mark = None,
             Pace::Pipeline => match self.mark.filter(|mark| mark.matched == self.matched) {
-                Some(mark) if self.round >= mark.round => self.retreat(self.matched.next()),
+                Some(mark) if self.round >= mark.round => {
+                    self.retreat(self.matched.next(), round.saturating_sub(1));
+                }
                 Some(_) => {}
                 None => self.mark = Some(Mark { round, matched: self.matched }),
             },
@@ -287,21 +301,48 @@ mod tests {
         assert!(!progress.is_refusal(Index(3)), "what is matched stays matched");
         assert!(progress.is_refusal(Index(4)));
         assert!(!progress.is_refusal(Index(7)), "nothing was sent after 7");
-        progress.retreat(Index(2));
+        progress.retreat(Index(2), 0);
         assert_eq!(progress.next(), Index(4), "never back behind what is matched");
-        progress.retreat(Index(6));
+        progress.retreat(Index(6), 0);
         assert!(!progress.is_refusal(Index(4)), "a probe is refused where it probes");
         assert!(progress.is_refusal(Index(5)));
+    }
+
+    #[test]
+    fn an_acknowledgement_from_before_a_probe_does_not_end_it() {
+        let mut progress = pipelined(3);
+        progress.sent(Index(9), 600);
+        progress.retreat(Index(7), 0);
+        progress.sent(Index(7), 100);
+        assert!(progress.acknowledge(Index(5)));
+        assert_eq!((progress.pace(), progress.next()), (Pace::Probe { sent: true }, Index(7)));
+        assert!(progress.acknowledge(Index(6)), "as far as the probe asks");
+        assert_eq!((progress.pace(), progress.next()), (Pace::Pipeline, Index(7)));
+    }
+
+    #[test]
+    fn of_one_disorder_only_the_first_refusal_counts() {
+        let mut progress = pipelined(3);
+        progress.sent(Index(9), 600);
+        assert!(progress.is_refusal(Index(6)));
+        progress.retreat(Index(4), 5);
+        progress.acknowledge(Index(4));
+        progress.sent(Index(9), 500);
+        assert!(!progress.is_refusal(Index(7)), "it was sent before the retreat");
+        progress.answer(5);
+        assert!(!progress.is_refusal(Index(7)), "that round began before the retreat");
+        progress.answer(6);
+        assert!(progress.is_refusal(Index(7)));
     }
 
     #[test]
     fn who_reconnects_is_asked_again_what_it_holds() {
         let mut progress = pipelined(3);
         progress.sent(Index(6), 300);
-        progress.reconnect();
+        progress.reconnect(0);
         assert_eq!((progress.pace(), progress.next()), (Pace::Probe { sent: false }, Index(4)));
         assert!(progress.is_refusal(Index(3)), "it may have lost what it acknowledged");
-        progress.retreat(Index(3));
+        progress.retreat(Index(3), 0);
         assert!(progress.acknowledge(Index(2)));
         assert_eq!(progress.matched(), Index(2));
     }
