@@ -57,12 +57,11 @@ fn heed(server: &mut Server, from: NodeId, message: Message, effects: &mut Vec<E
             append(server, from, prev, entries, commit, effects);
         }
         Message::Heartbeat { round, commit, .. } => {
-            // The leader names no more than what this very server has acknowledged durably in
-            // this term; since then only this leader can have changed our log, and it never
-            // takes back. So the entry is there and equal, also after a restart. The bound by
-            // our last index only guards against a leader that is wrong.
-            let last = server.log.last().index;
-            server.commit_to(commit.min(last), effects);
+            // The leader names no more than what this server has acknowledged in this term, and
+            // never takes back. But a disk may have lost the end of that and hold another
+            // leader's entries in its place, so an index alone proves nothing: no further than
+            // where this very process has found the logs to be equal.
+            server.commit_to(commit.min(server.verified), effects);
             if round != NO_ROUND {
                 let message = Message::HeartbeatReply { term: server.term(), round };
                 effects.push(Effect::Send { to: from, message });
@@ -100,6 +99,7 @@ fn append(
         // committed and so in the log of every later leader (leader completeness, Raft §5.4.3).
         let matched = prev.index.plus(entries.len() as u64);
         let Ok(()) = merge(server, entries, effects) else { return };
+        server.verified = server.verified.max(matched);
         // Raft §5.3: up to the last new entry, for what follows may still be another leader's.
         server.commit_to(commit.min(matched), effects);
         // All up to our commit index agrees with any leader's log, even if the append was older.
@@ -147,6 +147,7 @@ fn offer(server: &mut Server, from: NodeId, snapshot: Snapshot, effects: &mut Ve
         return;
     }
     // What the snapshot covers is committed and we hold it: no need to fetch it.
+    server.verified = server.verified.max(position.index);
     server.commit_to(position.index, effects);
     let outcome = Appended::Matched(server.commit);
     let message = Message::AppendReply { term: server.term(), outcome };

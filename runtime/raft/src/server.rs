@@ -56,6 +56,8 @@ pub(crate) struct Server {
     pub(crate) membership: Membership,
     pub(crate) writes: Writes,
     pub(crate) commit: Index,
+    /// Our log is known to equal that of this term's leader through here. Not remembered.
+    pub(crate) verified: Index,
     pub(crate) applied: Index,
     pub(crate) sessions: Sessions<Index>,
     pub(crate) halted: Option<Halt>,
@@ -80,6 +82,7 @@ impl Server {
             membership: Membership::new(start.index, snapshot.configuration),
             writes: Writes::new(start.index),
             commit: start.index,
+            verified: start.index,
             applied: start.index,
             sessions: sessions.unwrap_or_else(|| Sessions::new(config.sessions)),
             halted: None,
@@ -171,6 +174,10 @@ impl Server {
         let keeps_vote = next.term > last.term || last.vote.is_none() || next.vote == last.vote;
         let keeps_vote = keeps_vote || self.plant.breaks(Planted::SecondVote);
         assert!(keeps_vote, "vote {:?} after {:?} in {}", next.vote, last.vote, next.term);
+        if next.term > last.term {
+            // Of the next leader's log no more is known than what is committed.
+            self.verified = self.commit;
+        }
         self.hard_state = next;
         let id = self.writes.hard_state();
         let vote = next.vote.filter(|_| !self.plant.breaks(Planted::VoteNotWritten));
@@ -279,6 +286,7 @@ impl Server {
         self.note_configured(configured, effects);
         self.sessions = sessions;
         self.applied = position.index;
+        self.verified = self.verified.max(position.index);
         if position.index > self.commit {
             self.commit = position.index;
             effects.push(Effect::Note(Note::Committed { index: position.index }));

@@ -84,7 +84,7 @@ fn a_follower_commits_only_what_it_knows_to_agree() {
     server.hear(2, append(2, at(1, 1), &[1], 4));
     assert_eq!(server.raft.commit(), Index(2), "3 and 4 may be another leader's");
     server.hear(2, heartbeat(2, 9));
-    assert_eq!(server.raft.commit(), Index(4), "and never beyond the end of the log");
+    assert_eq!(server.raft.commit(), Index(2), "an index alone does not say whose");
 }
 
 /// Raft §5.4.3 (state machine safety): a committed entry is never replaced.
@@ -210,4 +210,19 @@ fn what_is_not_acknowledged_is_sent_again() {
     for _ in 0..4 {
         assert_eq!(sends_noop(&leader.timeout()), 2, "both again in every heartbeat interval");
     }
+}
+
+/// A follower whose disk lost the end of what it had acknowledged may hold an older leader's
+/// entries there. An index in a heartbeat commits none of them; an append tells them apart.
+#[test]
+fn a_heartbeat_commits_only_what_an_append_has_found_equal() {
+    let mut follower = Lone::with_log(&[1, 2, 3], 2, &[1, 1, 1]);
+    follower.hear(2, heartbeat(2, 3));
+    assert_eq!(follower.raft.commit(), Index(0), "entries 2 and 3 may be another leader's");
+    follower.hear(2, append(2, at(1, 1), &[2], 1));
+    follower.hear(2, heartbeat(2, 3));
+    assert_eq!((follower.raft.commit(), follower.terms()), (Index(2), vec![1, 2]));
+    // The next leader's log is another one.
+    follower.hear(3, heartbeat(3, 3));
+    assert_eq!(follower.raft.commit(), Index(2));
 }
