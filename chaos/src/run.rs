@@ -7,6 +7,7 @@
 mod busy;
 mod expect;
 mod formation;
+mod judging;
 mod lab;
 mod loaded;
 mod measures;

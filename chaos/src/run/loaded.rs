@@ -3,39 +3,26 @@
 //! Invariant: whatever ends the load early, the nodes are healed, the history is frozen and the
 //! checkers judge what there is.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use runtime::Client;
 use tokio::task::JoinHandle;
 
 use crate::{
-    checker::{Check, Verdict, judge, shortcomings, standard},
+    checker::Check,
     cluster::{Cluster, World},
-    history::{Frozen, History},
     nemesis::Nemesis,
-    outage::{Strike, fullest_window, needed, recovery},
-    plan::{Kind, Plan, WorkloadPlan},
+    outage::{fullest_window, recovery},
+    plan::WorkloadPlan,
     register::Registers,
     run::{
-        Lab, Outcome, Phase, RunError, Stage, Stop, Stopper, busy::BusyLoops, expect, lab::check,
-        measures, recorder::Records, usage,
+        Lab, Outcome, Phase, RunError, Stage, Stop, Stopper,
+        busy::BusyLoops,
+        judging::{self, Found, RATE_BOUND, judge_all, not_formed, returned, too_slow},
     },
     schedule::{self, Schedule},
     workload::{Driven, drive},
 };
-
-/// What was found out while the cluster was there.
-#[derive(Default)]
-struct Found {
-    checks: Vec<Check>,
-    strikes: Vec<Strike>,
-    driven: Driven,
-    counts: BTreeMap<String, u64>,
-    logs: Vec<crate::history::NodeLog>,
-    /// From the rate being reached to the end of the load.
-    load_ns: Option<(u64, u64)>,
-    failure: Option<String>,
-}
 
 pub(super) async fn run<W: World>(stage: &Stage<'_, W>) -> Result<Outcome, RunError> {
     let Stage { plan, recorder, stop, .. } = stage;
@@ -54,14 +41,13 @@ async fn carry_out<C: Cluster>(lab: &Lab<C>) -> Result<Found, RunError> {
     lab.recorder.phase(Phase::Assume).await?;
     let begun = lab.cluster.started();
     let Some(view) = lab.formed().await? else {
-        found.checks.push(not_formed(lab));
+        found.checks.push(not_formed(lab.stop.is_stopped()));
         found.checks.push(lab.nodes_stayed_up(&mut found.counts).await);
         return Ok(found);
     };
     let forming_ms = view.changed_ns.saturating_sub(lab.since_origin(begun)) / 1_000_000;
     found.counts.insert("formed_after_ms".into(), forming_ms);
-    let formed = format!("all bonds and a leader after {forming_ms} ms");
-    found.checks.push(check("formed", Verdict::Valid, formed));
+    found.checks.push(judging::formed(forming_ms));
     let clients = lab.clients(load.clients).await?;
     let busy = BusyLoops::start(lab.plan.background_load);
     let (stopper, driving) = start_load(lab, &load, clients);
@@ -157,7 +143,7 @@ async fn trial<C: Cluster>(
         return Ok(Ok(()));
     }
     if lab.formed().await?.is_none() && !lab.stop.is_stopped() {
-        return Ok(Err(not_formed(lab)));
+        return Ok(Err(not_formed(lab.stop.is_stopped())));
     }
     // The next trial starts from health, or it would measure this one's rest.
     Ok(match rate_missed(lab, load, &format!("after trial {number}")).await? {
@@ -198,123 +184,4 @@ async fn after_load<C: Cluster>(lab: &Lab<C>, found: &mut Found) -> Result<(), R
     Ok(())
 }
 
-fn judge_all(
-    plan: &Plan,
-    found: Found,
-    mut records: Records,
-    stopped: bool,
-) -> Result<Outcome, RunError> {
-    let operations = std::mem::take(&mut records.operations);
-    let history = History::new(operations).map_err(|error| RunError::Lab(error.to_string()))?;
-    let nodes = (1..=plan.nodes).collect();
-    let frozen = Frozen { history, nodes, logs: found.logs };
-    let (_, mut checks) = judge(&frozen, &standard());
-    let mut outcome = Outcome {
-        counts: found.counts,
-        marks: std::mem::take(&mut records.marks),
-        trials: std::mem::take(&mut records.trials),
-        schedule: std::mem::take(&mut records.schedule),
-        failure: found.failure,
-        stopped,
-        ..Outcome::default()
-    };
-    checks.splice(0..0, found.checks);
-    let events_lost = outcome.counts.get("events_lost").copied().unwrap_or(0);
-    let load = (found.load_ns, &found.strikes[..]);
-    checks.push(measures::assumptions(plan, load, &records, events_lost));
-    measures::operations(&mut outcome, &frozen.history, found.driven);
-    measures::trials(&mut outcome);
-    let terms = measures::terms(plan, found.load_ns, &records);
-    usage::measure(&mut outcome, &records, &found.strikes, found.load_ns);
-    if let Some(terms) = terms.as_ref().filter(|_| plan.kind == Kind::Steady) {
-        outcome.counts.extend(terms.counts());
-    }
-    outcome.counts.insert("marks_dropped".into(), records.marks_dropped);
-    checks.extend(expect::checks(plan, &outcome, terms.as_ref()));
-    let verdict = Verdict::combine(checks.iter().map(|check| check.verdict));
-    // A broken guarantee is one whatever else was lacking, and a stopped run owes nothing more.
-    if verdict == Verdict::Unknown && !stopped && outcome.failure.is_none() {
-        outcome.failure = shortcomings(&checks);
-    }
-    let cut_short = stopped || outcome.failure.is_some();
-    outcome.verdict = Some(match verdict {
-        Verdict::Valid if cut_short => Verdict::Unknown,
-        verdict => verdict,
-    });
-    outcome.checks = checks;
-    outcome.frozen = frozen;
-    Ok(outcome)
-}
-
-fn not_formed<C: Cluster>(lab: &Lab<C>) -> Check {
-    let detail = match lab.stop.is_stopped() {
-        true => "stopped before all nodes were bonded and followed one leader".into(),
-        false => format!(
-            "not all nodes were bonded and followed one leader within {} s",
-            super::lab::FORM_BOUND.as_secs()
-        ),
-    };
-    let verdict = if lab.stop.is_stopped() { Verdict::Unknown } else { Verdict::Invalid };
-    check("formed", verdict, detail)
-}
-
-fn too_slow(load: &WorkloadPlan, when: &str, fullest: usize) -> Check {
-    let WorkloadPlan { rate_per_s, .. } = load;
-    let detail = format!(
-        "{when} at most {fullest} operations succeeded within 100 ms, for {} s, but {} are needed, \
-         nine tenths of {rate_per_s} per second: lower workload.rate_per_s (--rate), or give the \
-         run more of the machine",
-        RATE_BOUND.as_secs(),
-        needed(*rate_per_s)
-    );
-    check("rate", Verdict::Unknown, detail)
-}
-
-fn returned(lost: &[String], faults: usize) -> Check {
-    match lost.is_empty() {
-        true => {
-            let detail = format!("after each of {faults} faults the node returned and caught up");
-            check("rejoined", Verdict::Valid, detail)
-        }
-        false => check("rejoined", Verdict::Invalid, lost.join("; ")),
-    }
-}
-
-const RATE_BOUND: Duration = Duration::from_secs(20);
 const RATE_PAUSE: Duration = Duration::from_millis(20);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plan;
-
-    fn judged(checks: Vec<Check>, stopped: bool) -> Outcome {
-        let plan = plan::parse("scenario = \"x\"\nkind = \"steady\"\n[workload]\n");
-        let found = Found { checks, ..Found::default() };
-        judge_all(&plan.expect("a plan"), found, Records::default(), stopped).expect("no history")
-    }
-
-    #[test]
-    fn a_rate_that_is_not_reached_is_an_error_of_the_lab_and_names_all_that_matters() {
-        let slow = too_slow(&WorkloadPlan::default(), "after trial 3", 17);
-        for words in ["after trial 3", "at most 17", "20 s", "45 are needed", "--rate"] {
-            assert!(slow.detail.contains(words), "{words}: {}", slow.detail);
-        }
-        let outcome = judged(vec![slow.clone()], false);
-        assert_eq!((outcome.verdict(), outcome.exit_code()), (Verdict::Unknown, 3));
-        let failure = outcome.failure.expect("it is said");
-        assert!(failure.ends_with("see rate, overlap, assumptions"), "{failure}");
-        let stopped = judged(vec![slow], true);
-        assert_eq!(
-            (stopped.verdict(), stopped.exit_code(), stopped.failure),
-            (Verdict::Unknown, 2, None)
-        );
-    }
-
-    #[test]
-    fn a_broken_guarantee_stays_one_where_the_load_was_too_little() {
-        let broken = check("liveness", Verdict::Invalid, String::new());
-        let outcome = judged(vec![broken], false);
-        assert_eq!((outcome.exit_code(), outcome.failure), (1, None));
-    }
-}
