@@ -5,6 +5,7 @@
 
 mod expect;
 mod packets;
+mod step;
 mod validate;
 mod wording;
 mod world;
@@ -15,15 +16,12 @@ use runtime::ConsensusProfile;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use thiserror::Error;
 
-use crate::{
-    fault::{Fault, NodeNumber, Target},
-    link::LinkFaults,
-    seed::Seed,
-};
+use crate::{fault::Fault, seed::Seed};
 
 pub use expect::{ByProfile, Expect, GROWTH_LOAD_MS_MIN};
 pub use packets::{Way, packet_faults};
 pub(crate) use packets::{minority, rules};
+pub use step::{At, Step};
 pub(crate) use validate::drawn_window_ns;
 pub use validate::validate;
 pub use world::{WorldKind, drop_unmeasured, fits};
@@ -123,42 +121,6 @@ pub struct Mix {
     pub write: u64,
     /// Compare-and-set.
     pub cas: u64,
-}
-
-/// A fault within a trial, and the return from it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Step {
-    /// When, within the trial.
-    pub at: At,
-    /// What.
-    pub fault: Fault,
-    /// To whom. Of a partition the `side` says that.
-    #[serde(default)]
-    pub target: Target,
-    /// For `link` at a given node: the node at the other end; all others if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub to: Option<NodeNumber>,
-    /// For packet faults: which way.
-    #[serde(default)]
-    pub way: Way,
-    /// For `partition`: the nodes of one side; the others are the other.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub side: Vec<NodeNumber>,
-    /// How long after the fault the node is restarted or goes on, or the links are healed.
-    pub return_after_ms: u64,
-    /// For `link`: what befalls it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub faults: Option<LinkFaults>,
-}
-
-/// A moment of a trial: `"random"` or milliseconds from its beginning.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum At {
-    /// Drawn from the tenth to three tenths of the trial.
-    Random,
-    /// Exactly then.
-    Ms(u64),
 }
 
 /// Why a plan cannot be carried out.
@@ -270,47 +232,6 @@ impl fmt::Display for Kind {
     }
 }
 
-impl Serialize for At {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Random => serializer.serialize_str("random"),
-            Self::Ms(ms) => serializer.serialize_u64(*ms),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for At {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-
-        impl de::Visitor<'_> for Visitor {
-            type Value = At;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("\"random\" or milliseconds from the beginning of the trial")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<At, E> {
-                match text {
-                    "random" => Ok(At::Random),
-                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
-                }
-            }
-
-            fn visit_u64<E: de::Error>(self, ms: u64) -> Result<At, E> {
-                Ok(At::Ms(ms))
-            }
-
-            fn visit_i64<E: de::Error>(self, ms: i64) -> Result<At, E> {
-                let unexpected = de::Unexpected::Signed(ms);
-                u64::try_from(ms).map(At::Ms).map_err(|_| E::invalid_value(unexpected, &self))
-            }
-        }
-
-        deserializer.deserialize_any(Visitor)
-    }
-}
-
 /// Seeds are text: TOML's numbers end at 2^63, and people write them in hexadecimal.
 mod seed_text {
     use super::{Deserializer, Seed, Serializer, de, de::Error, fmt};
@@ -364,6 +285,7 @@ const PLAN_BYTES_MAX: usize = 1 << 20;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fault::{NodeNumber, Target};
 
     const PLAN: &str = "scenario = \"x\"\nkind = \"failover\"\nseed = \"0x9f3c\"\n[workload]\n\
         rate_per_s = 700\n[[steps]]\nat = 1500\nfault = \"pause\"\ntarget = { node = 2 }\n\

@@ -1,0 +1,90 @@
+//! A step of a trial: what is done to whom, when, and for how long.
+//!
+//! Plain data, as plans write it; whether it can be carried out is for `validate` to say.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::{
+    fault::{Fault, NodeNumber, Target},
+    link::LinkFaults,
+    plan::Way,
+};
+
+/// A fault within a trial, and the return from it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// When, within the trial.
+    pub at: At,
+    /// What.
+    pub fault: Fault,
+    /// To whom. Of a partition the `side` says that.
+    #[serde(default)]
+    pub target: Target,
+    /// For `link` at a given node: the node at the other end; all others if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<NodeNumber>,
+    /// For packet faults: which way.
+    #[serde(default)]
+    pub way: Way,
+    /// For `partition`: the nodes of one side; the others are the other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub side: Vec<NodeNumber>,
+    /// How long after the fault the node is restarted or goes on, or the links are healed.
+    pub return_after_ms: u64,
+    /// For `link`: what befalls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub faults: Option<LinkFaults>,
+}
+
+/// A moment of a trial: `"random"` or milliseconds from its beginning.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum At {
+    /// Drawn from the tenth to three tenths of the trial.
+    Random,
+    /// Exactly then.
+    Ms(u64),
+}
+
+impl Serialize for At {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Random => serializer.serialize_str("random"),
+            Self::Ms(ms) => serializer.serialize_u64(*ms),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for At {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl de::Visitor<'_> for Visitor {
+            type Value = At;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"random\" or milliseconds from the beginning of the trial")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<At, E> {
+                match text {
+                    "random" => Ok(At::Random),
+                    _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
+                }
+            }
+
+            fn visit_u64<E: de::Error>(self, ms: u64) -> Result<At, E> {
+                Ok(At::Ms(ms))
+            }
+
+            fn visit_i64<E: de::Error>(self, ms: i64) -> Result<At, E> {
+                let unexpected = de::Unexpected::Signed(ms);
+                u64::try_from(ms).map(At::Ms).map_err(|_| E::invalid_value(unexpected, &self))
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}
