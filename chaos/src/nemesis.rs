@@ -21,9 +21,9 @@ use crate::{
     fault::{Fault, NodeNumber},
     link::LinkCounts,
     outage::Strike,
-    plan::{Step, minority, rules},
+    plan::{Step, reach, rules},
     run::{Lab, Mark, RunError, View},
-    schedule::Schedule,
+    schedule::{Schedule, Scheduled},
 };
 
 use aim::Aim;
@@ -56,9 +56,16 @@ pub(crate) struct Nemesis<'a, C> {
     lost: Vec<String>,
 }
 
+/// Who leads, and in which term.
+type Led = Option<(NodeNumber, u64)>;
+
 #[derive(Clone, Copy)]
 enum Action {
     Strike,
+    /// A packet fault that comes and goes does so.
+    Flap {
+        is_gone: bool,
+    },
     Return,
 }
 
@@ -100,8 +107,9 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
             // Stopped: those who are down return at once, and nobody else is hit.
             let stopped = self.lab.stop.or(advance).await.is_none();
             match action {
-                Action::Strike if stopped => {}
+                Action::Strike | Action::Flap { .. } if stopped => {}
                 Action::Strike => self.strike(place).await?,
+                Action::Flap { is_gone } => self.flap(place, is_gone, at).await?,
                 Action::Return => self.bring_back(place).await?,
             }
         }
@@ -113,39 +121,42 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
     }
 
     async fn strike(&mut self, place: usize) -> Result<(), RunError> {
-        let aim = self.aim(place);
-        let down = self.down();
-        let wanted = move |view: &View| aim.at(view, &down).is_some();
-        let waited = timeout(LEADER_BOUND, self.lab.recorder.until(wanted)).await;
-        let Ok(view) = waited else {
-            return Err(RunError::Lab(format!(
-                "nobody to hit: no leader for {} s",
-                LEADER_BOUND.as_secs()
-            )));
-        };
-        let view = view?;
-        // It held a moment ago, of this very view.
-        let Some(node) = self.aim(place).at(&view, &self.down()) else { return Ok(()) };
-        let led = view.leader();
-        let at = self.hit(place, node).await?;
-        self.take_away(place, node).await?;
+        let Some((hit, led)) = self.victims(place).await? else { return Ok(()) };
         let scheduled = &self.schedule.faults[place];
+        let (trial, return_after_ms) = (scheduled.trial, scheduled.return_after_ms);
+        let at = self.hit(place, &hit).await?;
+        let in_force_ns = self.lab.since_origin(self.lab.cluster.now());
+        let reach = reach(&self.lab.plan, self.planned(place), &hit);
+        let mut nodes =
+            if reach.away.is_empty() { hit } else { Vec::from_iter(reach.away.clone()) };
+        let leader = led.map(|(leader, _)| leader);
+        // The one that led stands for all.
+        nodes.sort_by_key(|node| leader != Some(*node));
         let at_ns = self.lab.since_origin(at);
-        let back_at = at.plus(Duration::from_millis(scheduled.return_after_ms));
+        let back_at = at.plus(Duration::from_millis(return_after_ms));
         self.due.insert((back_at, place), Action::Return);
+        if let Some(flap) = self.planned(place).flap {
+            self.flap_at(place, at.plus(Duration::from_millis(flap.on_ms)), true);
+        }
         let strike = Strike {
-            trial: scheduled.trial,
-            fault: scheduled.fault,
-            node,
-            led: led.map(|(leader, _)| leader) == Some(node),
+            trial,
+            step: self.schedule.faults[place].step,
+            fault: self.schedule.faults[place].fault,
+            led: leader.is_some_and(|leader| nodes.contains(&leader)),
+            nodes,
+            away: reach.away,
+            served: reach.served,
             at_ns,
+            in_force_ns,
             term_before: led.map_or(0, |(_, term)| term),
             until_ns: u64::MAX,
             returned_ns: None,
             rejoined_ns: None,
         };
+        self.take_away(place, &strike.away).await?;
         let entry = &mut self.schedule.faults[place];
-        entry.node = Some(node);
+        entry.node = Some(strike.node());
+        entry.nodes.clone_from(&strike.nodes);
         entry.struck_ns = Some(at_ns);
         self.lab.recorder.mark(mark(&strike)).await?;
         self.lab.recorder.schedule(self.schedule).await?;
@@ -153,29 +164,75 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         Ok(())
     }
 
-    async fn hit(&mut self, place: usize, node: NodeNumber) -> Result<Time, RunError> {
+    /// Whom the strike hits, and who leads then; waits until there is somebody of that kind. If
+    /// something else is due before that, it comes first, and the strike after it.
+    async fn victims(&mut self, place: usize) -> Result<Option<(Vec<NodeNumber>, Led)>, RunError> {
+        let (aim, down) = (self.aim(place), self.down());
+        let wanted = |view: &View| aim.at(view, &down).is_some();
+        let next = self.due.first_key_value().map(|((at, _), _)| *at);
+        let now = self.lab.cluster.now();
+        let bound = next.map_or(LEADER_BOUND, |at| at.since(now).min(LEADER_BOUND));
+        match timeout(bound, self.lab.recorder.until(wanted)).await {
+            Ok(view) => {
+                let view = view?;
+                let hit = aim.at(&view, &down);
+                Ok(hit.map(|hit| (hit, view.leader())))
+            }
+            Err(_) if let Some(next) = next => {
+                let after = next.plus(Duration::from_nanos(1));
+                self.due.insert((after, place), Action::Strike);
+                Ok(None)
+            }
+            Err(_) => Err(RunError::Lab(format!(
+                "nobody to hit: no leader for {} s",
+                LEADER_BOUND.as_secs()
+            ))),
+        }
+    }
+
+    async fn hit(&mut self, place: usize, nodes: &[NodeNumber]) -> Result<Time, RunError> {
         let cluster = Arc::clone(&self.lab.cluster);
+        let node = nodes.first().copied().unwrap_or_default();
         match self.schedule.faults[place].fault {
             Fault::Kill => Ok(cluster.kill(node).await?),
             Fault::Pause => Ok(cluster.pause(node).await?),
             Fault::Isolate | Fault::Partition | Fault::Link => {
-                let rules = rules(&self.lab.plan, self.planned(place), node);
+                let rules = rules(&self.lab.plan, self.planned(place), nodes);
                 let before = cluster.link_counts().await?;
                 Ok(cluster.link(&self.cuts.begin(place, rules, before)).await?)
             }
         }
     }
 
-    /// Whoever the strike takes away from the majority says nothing that counts until it is back.
-    async fn take_away(&mut self, place: usize, node: NodeNumber) -> Result<(), RunError> {
-        let step = self.planned(place);
-        let taken = match step.fault {
-            Fault::Kill | Fault::Pause | Fault::Isolate => vec![node],
-            Fault::Partition => minority(&self.lab.plan, step),
-            Fault::Link => Vec::new(),
+    /// A packet fault comes or goes, and will go or come again, unless it is healed before.
+    async fn flap(&mut self, place: usize, is_gone: bool, at: Time) -> Result<(), RunError> {
+        let Some(flap) = self.planned(place).flap else { return Ok(()) };
+        let Some(rules) = self.cuts.flap(place, is_gone) else { return Ok(()) };
+        self.lab.cluster.link(&rules).await?;
+        let lasts_ms = if is_gone { flap.off_ms } else { flap.on_ms };
+        self.flap_at(place, at.plus(Duration::from_millis(lasts_ms)), !is_gone);
+        Ok(())
+    }
+
+    /// Unless the fault is over by then: of one strike only one thing is done at a time.
+    fn flap_at(&mut self, place: usize, at: Time, is_gone: bool) {
+        let ends = |(key, action): (&(Time, usize), &Action)| {
+            key.1 == place && matches!(action, Action::Return)
         };
+        let end = self.due.iter().find(|due| ends(*due)).map(|(key, _)| key.0);
+        if end.is_some_and(|end| at < end) {
+            self.due.insert((at, place), Action::Flap { is_gone });
+        }
+    }
+
+    /// Whoever the strike takes away from the majority says nothing that counts until it is back.
+    async fn take_away(
+        &mut self,
+        place: usize,
+        away: &BTreeSet<NodeNumber>,
+    ) -> Result<(), RunError> {
         let down = self.down();
-        let taken: BTreeSet<_> = taken.into_iter().filter(|node| !down.contains(node)).collect();
+        let taken: BTreeSet<_> = away.difference(&down).copied().collect();
         for node in &taken {
             self.lab.recorder.away(*node).await?;
         }
@@ -185,7 +242,8 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
 
     async fn bring_back(&mut self, place: usize) -> Result<(), RunError> {
         let Some(strike) = self.strikes.get(&place) else { return Ok(()) };
-        let (trial, node, fault) = (strike.trial, strike.node, strike.fault);
+        let (trial, fault, hit) = (strike.trial, strike.fault, strike.nodes.clone());
+        let node = strike.node();
         let commit = committed(self.lab, &self.down()).await;
         let taken = self.taken.remove(&place).unwrap_or_default();
         for node in &taken {
@@ -209,9 +267,14 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
             }
         };
         let at_ns = self.lab.since_origin(at);
+        // Of a partition that takes nobody away, those at its ends may have fallen behind.
+        let behind = match fault {
+            Fault::Partition if taken.is_empty() => hit.into_iter().collect(),
+            _ => taken,
+        };
         if let Some(strike) = self.strikes.get_mut(&place) {
             strike.returned_ns = Some(at_ns);
-            if taken.is_empty() {
+            if behind.is_empty() {
                 // Nobody was away, so there is nothing to catch up with.
                 strike.rejoined_ns = Some(at_ns);
                 self.lab.recorder.mark(mark(strike)).await?;
@@ -219,7 +282,7 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         }
         self.schedule.faults[place].returned_ns = Some(at_ns);
         self.lab.recorder.schedule(self.schedule).await?;
-        taken.into_iter().for_each(|node| self.await_return(place, node, commit));
+        behind.into_iter().for_each(|node| self.await_return(place, node, commit));
         Ok(())
     }
 
@@ -262,11 +325,9 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         &self.lab.plan.steps[step]
     }
 
-    fn aim(&self, place: usize) -> Aim {
-        Aim {
-            scheduled: self.schedule.faults[place].clone(),
-            side: minority(&self.lab.plan, self.planned(place)),
-        }
+    fn aim(&self, place: usize) -> Aim<'a> {
+        let Scheduled { target, draw, .. } = self.schedule.faults[place];
+        Aim { step: self.planned(place), target, draw }
     }
 
     async fn see_them_catch_up(&mut self) -> Result<(), RunError> {
@@ -293,7 +354,7 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
     fn is_killed_after(&self, place: usize, node: NodeNumber) -> bool {
         let returned_ns = self.strikes.get(&place).and_then(|strike| strike.returned_ns);
         self.strikes.values().any(|later| {
-            let kills = later.fault == Fault::Kill && later.node == node;
+            let kills = later.fault == Fault::Kill && later.nodes.contains(&node);
             kills && returned_ns.is_some_and(|returned_ns| later.at_ns >= returned_ns)
         })
     }
@@ -325,7 +386,15 @@ async fn committed<C: Cluster>(lab: &Lab<C>, down: &BTreeSet<NodeNumber>) -> u64
 
 /// The band of a fault: until the node had caught up, or as far as is known.
 fn mark(strike: &Strike) -> Mark {
-    let role = if strike.led { "leader" } else { "follower" };
+    let role = match (strike.led, &strike.nodes[..]) {
+        (true, [_]) => "leader".to_owned(),
+        (false, [_]) => "follower".to_owned(),
+        (is_led, nodes) => {
+            let nodes: Vec<String> = nodes.iter().map(ToString::to_string).collect();
+            let led = if is_led { "the leader first, " } else { "" };
+            format!("nodes {}, {led}", nodes.join(", "))
+        }
+    };
     let back = match (strike.rejoined_ns, strike.fault) {
         (None, _) => "",
         (Some(_), Fault::Link) => ", healed",
@@ -336,7 +405,8 @@ fn mark(strike: &Strike) -> Mark {
     Mark {
         at_ns: strike.at_ns,
         kind: strike.fault.word().into(),
-        node: Some(strike.node),
+        node: Some(strike.node()),
+        nodes: strike.nodes.clone(),
         detail,
         until_ns: strike.rejoined_ns,
     }

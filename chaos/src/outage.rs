@@ -3,6 +3,8 @@
 //! Pure functions of the nodes' events and the moments of success; nothing is measured while it
 //! happens. Invariant: where all four parts are known, they add up to the outage.
 
+use std::collections::BTreeSet;
+
 use runtime::Role;
 use serde::{Deserialize, Serialize};
 
@@ -18,8 +20,10 @@ pub struct Trial {
     pub number: u64,
     /// The fault.
     pub fault: Fault,
-    /// The node that was hit.
+    /// The node that was hit: of several the one that led, or else the first.
     pub node: NodeNumber,
+    /// All that were hit, that one among them.
+    pub nodes: Vec<NodeNumber>,
     /// When: just before the signal was sent.
     pub fault_at_ns: u64,
     /// Term before the fault.
@@ -51,14 +55,25 @@ pub struct Trial {
 pub struct Strike {
     /// Which trial, from 1.
     pub trial: u64,
+    /// Which of the plan's steps, from 0.
+    pub step: u64,
     /// What.
     pub fault: Fault,
-    /// The node that was hit.
-    pub node: NodeNumber,
-    /// Whether it led.
+    /// The nodes that were hit, the one that led first: those cut off from every majority, or
+    /// else all whose links were hurt.
+    pub nodes: Vec<NodeNumber>,
+    /// Those that could serve nobody meanwhile, since they were down or cut off from every
+    /// majority.
+    pub away: BTreeSet<NodeNumber>,
+    /// How many nodes the others still reach at least, of those who could lead, themselves
+    /// among them.
+    pub served: u64,
+    /// Whether one of those that were hit led.
     pub led: bool,
     /// When.
     pub at_ns: u64,
+    /// From when on it had taken place.
+    pub in_force_ns: u64,
     /// Term before.
     pub term_before: u64,
     /// Where the window of this fault ends: at the next one, or when the load ended.
@@ -76,6 +91,13 @@ pub struct Success {
     pub completed_ns: u64,
     /// When it was sent.
     pub invoked_ns: u64,
+}
+
+impl Strike {
+    /// The node that stands for all that were hit.
+    pub fn node(&self) -> NodeNumber {
+        self.nodes.first().copied().unwrap_or_default()
+    }
 }
 
 /// Measures what a strike cost. Events and successes must be in order of time.
@@ -101,7 +123,8 @@ pub fn measure(
     let mut trial = Trial {
         number: strike.trial,
         fault: strike.fault,
-        node: strike.node,
+        node: strike.node(),
+        nodes: strike.nodes.clone(),
         fault_at_ns: strike.at_ns,
         term_before: strike.term_before,
         term_after: election.as_ref().map(|election| election.term),
@@ -183,10 +206,11 @@ struct Election {
 }
 
 /// The last leader elected before the outage was over. One that was elected earlier lost its
-/// term before it could serve anybody.
+/// term before it could serve anybody. Campaigns of those who are away say nothing of when the
+/// others noticed.
 fn election(strike: &Strike, events: &[NodeEvent], end_ns: u64) -> Option<Election> {
     let first = events.partition_point(|event| event.at_ns < strike.at_ns);
-    let after = || events[first..].iter().filter(|event| event.node != strike.node);
+    let after = || events[first..].iter().filter(|event| !strike.away.contains(&event.node));
     let before_end = || after().take_while(|event| event.at_ns <= end_ns);
     let detected = before_end().find(|event| matches!(event.what, What::Campaign { .. }))?;
     let (elected, new_term) = before_end()
@@ -252,10 +276,14 @@ mod tests {
     fn strike() -> Strike {
         Strike {
             trial: 1,
+            step: 0,
             fault: Fault::Kill,
-            node: NodeNumber(1),
+            nodes: vec![NodeNumber(1)],
+            away: BTreeSet::from([NodeNumber(1)]),
+            served: 4,
             led: true,
             at_ns: 1_000 * MS,
+            in_force_ns: 1_000 * MS,
             term_before: 3,
             until_ns: 5_000 * MS,
             returned_ns: Some(2_500 * MS),
@@ -281,6 +309,24 @@ mod tests {
         assert_eq!((trial.term_after, trial.leader_after), (Some(4), Some(NodeNumber(2))));
         let parts = [trial.detect_ms, trial.elect_ms, trial.commit_ms, trial.client_ms];
         assert_eq!(parts, [Some(180.0), Some(20.0), Some(5.0), Some(15.0)]);
+    }
+
+    #[test]
+    fn nobody_on_the_minoritys_side_detects_anything() {
+        let events = [
+            campaign(1_100, 2, 4),
+            campaign(1_150, 1, 4),
+            campaign(1_300, 3, 4),
+            leader(1_310, 3, 4),
+            committed(1_320, 3, 4),
+        ];
+        let away = BTreeSet::from([NodeNumber(1), NodeNumber(2)]);
+        let nodes = away.iter().copied().collect();
+        let strike = Strike { fault: Fault::Partition, nodes, away, served: 3, ..strike() };
+        let trial =
+            measure(&strike, &events, &quick(&successes(&[(0, 1_000), (1_330, 5_000)])), 500);
+        assert_eq!((trial.detect_ms, trial.elect_ms), (Some(300.0), Some(10.0)));
+        assert_eq!((trial.node, trial.nodes.len()), (NodeNumber(1), 2));
     }
 
     #[test]

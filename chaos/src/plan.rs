@@ -7,6 +7,7 @@ mod expect;
 mod packets;
 mod step;
 mod validate;
+mod variant;
 mod wording;
 mod world;
 
@@ -20,10 +21,11 @@ use crate::{fault::Fault, seed::Seed};
 
 pub use expect::{ByProfile, Expect, GROWTH_LOAD_MS_MIN};
 pub use packets::{Way, packet_faults};
-pub(crate) use packets::{minority, rules};
-pub use step::{At, Step};
+pub(crate) use packets::{reach, rules};
+pub use step::{At, Flap, Step};
 pub(crate) use validate::drawn_window_ns;
 pub use validate::validate;
+pub use variant::{Variant, choose};
 pub use world::{WorldKind, drop_unmeasured, fits};
 
 /// What a run does.
@@ -64,6 +66,12 @@ pub struct Plan {
     /// What the figures must come to, beyond the guarantees that every run is checked for.
     #[serde(default)]
     pub expect: Expect,
+    /// Which of the variants it was made into.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+    /// What it can be made into; [`choose`] one before it is carried out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub variants: Vec<Variant>,
 }
 
 /// What a trial is.
@@ -105,6 +113,9 @@ pub struct WorkloadPlan {
     pub operations_per_key: u64,
     /// Operations that may be unanswered at a time. One beyond them fails as busy, unsent.
     pub inflight_max: u64,
+    /// Each client knows one node alone and stays with it, whatever befalls it; all nodes else.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub pinned: bool,
     /// How the operations divide, in percent.
     pub mix: Mix,
     /// How long the load of one trial lasts.
@@ -184,6 +195,7 @@ impl Default for WorkloadPlan {
             keys_live: 10,
             operations_per_key: 500,
             inflight_max: 8_192,
+            pinned: false,
             mix: Mix::default(),
             duration_ms: 5_000,
         }

@@ -5,6 +5,7 @@
 //! wait has a bound, and what was done before a stop or a failure is still judged.
 
 mod busy;
+mod cutoff;
 mod expect;
 mod formation;
 mod judging;
@@ -91,8 +92,10 @@ pub struct Mark {
     pub at_ns: u64,
     /// What: `kill`, `pause`, `isolate`, `partition`, `link`, `leader`, `stall`, `stopped`, `died`.
     pub kind: String,
-    /// The node concerned, if one.
+    /// The node concerned, if one; of several hit by one fault the one that led, or the first.
     pub node: Option<NodeNumber>,
+    /// All nodes that one fault hit.
+    pub nodes: Vec<NodeNumber>,
     /// More, in words.
     pub detail: String,
     /// When it was over, for what lasts.
@@ -175,6 +178,11 @@ pub async fn run<W: World>(
     stop: Stop,
 ) -> Result<Outcome, RunError> {
     validate(plan)?;
+    if let Some(variant) = plan.variants.first() {
+        let (field, value) = ("variants".into(), variant.name.clone() + " and others");
+        let allowed = "one must be chosen before it is carried out".into();
+        return Err(PlanError::Field { field, value, allowed }.into());
+    }
     let run = async |stage: &Stage<'_, W>| match plan.kind {
         Kind::Formation => formation::run(stage).await,
         Kind::Failover | Kind::Steady => loaded::run(stage).await,

@@ -44,6 +44,9 @@ pub struct Scheduled {
     /// The node that was hit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<NodeNumber>,
+    /// All that were hit, that one first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeNumber>,
     /// When it was hit, from the beginning of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub struck_ns: Option<u64>,
@@ -74,6 +77,7 @@ pub fn draw(plan: &Plan, seed: Seed) -> Schedule {
                     // 32 bits: TOML's numbers are signed.
                     draw: u32::try_from(stream.below(1 << 32)).expect("below 2^32"),
                     node: None,
+                    nodes: Vec::new(),
                     struck_ns: None,
                     returned_ns: None,
                 }

@@ -39,6 +39,8 @@ const STORIES: &[(&str, Story)] = &[
     ("a_cut_outlives_the_restart_of_a_node", links::a_cut_outlives_a_restart),
     ("links_on_the_hosts_transport_are_not_hurt", links::a_cluster_on_the_hosts_transport),
     ("an_isolated_leader_costs_no_acknowledged_write", links::an_isolated_leader),
+    ("a_minority_acknowledges_nothing_and_returns_in_peace", links::a_leader_in_a_minority),
+    ("a_ring_and_a_flapping_follower_change_no_leader", links::a_ring_and_flapping_links),
     ("a_partition_and_bad_links_cost_no_acknowledged_write", links::a_partition_and_bad_links),
     ("groups_form_again_and_again", runs::groups_form),
     ("a_stopped_run_is_judged_as_far_as_it_went", runs::a_stopped_run),

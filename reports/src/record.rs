@@ -137,6 +137,9 @@ pub struct Mark {
     /// The node concerned, if one.
     #[serde(default)]
     pub node: Option<u64>,
+    /// All nodes that one fault hit, if any.
+    #[serde(default)]
+    pub nodes: Vec<u64>,
     /// More, in words.
     #[serde(default)]
     pub detail: String,
@@ -150,8 +153,11 @@ pub struct Mark {
 pub struct Trial {
     /// The fault: `kill`, `pause`, …
     pub fault: String,
-    /// The node that was hit.
+    /// The node that was hit; of several the one that led, or the first.
     pub node: u64,
+    /// All that were hit.
+    #[serde(default)]
+    pub nodes: Vec<u64>,
     /// When it was hit.
     pub fault_at_ms: f64,
     /// Term before the fault.

@@ -176,6 +176,7 @@ fn hostile_names_and_numbers_are_drawn_harmlessly() {
             at_ms,
             kind: hostile.clone(),
             node: None,
+            nodes: Vec::new(),
             detail: hostile.clone(),
             until_ms: Some(at_ms * 2.0),
         });

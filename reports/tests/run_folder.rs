@@ -48,6 +48,7 @@ fn record() -> RunRecord {
             at_ms: 1_000.0,
             kind: "kill".to_owned(),
             node: Some(0),
+            nodes: Vec::new(),
             detail: "SIGKILL".to_owned(),
             until_ms: Some(2_500.0),
         }],

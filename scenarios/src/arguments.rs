@@ -189,7 +189,7 @@ fn command(builtins: &[Builtin]) -> Command {
 fn scenario(builtin: &Builtin) -> Command {
     let about = builtin.plan.about.clone();
     let command = run_options(Command::new(builtin.plan.scenario.clone()).about(about));
-    let out_of_place = out_of_place_in(builtin.plan.kind);
+    let out_of_place = out_of_place_in(&builtin.plan);
     // They are still understood, so that the refusal can say why.
     out_of_place.iter().fold(command, |command, name| command.mut_arg(name, |arg| arg.hide(true)))
 }
@@ -346,7 +346,7 @@ mod tests {
     fn an_unknown_scenario_is_told_the_known_ones_and_the_nearest() {
         let text = refused("leader-failove");
         assert!(text.contains("'leader-failover'"), "{text}");
-        assert!(text.contains("leader-failover, formation, steady"), "{text}");
+        assert!(text.contains("leader-failover, partition, formation, steady"), "{text}");
         assert!(text.starts_with("error: ") && !text.contains("error: error"), "{text}");
     }
 
@@ -360,6 +360,7 @@ mod tests {
             ("leader-failover --fault unplug", "kill or pause"),
             ("leader-failover --duration 5", "500ms, 5s, 10m, 1h"),
             ("leader-failover --nodes many", "a whole number"),
+            ("leader-failover --kind", "<VARIANT>"),
             ("leader-failover --nodes -1", "--nodes"),
             ("leader-failover --seed 0xg", "decimal or with 0x"),
             ("leader-failover --speed 3", "`leader-failover` are --nodes, --trials, --rate"),
@@ -370,7 +371,7 @@ mod tests {
             ("sweep", "<PLAN>"),
             ("check x --json", "`check` are --help"),
             ("--json", "`scenarios` are --list, --help, --version"),
-            ("list", "leader-failover, formation, steady; `run FILE`"),
+            ("list", "leader-failover, partition, formation, steady; `run FILE`"),
             ("run", "<FILE>"),
             ("check", "<RUN>"),
         ] {

@@ -24,8 +24,9 @@ pub(crate) fn all() -> Result<Vec<Builtin>, PlanError> {
     TEXTS.iter().map(parsed).collect()
 }
 
-const TEXTS: [(&str, &str); 3] = [
+const TEXTS: [(&str, &str); 4] = [
     ("plans/leader-failover.toml", include_str!("../plans/leader-failover.toml")),
+    ("plans/partition.toml", include_str!("../plans/partition.toml")),
     ("plans/formation.toml", include_str!("../plans/formation.toml")),
     ("plans/steady.toml", include_str!("../plans/steady.toml")),
 ];

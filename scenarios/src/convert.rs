@@ -4,6 +4,7 @@
 //! neither Raft nor plans. Times become milliseconds; nothing is judged and nothing left out.
 
 use chaos::checker;
+use chaos::fault::NodeNumber;
 use chaos::history::{Function, Operation, Outcome as Answer};
 use chaos::outage;
 use chaos::plan::Plan;
@@ -147,6 +148,7 @@ pub(crate) fn mark(mark: &run::Mark) -> Mark {
         at_ms: ms(mark.at_ns),
         kind: mark.kind.clone(),
         node: mark.node.map(|node| node.0),
+        nodes: numbers(&mark.nodes),
         detail: mark.detail.clone(),
         until_ms: mark.until_ns.map(ms),
     }
@@ -157,6 +159,7 @@ pub(crate) fn trial(trial: &outage::Trial) -> Trial {
     Trial {
         fault: trial.fault.word().to_owned(),
         node: trial.node.0,
+        nodes: numbers(&trial.nodes),
         fault_at_ms: ms(trial.fault_at_ns),
         term_before: Some(trial.term_before),
         term_after: trial.term_after,
@@ -176,6 +179,10 @@ fn hash(hash: u64) -> String {
     format!("{hash:#018x}")
 }
 
+fn numbers(nodes: &[NodeNumber]) -> Vec<u64> {
+    nodes.iter().map(|node| node.0).collect()
+}
+
 fn unknown(name: &str, detail: &str) -> Check {
     Check { name: name.to_owned(), verdict: Verdict::Unknown, detail: detail.to_owned() }
 }
@@ -193,7 +200,7 @@ pub(crate) const LABORATORY: &str = "laboratory";
 
 #[cfg(test)]
 mod tests {
-    use chaos::fault::{Fault, NodeNumber};
+    use chaos::fault::Fault;
     use chaos::history::RequestId;
 
     use super::*;
@@ -223,6 +230,7 @@ mod tests {
                 at_ns: 1_500_000,
                 kind: "kill".to_owned(),
                 node: Some(NodeNumber(2)),
+                nodes: vec![NodeNumber(2), NodeNumber(3)],
                 detail: "leader".to_owned(),
                 until_ns: Some(2_000_000),
             }],
@@ -230,6 +238,7 @@ mod tests {
                 number: 1,
                 fault: Fault::Kill,
                 node: NodeNumber(2),
+                nodes: vec![NodeNumber(2), NodeNumber(3)],
                 fault_at_ns: 1_500_000,
                 term_before: 3,
                 term_after: Some(4),
@@ -270,6 +279,7 @@ mod tests {
         assert_eq!((mark.at_ms, mark.until_ms, mark.node), (1.5, Some(2.0), Some(2)));
         let trial = &record.trials[0];
         assert_eq!((trial.fault.as_str(), trial.node, trial.fault_at_ms), ("kill", 2, 1.5));
+        assert_eq!((&mark.nodes, &trial.nodes), (&vec![2, 3], &vec![2, 3]));
         assert_eq!((trial.term_before, trial.term_after), (Some(3), Some(4)));
         assert_eq!((trial.leader_after, trial.outage_ms), (Some(1), Some(200.0)));
         assert_eq!(trial.parts(), [Some(150.0), Some(20.0), Some(10.0), Some(20.0)]);

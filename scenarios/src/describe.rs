@@ -4,8 +4,8 @@
 
 use chaos::fault::Fault;
 use chaos::plan::{
-    At, GROWTH_LOAD_MS_MIN, Kind, Plan, Step, StorageKind, Way, WorkloadPlan, WorldKind, fits,
-    profile_name,
+    At, Expect, Flap, GROWTH_LOAD_MS_MIN, Kind, Plan, Step, StorageKind, Variant, Way,
+    WorkloadPlan, WorldKind, fits, profile_name,
 };
 
 use crate::catalogue::Builtin;
@@ -39,6 +39,12 @@ pub(crate) fn plan(plan: &Plan) -> String {
     lines.push(trials(plan));
     lines.extend(plan.workload.as_ref().map(workload));
     lines.extend(plan.steps.iter().map(step));
+    for Variant { name, about, steps, expect } in &plan.variants {
+        lines.push(format!("kind {}: {}", printable(name), printable(about)));
+        lines.extend(steps.iter().map(|of_variant| format!("  {}", step(of_variant))));
+        let expect = expect.iter().flat_map(|expect| self::expect(plan, expect));
+        lines.extend(expect.map(|line| format!("  {line}")));
+    }
     if *background_load > 0 {
         lines.push(format!("{background_load} busy loops beside it"));
     }
@@ -46,7 +52,7 @@ pub(crate) fn plan(plan: &Plan) -> String {
         Some(seed) => format!("seed {seed}"),
         None => "a seed drawn for each run".to_owned(),
     });
-    lines.extend(expect(plan));
+    lines.extend(expect(plan, &plan.expect));
     lines.join("\n  ") + "\n"
 }
 
@@ -72,15 +78,16 @@ fn trials(plan: &Plan) -> String {
 
 fn workload(load: &WorkloadPlan) -> String {
     let WorkloadPlan { rate_per_s, clients, burst, keys_live, duration_ms, mix, .. } = load;
+    let pinned = if load.pinned { " that stay with one node each" } else { "" };
     format!(
-        "{clients} clients, {rate_per_s} operations/s in bursts of {burst} over {keys_live} keys, \
+        "{clients} clients{pinned}, {rate_per_s} operations/s in bursts of {burst} over {keys_live} keys, \
          {} % reads, {} % writes, {} % compare-and-set, {duration_ms} ms per trial",
         mix.read, mix.write, mix.cas
     )
 }
 
 fn step(step: &Step) -> String {
-    let Step { at, fault, target, to, way, side, return_after_ms, faults } = step;
+    let Step { at, fault, target, to, way, side, cut, return_after_ms, faults, flap } = step;
     let at = match at {
         At::Random => "at a random moment".to_owned(),
         At::Ms(ms) => format!("{ms} ms into the trial"),
@@ -90,9 +97,13 @@ fn step(step: &Step) -> String {
             return format!("{at}: {fault} {target}, which returns {return_after_ms} ms later");
         }
         Fault::Isolate => target.to_string(),
+        Fault::Partition if side.is_empty() => {
+            let pairs = cut.iter().map(|(one, other)| format!("{one} from {other}"));
+            pairs.collect::<Vec<_>>().join(", ")
+        }
         Fault::Partition => {
             let side: Vec<String> = side.iter().map(ToString::to_string).collect();
-            format!("nodes {} from the others", side.join(", "))
+            format!("{} from the others", side.join(", "))
         }
         Fault::Link => {
             let to = to.map_or("all others".to_owned(), |to| format!("node {to}"));
@@ -105,11 +116,13 @@ fn step(step: &Step) -> String {
         Way::In => "one way, inwards",
     };
     let faults = faults.as_ref().map_or(String::new(), |faults| format!(", {faults}"));
-    format!("{at}: {fault} {whom}, {way}{faults}; healed {return_after_ms} ms later")
+    let flap = flap.map_or(String::new(), |Flap { on_ms, off_ms }| {
+        format!(", {on_ms} ms on and {off_ms} ms off")
+    });
+    format!("{at}: {fault} {whom}, {way}{faults}{flap}; healed {return_after_ms} ms later")
 }
 
-fn expect(plan: &Plan) -> Vec<String> {
-    let expect = &plan.expect;
+fn expect(plan: &Plan, expect: &Expect) -> Vec<String> {
     let bounds = [
         ("the median outage", "ms", expect.outage_ms_p50_max),
         ("every outage", "ms", expect.outage_ms_max),
@@ -137,6 +150,9 @@ fn expect(plan: &Plan) -> Vec<String> {
         format!("expects memory less log to grow by at most {max} kB/min{looked_at}")
     };
     lines.extend(expect.memory_growth_kb_per_min_max.map(growth));
+    if expect.majority_may_be_lost {
+        lines.push("a majority may be lost for a while".to_owned());
+    }
     lines
 }
 
@@ -162,7 +178,7 @@ mod tests {
 
     #[test]
     fn what_is_expected_is_told_as_it_will_be_looked_at() {
-        let mut plan = catalogue::all().unwrap().remove(2).plan;
+        let mut plan = catalogue::all().unwrap().remove(3).plan;
         let text = super::plan(&plan);
         assert!(text.contains("no change of term") && text.contains("kB/min"), "{text}");
         assert!(!text.contains("not looked at"), "{text}");
@@ -193,7 +209,11 @@ mod tests {
         let isolate = told("fault = \"isolate\"\nway = \"out\"");
         assert_eq!(isolate, "isolate the leader, one way, outwards");
         let partition = told("fault = \"partition\"\nside = [1, 2]");
-        assert_eq!(partition, "partition nodes 1, 2 from the others, both ways");
+        assert_eq!(partition, "partition node 1, node 2 from the others, both ways");
+        let cut = told("fault = \"partition\"\ncut = [[1, 2], [3, 2]]");
+        assert_eq!(cut, "partition 1 from 2, 3 from 2, both ways");
+        let flap = told("fault = \"isolate\"\nflap = { on_ms = 20, off_ms = 30 }");
+        assert_eq!(flap, "isolate the leader, both ways, 20 ms on and 30 ms off");
         let link = told("fault = \"link\"\nto = 3\nfaults = { loss = 0.05, delay_ms = 20 }");
         assert_eq!(link, "link the leader with node 3, both ways, loss 0.05, delay_ms 20");
     }

@@ -33,6 +33,9 @@ pub(crate) struct Overrides {
     /// What is done to the node: isolate, kill or pause
     #[arg(long, value_name = "FAULT")]
     pub(crate) fault: Option<Fault>,
+    /// Which variant of the plan, where it has several
+    #[arg(long, value_name = "VARIANT")]
+    pub(crate) kind: Option<String>,
     /// How long the load lasts, for each trial: 500ms, 5s, 10m, 1h
     #[arg(long, value_name = "DURATION", value_parser = duration_ms)]
     pub(crate) duration: Option<u64>,
@@ -51,6 +54,8 @@ impl Overrides {
     /// What the plan has no place for, with the reason. Values are not judged here.
     pub(crate) fn apply(&self, plan: &mut Plan) -> Result<(), PlanError> {
         let Self { nodes, trials, profile, storage, background_load, seed, .. } = *self;
+        // Later fields change what was chosen.
+        plan::choose(plan, self.kind.as_deref()).map_err(|error| as_argument("--kind", error))?;
         plan.nodes = nodes.unwrap_or(plan.nodes);
         plan.trials = trials.unwrap_or(plan.trials);
         plan.profile = profile.unwrap_or(plan.profile);
@@ -89,12 +94,26 @@ impl Overrides {
     }
 }
 
-/// The arguments that a kind of plan has no place for.
-pub(crate) fn out_of_place_in(kind: Kind) -> &'static [&'static str] {
-    match kind {
-        Kind::Failover => &[],
-        Kind::Formation => &["rate", "clients", "duration", "fault"],
-        Kind::Steady => &["trials", "fault"],
+/// The arguments that a plan has no place for.
+pub(crate) fn out_of_place_in(plan: &Plan) -> Vec<&'static str> {
+    let mut names = match plan.kind {
+        // What is done to whom is what variants differ in.
+        Kind::Failover if !plan.variants.is_empty() => return vec!["fault"],
+        Kind::Failover => Vec::new(),
+        Kind::Formation => vec!["rate", "clients", "duration", "fault"],
+        Kind::Steady => vec!["trials", "fault"],
+    };
+    names.push("kind");
+    names
+}
+
+/// The refusal in the words of the command line.
+fn as_argument(name: &str, error: PlanError) -> PlanError {
+    match error {
+        PlanError::Field { value, allowed, .. } => {
+            PlanError::Field { field: name.to_owned(), value, allowed }
+        }
+        other => other,
     }
 }
 
@@ -140,6 +159,7 @@ pub(crate) mod tests {
             profile: Some(ConsensusProfile::Wan),
             storage: Some(StorageKind::Memory),
             fault: Some(Fault::Pause),
+            kind: None,
             duration: Some(9_000),
             background_load: Some(1),
             seed: Some(Seed(0xabc)),
@@ -184,6 +204,30 @@ pub(crate) mod tests {
         let fault = Overrides { fault: Some(Fault::Kill), ..Overrides::default() };
         let text = refused("steady", fault);
         assert_eq!(text, "--fault is kill, but steady has no faults: its kind is steady");
+    }
+
+    #[test]
+    fn a_kind_makes_a_plan_into_one_of_its_variants() {
+        let kind = |name: &str, kind: Option<&str>| {
+            let mut plan = builtin(name);
+            let kind = kind.map(str::to_owned);
+            let applied = Overrides { kind, ..Overrides::default() }.apply(&mut plan);
+            applied.map(|()| plan).map_err(|error| error.to_string())
+        };
+        let first = kind("partition", None).unwrap();
+        assert_eq!(first.variant.as_deref(), Some("isolate-leader"));
+        for variant in builtin("partition").variants {
+            let plan = kind("partition", Some(&variant.name)).unwrap();
+            assert_eq!(
+                (plan.variant.as_deref(), plan.steps),
+                (Some(&*variant.name), variant.steps)
+            );
+            assert_eq!((plan.variants, plan.about), (Vec::new(), variant.about));
+        }
+        let error = kind("partition", Some("quarrel")).unwrap_err();
+        assert!(error.starts_with("--kind is quarrel, but the variants of partition are isolate"));
+        let error = kind("steady", Some("bridge")).unwrap_err();
+        assert_eq!(error, "--kind is bridge, but steady has no variants");
     }
 
     #[test]

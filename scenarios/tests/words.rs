@@ -36,7 +36,7 @@ const GOOD: &str = "scenario = \"mine\"\nkind = \"failover\"\n\n[workload]\nclie
 fn the_list_and_the_help_go_to_standard_output() {
     let list = scenarios(&["--list"]);
     assert_eq!(code(&list), 0);
-    for name in ["leader-failover", "formation", "steady"] {
+    for name in ["leader-failover", "partition", "formation", "steady"] {
         assert!(stdout(&list).contains(name), "{list:?}");
     }
     for words in [&["--help"][..], &["leader-failover", "--help"], &["run", "--help"]] {
@@ -89,7 +89,7 @@ fn usage_errors_are_three() {
 fn an_unknown_scenario_is_told_the_nearest_and_all_others() {
     let text = stderr(&scenarios(&["leader-failove"]));
     assert!(text.contains("similar") && text.contains("'leader-failover'"), "{text}");
-    assert!(text.contains("leader-failover, formation, steady"), "{text}");
+    assert!(text.contains("leader-failover, partition, formation, steady"), "{text}");
 }
 
 #[test]

@@ -5,39 +5,67 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    fault::{NodeNumber, Target},
+    fault::{Fault, NodeNumber, Target},
+    plan::Step,
     run::View,
-    schedule::Scheduled,
+    seed::mix,
 };
 
 /// Whom a strike is meant for.
-pub(super) struct Aim {
-    pub(super) scheduled: Scheduled,
-    /// For a partition: those who lose the majority.
-    pub(super) side: Vec<NodeNumber>,
+pub(super) struct Aim<'a> {
+    pub(super) step: &'a Step,
+    pub(super) target: Target,
+    /// Decides where the target leaves a choice.
+    pub(super) draw: u32,
 }
 
-impl Aim {
-    /// The node that is hit as the cluster is now; `None` while there is none. Of a partition
-    /// that is the leader if it loses its majority, and else the first who does.
-    pub(super) fn at(&self, view: &View, down: &BTreeSet<NodeNumber>) -> Option<NodeNumber> {
-        if self.side.is_empty() {
-            return choose(&self.scheduled, view, down);
+impl Aim<'_> {
+    /// Whom it hits as the cluster is now; `None` while there is nobody of that kind. Of a
+    /// partition those on its side, or at the ends of what it cuts.
+    pub(super) fn at(&self, view: &View, down: &BTreeSet<NodeNumber>) -> Option<Vec<NodeNumber>> {
+        let Step { fault, side, cut, .. } = self.step;
+        match fault {
+            Fault::Partition if side.is_empty() => {
+                let ends: BTreeSet<_> =
+                    cut.iter().flat_map(|(one, other)| [*one, *other]).collect();
+                Some(ends.into_iter().collect())
+            }
+            Fault::Partition => self.members(view, down),
+            _ => choose(self.target, self.draw, view, down).map(|node| vec![node]),
         }
-        let (leader, _) = view.leader()?;
-        if self.side.contains(&leader) { Some(leader) } else { self.side.first().copied() }
+    }
+
+    /// Those who are meant by number are cut off whether they are up or not.
+    fn members(&self, view: &View, down: &BTreeSet<NodeNumber>) -> Option<Vec<NodeNumber>> {
+        let mut taken = down.clone();
+        let mut members = Vec::new();
+        for (target, number) in self.step.side.iter().zip(0..) {
+            let draw = u32::try_from(mix(u64::from(self.draw), number) >> 32);
+            let member = match target {
+                Target::Node(node) => *node,
+                word => choose(*word, draw.unwrap_or_default(), view, &taken)?,
+            };
+            taken.insert(member);
+            members.push(member);
+        }
+        Some(members)
     }
 }
 
-/// Whom a fault hits, as the cluster is now; `None` while there is nobody of that kind.
-fn choose(scheduled: &Scheduled, view: &View, down: &BTreeSet<NodeNumber>) -> Option<NodeNumber> {
+/// A node of that kind, as the cluster is now; `None` while there is nobody.
+fn choose(
+    target: Target,
+    draw: u32,
+    view: &View,
+    down: &BTreeSet<NodeNumber>,
+) -> Option<NodeNumber> {
     let leader = view.leader().map(|(leader, _)| leader);
     let up = |node: &NodeNumber| !down.contains(node) && !view.is_away(*node);
     let drawn = |candidates: Vec<NodeNumber>| {
-        let place = u64::from(scheduled.draw) % (candidates.len() as u64).max(1);
+        let place = u64::from(draw) % (candidates.len() as u64).max(1);
         candidates.get(usize::try_from(place).ok()?).copied()
     };
-    match scheduled.target {
+    match target {
         Target::Leader => leader.filter(up),
         Target::Follower => {
             let leader = leader?;
@@ -55,23 +83,8 @@ mod tests {
     use super::*;
     use crate::{
         cluster::{NodeEvent, What},
-        fault::Fault,
+        plan,
     };
-
-    fn scheduled(target: Target, draw: u32) -> Scheduled {
-        Scheduled {
-            trial: 1,
-            step: 0,
-            due_ns: 0,
-            fault: Fault::Kill,
-            target,
-            return_after_ms: 1,
-            draw,
-            node: None,
-            struck_ns: None,
-            returned_ns: None,
-        }
-    }
 
     fn view(leader: Option<u64>) -> View {
         let roles = (1..=3).map(|node| {
@@ -81,11 +94,23 @@ mod tests {
         View::of(roles)
     }
 
+    /// Whom a partition of three nodes hits.
+    fn hit(partition: &str, draw: u32, led: &View) -> Option<Vec<u64>> {
+        let plan = plan::parse(&format!(
+            "scenario = \"x\"\nkind = \"failover\"\nnodes = 3\n[workload]\n[[steps]]\nat = 1\n\
+             fault = \"partition\"\nreturn_after_ms = 1\n{partition}\n"
+        ));
+        let plan = plan.expect("a plan");
+        let aim = Aim { step: &plan.steps[0], target: Target::Leader, draw };
+        let hit = aim.at(led, &BTreeSet::new())?;
+        Some(hit.into_iter().map(|node| node.0).collect())
+    }
+
     #[test]
     fn targets_are_chosen_among_those_who_are_up() {
         let none = BTreeSet::new();
         let led = view(Some(2));
-        let hit = |target, draw| choose(&scheduled(target, draw), &led, &none);
+        let hit = |target, draw| choose(target, draw, &led, &none);
         assert_eq!(hit(Target::Leader, 5), Some(NodeNumber(2)));
         let followers: BTreeSet<_> = (0..9).map(|draw| hit(Target::Follower, draw)).collect();
         assert_eq!(followers, BTreeSet::from([Some(NodeNumber(1)), Some(NodeNumber(3))]));
@@ -93,29 +118,35 @@ mod tests {
         assert_eq!(any.len(), 3);
         assert_eq!(hit(Target::Node(NodeNumber(3)), 0), Some(NodeNumber(3)));
         let down = BTreeSet::from([NodeNumber(3)]);
-        assert_eq!(choose(&scheduled(Target::Node(NodeNumber(3)), 0), &led, &down), None);
-        let only = choose(&scheduled(Target::Follower, 1), &led, &down);
-        assert_eq!(only, Some(NodeNumber(1)));
+        assert_eq!(choose(Target::Node(NodeNumber(3)), 0, &led, &down), None);
+        assert_eq!(choose(Target::Follower, 1, &led, &down), Some(NodeNumber(1)));
     }
 
     #[test]
-    fn a_partition_hits_the_leader_if_it_loses_its_majority() {
-        let aim = |side: &[u64]| {
-            let side = side.iter().copied().map(NodeNumber).collect();
-            Aim { scheduled: scheduled(Target::Leader, 0), side }
-        };
-        let none = BTreeSet::new();
-        assert_eq!(aim(&[1, 2]).at(&view(Some(2)), &none), Some(NodeNumber(2)));
-        assert_eq!(aim(&[1, 3]).at(&view(Some(2)), &none), Some(NodeNumber(1)));
-        assert_eq!(aim(&[1, 3]).at(&view(None), &none), None);
+    fn a_side_is_chosen_when_it_strikes_and_nobody_is_on_it_twice() {
+        let (led, unled) = (view(Some(2)), view(None));
+        assert_eq!(hit("side = [3, 1]", 0, &led), Some(vec![3, 1]));
+        assert_eq!(hit("side = [3, 1]", 0, &unled), Some(vec![3, 1]), "by number without a leader");
+        assert_eq!(hit("side = [\"leader\"]", 0, &unled), None);
+        let mut seen = BTreeSet::new();
+        for draw in (0..u32::MAX).step_by(1 << 27) {
+            let side = hit("side = [\"leader\", \"follower\"]", draw, &led).expect("they are up");
+            assert_eq!(side[0], 2);
+            assert_ne!(side[1], 2);
+            seen.insert(side);
+            let both = hit("side = [\"random\", \"random\"]", draw, &led).expect("they are up");
+            assert_ne!(both[0], both[1]);
+        }
+        assert_eq!(seen.len(), 2, "either follower may be drawn");
+        assert_eq!(hit("cut = [[3, 2], [2, 1]]", 0, &unled), Some(vec![1, 2, 3]));
     }
 
     #[test]
     fn without_a_leader_nobody_is_leader_or_follower() {
         let none = BTreeSet::new();
         let unled = view(None);
-        assert_eq!(choose(&scheduled(Target::Leader, 0), &unled, &none), None);
-        assert_eq!(choose(&scheduled(Target::Follower, 0), &unled, &none), None);
-        assert!(choose(&scheduled(Target::Random, 0), &unled, &none).is_some());
+        assert_eq!(choose(Target::Leader, 0, &unled, &none), None);
+        assert_eq!(choose(Target::Follower, 0, &unled, &none), None);
+        assert!(choose(Target::Random, 0, &unled, &none).is_some());
     }
 }

@@ -21,6 +21,8 @@ pub(super) struct Cuts {
 #[derive(Debug)]
 pub(super) struct Cut {
     rules: Vec<LinkRule>,
+    /// One that comes and goes is gone.
+    is_gone: bool,
     /// What had befallen the links before.
     before: CountsByLink,
 }
@@ -34,7 +36,7 @@ impl Cuts {
         before: CountsByLink,
     ) -> Vec<LinkRule> {
         let links = links(&rules);
-        self.on.insert(place, Cut { rules, before });
+        self.on.insert(place, Cut { rules, is_gone: false, before });
         self.in_force(links)
     }
 
@@ -44,11 +46,20 @@ impl Cuts {
         Some((self.in_force(links(&cut.rules)), cut))
     }
 
+    /// A fault comes or goes in between: what befalls its links from now on, unless it is over.
+    pub(super) fn flap(&mut self, place: usize, is_gone: bool) -> Option<Vec<LinkRule>> {
+        let cut = self.on.get_mut(&place)?;
+        cut.is_gone = is_gone;
+        let links = links(&cut.rules);
+        Some(self.in_force(links))
+    }
+
     fn in_force(&self, links: BTreeSet<(NodeNumber, NodeNumber)>) -> Vec<LinkRule> {
         let rule = |(from, to)| {
             let mut asked = self
                 .on
                 .values()
+                .filter(|cut| !cut.is_gone)
                 .flat_map(|cut| &cut.rules)
                 .filter(|rule| (rule.from, rule.to) == (from, to))
                 .map(|rule| &rule.faults);
@@ -112,6 +123,23 @@ mod tests {
         assert_eq!(end(&mut cuts, 2), [late(5)]);
         assert_eq!(end(&mut cuts, 1), [LinkFaults::default()]);
         assert!(cuts.end(1).is_none(), "it is over already");
+    }
+
+    #[test]
+    fn a_cut_that_is_gone_for_a_while_leaves_the_others() {
+        let mut cuts = Cuts::default();
+        let (blocked, none) = (LinkFaults::blocked, LinkFaults::default);
+        begin(&mut cuts, 0, vec![rule(1, 2, blocked()), rule(2, 1, blocked())]);
+        begin(&mut cuts, 1, vec![rule(1, 2, late(5))]);
+        let mut flap = |is_gone| -> Vec<LinkFaults> {
+            let rules = cuts.flap(0, is_gone).expect("it is on");
+            rules.into_iter().map(|rule| rule.faults).collect()
+        };
+        assert_eq!(flap(true), [late(5), none()]);
+        assert_eq!(flap(false), [blocked(), blocked()]);
+        flap(true);
+        assert_eq!(end(&mut cuts, 0), [late(5), none()]);
+        assert_eq!(cuts.flap(0, false), None, "it is over already");
     }
 
     #[test]

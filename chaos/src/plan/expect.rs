@@ -34,6 +34,9 @@ pub struct Expect {
     /// Not checked where the load is planned to last less than [`GROWTH_LOAD_MS_MIN`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_growth_kb_per_min_max: Option<f64>,
+    /// Faults may leave no node that reaches a majority: nothing need be served until it returns.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub majority_may_be_lost: bool,
 }
 
 /// A number for every consensus profile: `1`, or `{ lan = 0, wan = 0, loopback = 3 }`. A profile

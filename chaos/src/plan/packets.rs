@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     fault::{Fault, LinkRule, NodeNumber, Target},
     link::{self, LinkFaults},
-    plan::{Plan, PlanError, Step, field},
+    plan::{Flap, Plan, PlanError, Step, field},
 };
 
 /// Which way datagrams are hit, as the node that is hit sees it.
@@ -30,42 +30,72 @@ pub fn packet_faults(plan: &Plan) -> bool {
     plan.steps.iter().any(|step| step.fault.hits_links())
 }
 
-/// Nodes that the step takes away from the majority, if they are known before the run.
-pub(crate) fn minority(plan: &Plan, step: &Step) -> Vec<NodeNumber> {
-    if step.fault != Fault::Partition {
-        return Vec::new();
-    }
-    let others: Vec<_> = others(plan.nodes, &step.side).collect();
-    if step.side.len() <= others.len() { step.side.clone() } else { others }
-}
-
-/// How many nodes the step takes away from the majority.
-pub(super) fn away(plan: &Plan, step: &Step) -> u64 {
-    match step.fault {
-        Fault::Kill | Fault::Pause | Fault::Isolate => 1,
-        Fault::Partition => minority(plan, step).len() as u64,
-        // Datagrams are lost and late, but nobody is cut off.
-        Fault::Link => 0,
-    }
-}
-
-/// What befalls which links when the step hits this node.
-pub(crate) fn rules(plan: &Plan, step: &Step, node: NodeNumber) -> Vec<LinkRule> {
-    let side = if step.fault == Fault::Partition { step.side.clone() } else { vec![node] };
+/// What befalls which links when the step hits these nodes.
+pub(crate) fn rules(plan: &Plan, step: &Step, hit: &[NodeNumber]) -> Vec<LinkRule> {
     let faults = step.faults.clone().unwrap_or_else(LinkFaults::blocked);
-    let pair = |near: NodeNumber, far: NodeNumber| {
-        let rule = |from, to| LinkRule { from, to, faults: faults.clone() };
+    let far = |near: NodeNumber| {
+        let others = (1..=plan.nodes).map(NodeNumber).filter(|node| !hit.contains(node));
+        let far = others.filter(|far| step.to.is_none_or(|to| to == *far));
+        far.map(move |far| (near, far))
+    };
+    let pairs: Vec<_> = match step.cut.is_empty() {
+        true => hit.iter().copied().flat_map(far).collect(),
+        false => step.cut.clone(),
+    };
+    let rule = |from, to| LinkRule { from, to, faults: faults.clone() };
+    let both = |(near, far)| {
         let out = (step.way != Way::In).then(|| rule(near, far));
         let back = (step.way != Way::Out).then(|| rule(far, near));
         out.into_iter().chain(back)
     };
-    let far = others(plan.nodes, &side).filter(|far| step.to.is_none_or(|to| to == *far));
-    far.flat_map(|far| side.iter().flat_map(move |near| pair(*near, far)).collect::<Vec<_>>())
-        .collect()
+    pairs.into_iter().flat_map(both).collect()
 }
 
-fn others(nodes: u64, side: &[NodeNumber]) -> impl Iterator<Item = NodeNumber> {
-    (1..=nodes).map(NodeNumber).filter(move |node| !side.contains(node))
+/// Who still reaches whom while a step is on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Reach {
+    /// Nodes that reach nobody who could lead, and do not themselves reach a majority.
+    pub(crate) away: BTreeSet<NodeNumber>,
+    /// How many nodes a leader that reaches a majority reaches at least, itself among them.
+    pub(crate) served: u64,
+}
+
+/// Who reaches whom while the step is on that hits these nodes.
+pub(crate) fn reach(plan: &Plan, step: &Step, hit: &[NodeNumber]) -> Reach {
+    if !step.fault.hits_links() {
+        let away: BTreeSet<_> = hit.iter().copied().collect();
+        return Reach { served: plan.nodes.saturating_sub(away.len() as u64), away };
+    }
+    let rules = rules(plan, step, hit);
+    let severed: BTreeSet<_> = rules
+        .iter()
+        .filter(|rule| rule.faults.block)
+        .flat_map(|rule| [(rule.from, rule.to), (rule.to, rule.from)])
+        .collect();
+    let all = || (1..=plan.nodes).map(NodeNumber);
+    // Whoever is heard and cannot answer, or the other way round, adds to no quorum.
+    let reached = |node: NodeNumber| all().filter(move |to| !severed.contains(&(node, *to)));
+    let count = |node: &NodeNumber| reached.clone()(*node).count() as u64;
+    let hubs: BTreeSet<_> = all().filter(|node| count(node) > plan.nodes / 2).collect();
+    let away = all().filter(|node| !reached.clone()(*node).any(|to| hubs.contains(&to)));
+    Reach { away: away.collect(), served: hubs.iter().map(count).min().unwrap_or(0) }
+}
+
+/// How many nodes the step takes away from the majority, whomever it hits.
+pub(super) fn away(plan: &Plan, step: &Step) -> u64 {
+    let members = match step.fault {
+        Fault::Partition => &step.side[..],
+        _ => &[step.target],
+    };
+    let given = members.iter().filter_map(|member| match member {
+        Target::Node(node) => Some(*node),
+        _ => None,
+    });
+    let given: BTreeSet<_> = given.collect();
+    // Nobody knows yet who the others are, and their number is all that matters.
+    let any = (1..=plan.nodes).map(NodeNumber).filter(|node| !given.contains(node));
+    let hit: Vec<_> = given.iter().copied().chain(any).take(members.len()).collect();
+    reach(plan, step, &hit).away.len() as u64
 }
 
 /// Checks what a step says of links.
@@ -82,39 +112,107 @@ pub(super) fn check(
     if !step.side.is_empty() && fault != Fault::Partition {
         return unused("side", "partition");
     }
+    if !step.cut.is_empty() && fault != Fault::Partition {
+        return unused("cut", "partition");
+    }
     if step.to.is_some() && fault != Fault::Link {
         return unused("to", "link");
     }
     if step.faults.is_some() && fault != Fault::Link {
         return unused("faults", "link");
     }
-    if step.way != Way::Both && !fault.hits_links() {
-        return Err(field(&name("way"), "present", "only packet faults have a use for it"));
+    let of_links = [("way", step.way != Way::Both), ("flap", step.flap.is_some())];
+    if let Some((part, _)) = of_links.iter().find(|(_, given)| *given && !fault.hits_links()) {
+        return Err(field(&name(part), "present", "only packet faults have a use for it"));
     }
+    flap(step, &name)?;
     match fault {
         Fault::Partition if step.target != Target::default() => {
             Err(field(&name("target"), step.target, "of a partition the side says who is hit"))
         }
-        Fault::Partition => side(plan, step, &name("side")),
+        Fault::Partition => partition(plan, step, &name),
         Fault::Link => link(plan, step, &name),
         Fault::Kill | Fault::Pause | Fault::Isolate => Ok(()),
     }
 }
 
-fn side(plan: &Plan, step: &Step, name: &str) -> Result<(), PlanError> {
-    let shown = format!("{:?}", step.side.iter().map(|node| node.0).collect::<Vec<_>>());
-    let distinct: BTreeSet<_> = step.side.iter().collect();
-    let known = step.side.iter().all(|node| (1..=plan.nodes).contains(&node.0));
+fn flap(step: &Step, name: impl Fn(&str) -> String) -> Result<(), PlanError> {
+    let Some(Flap { on_ms, off_ms }) = step.flap else { return Ok(()) };
+    for (part, value) in [("on_ms", on_ms), ("off_ms", off_ms)] {
+        if !(FLAP_MS_MIN..=step.return_after_ms).contains(&value) {
+            let max = step.return_after_ms;
+            let allowed = format!("must lie between {FLAP_MS_MIN} and return_after_ms, {max}");
+            return Err(field(&name(&format!("flap.{part}")), value, allowed));
+        }
+    }
+    Ok(())
+}
+
+fn partition(plan: &Plan, step: &Step, name: impl Fn(&str) -> String) -> Result<(), PlanError> {
+    let (part, shown) = match (step.side.is_empty(), step.cut.is_empty()) {
+        (false, false) => {
+            return Err(field(
+                &name("cut"),
+                "present",
+                "there is a side as well: give one of them",
+            ));
+        }
+        (_, true) => ("side", side(plan, step, &name("side"))?),
+        (true, false) => ("cut", cut(plan, step, &name("cut"))?),
+    };
+    if away(plan, step) == plan.nodes && !plan.expect.majority_may_be_lost {
+        let allowed = "no node would reach a majority: a plan that means that says \
+                       expect.majority_may_be_lost = true";
+        return Err(field(&name(part), shown, allowed));
+    }
+    Ok(())
+}
+
+/// The side as it is shown.
+fn side(plan: &Plan, step: &Step, name: &str) -> Result<String, PlanError> {
+    let word = |member: &Target| match member {
+        Target::Leader => "leader".to_owned(),
+        Target::Follower => "follower".to_owned(),
+        Target::Random => "random".to_owned(),
+        Target::Node(node) => node.to_string(),
+    };
+    let shown = format!("[{}]", step.side.iter().map(word).collect::<Vec<_>>().join(", "));
+    let one_only = |member: &&Target| matches!(member, Target::Leader | Target::Node(_));
+    let single: Vec<_> = step.side.iter().filter(one_only).collect();
+    let distinct: BTreeSet<_> = single.iter().collect();
+    let known = step.side.iter().all(|member| match member {
+        Target::Node(node) => (1..=plan.nodes).contains(&node.0),
+        _ => true,
+    });
     let count = step.side.len() as u64;
-    if count == 0 || count >= plan.nodes || distinct.len() as u64 != count || !known {
+    if count == 0 || count >= plan.nodes || distinct.len() != single.len() || !known {
         let allowed =
             format!("must name some of the nodes 1 to {}, not all, none twice", plan.nodes);
         return Err(field(name, shown, allowed));
     }
-    if count * 2 == plan.nodes {
-        return Err(field(name, shown, "neither side would have a majority"));
+    // The leader may be one of those that are given by number.
+    let numbers = step.side.iter().any(|member| matches!(member, Target::Node(_)));
+    let words = step.side.iter().any(|member| !matches!(member, Target::Node(_)));
+    if numbers && words {
+        return Err(field(name, shown, "must name all by number, or all by a word"));
     }
-    Ok(())
+    Ok(shown)
+}
+
+/// The pairs as they are shown.
+fn cut(plan: &Plan, step: &Step, name: &str) -> Result<String, PlanError> {
+    let shown = step.cut.iter().map(|(one, other)| format!("[{one}, {other}]"));
+    let shown = format!("[{}]", shown.collect::<Vec<_>>().join(", "));
+    let known = |node: &NodeNumber| (1..=plan.nodes).contains(&node.0);
+    let sorted = |(one, other): &(NodeNumber, NodeNumber)| (*one.min(other), *one.max(other));
+    let distinct: BTreeSet<_> = step.cut.iter().map(sorted).collect();
+    let pairs = step.cut.iter().all(|(one, other)| one != other && known(one) && known(other));
+    if distinct.len() != step.cut.len() || !pairs {
+        let allowed =
+            format!("must name pairs of the nodes 1 to {}, none with itself or twice", plan.nodes);
+        return Err(field(name, shown, allowed));
+    }
+    Ok(shown)
 }
 
 fn link(plan: &Plan, step: &Step, name: impl Fn(&str) -> String) -> Result<(), PlanError> {
@@ -144,6 +242,9 @@ fn link(plan: &Plan, step: &Step, name: impl Fn(&str) -> String) -> Result<(), P
     })
 }
 
+/// Shorter than the shortest heartbeat is but a loss.
+const FLAP_MS_MIN: u64 = 10;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,7 +267,7 @@ mod tests {
         let plan = plan(step);
         validate(&plan).expect("can be carried out");
         assert!(packet_faults(&plan));
-        let rules = rules(&plan, &plan.steps[0], NodeNumber(2));
+        let rules = rules(&plan, &plan.steps[0], &[NodeNumber(2)]);
         let mut links: Vec<_> =
             rules.iter().map(|rule| format!("{}>{}", rule.from, rule.to)).collect();
         links.sort();
@@ -181,16 +282,42 @@ mod tests {
         assert_eq!(hit("fault = \"isolate\"\nway = \"in\""), ["1>2", "3>2", "4>2", "5>2"]);
     }
 
+    /// Who is away and how many are served while the only step is on.
+    fn reached(step: &str, hit: &[u64]) -> (Vec<u64>, u64) {
+        let plan = plan(step);
+        validate(&plan).expect("can be carried out");
+        let hit: Vec<_> = hit.iter().copied().map(NodeNumber).collect();
+        let Reach { away, served } = reach(&plan, &plan.steps[0], &hit);
+        assert_eq!(super::away(&plan, &plan.steps[0]), away.len() as u64, "whomever it hits");
+        (away.into_iter().map(|node| node.0).collect(), served)
+    }
+
     #[test]
     fn a_partition_cuts_between_its_sides() {
-        let links = hit("fault = \"partition\"\nside = [1, 4]\nway = \"out\"");
+        let step = "fault = \"partition\"\nside = [1, 4]\nway = \"out\"";
+        let plan = plan(step);
+        let rules = rules(&plan, &plan.steps[0], &[NodeNumber(1), NodeNumber(4)]);
+        let links: Vec<_> = rules.iter().map(|rule| format!("{}>{}", rule.from, rule.to)).collect();
         assert_eq!(links, ["1>2", "1>3", "1>5", "4>2", "4>3", "4>5"]);
-        for side in ["[1, 4]", "[5, 3, 2]"] {
-            let plan = plan(&format!("fault = \"partition\"\nside = {side}"));
-            let mut small = minority(&plan, &plan.steps[0]);
-            small.sort();
-            assert_eq!(small, [NodeNumber(1), NodeNumber(4)]);
-        }
+        assert_eq!(reached(step, &[1, 4]), (vec![1, 4], 3), "one way is no way to a quorum");
+        assert_eq!(reached("fault = \"partition\"\nside = [5, 3, 2]", &[5, 3, 2]).0, [1, 4]);
+        let words = "fault = \"partition\"\nside = [\"leader\", \"follower\"]";
+        assert_eq!(reached(words, &[3, 1]), (vec![1, 3], 3));
+    }
+
+    #[test]
+    fn whoever_reaches_nobody_that_could_lead_is_away() {
+        let cut = |pairs: &str| reached(&format!("fault = \"partition\"\ncut = [{pairs}]"), &[]);
+        let ring = cut("[1, 3], [1, 4], [2, 4], [2, 5], [3, 5]");
+        assert_eq!(ring, (vec![], 3), "each reaches a majority, and no two the same one");
+        assert_eq!(cut("[1, 4], [1, 5], [2, 4], [2, 5]"), (vec![], 3), "node 3 is a bridge");
+        let star = cut("[2, 3], [2, 4], [2, 5], [3, 4], [3, 5], [4, 5]");
+        assert_eq!(star, (vec![], 5), "node 1 could serve all");
+        assert_eq!(cut("[1, 2], [1, 3], [4, 1], [1, 5]"), (vec![1], 4));
+        assert_eq!(reached("fault = \"isolate\"", &[2]), (vec![2], 4));
+        assert_eq!(reached("fault = \"pause\"", &[2]), (vec![2], 4));
+        assert_eq!(reached("fault = \"link\"\nfaults = { loss = 0.5 }", &[2]), (vec![], 5));
+        assert_eq!(reached("fault = \"link\"\nfaults = { block = true }", &[2]), (vec![2], 4));
     }
 
     #[test]
@@ -199,7 +326,7 @@ mod tests {
                     faults = { loss = 0.1, delay_ms = 20 }";
         assert_eq!(hit(step), ["2>3", "3>2"]);
         let plan = plan(step);
-        let rules = rules(&plan, &plan.steps[0], NodeNumber(2));
+        let rules = rules(&plan, &plan.steps[0], &[NodeNumber(2)]);
         assert!(rules.iter().all(|rule| rule.faults.delay_ms == 20 && !rule.faults.block));
     }
 
@@ -223,6 +350,30 @@ mod tests {
                 "fault = \"partition\"\nside = [1]\ntarget = \"random\"",
                 "steps[0].target is any node, but of a partition",
             ),
+            (
+                "fault = \"partition\"\nside = [\"leader\", \"leader\"]",
+                "steps[0].side is [leader, leader], but must name some",
+            ),
+            (
+                "fault = \"partition\"\nside = [\"leader\", 2]",
+                "steps[0].side is [leader, 2], but must name all by number, or all by a word",
+            ),
+            ("fault = \"isolate\"\ncut = [[1, 2]]", "steps[0].cut is present, but only fault = "),
+            (
+                "fault = \"partition\"\nside = [1]\ncut = [[1, 2]]",
+                "steps[0].cut is present, but there is a side as well",
+            ),
+            ("fault = \"partition\"\ncut = [[1, 6]]", "steps[0].cut is [[1, 6]], but must name"),
+            ("fault = \"partition\"\ncut = [[2, 2]]", "steps[0].cut is [[2, 2]], but must name"),
+            ("fault = \"partition\"\ncut = [[1, 2], [2, 1]]", "steps[0].cut is [[1, 2], [2, 1]]"),
+            (
+                "fault = \"kill\"\nflap = { on_ms = 50, off_ms = 50 }",
+                "steps[0].flap is present, but only packet faults",
+            ),
+            (
+                "fault = \"isolate\"\nflap = { on_ms = 50, off_ms = 1001 }",
+                "steps[0].flap.off_ms is 1001, but must lie between 10 and return_after_ms, 1000",
+            ),
             ("fault = \"link\"", "steps[0].faults is absent, but"),
             ("fault = \"link\"\nfaults = {}", "steps[0].faults is empty, but"),
             ("fault = \"link\"\nto = 9\nfaults = { block = true }", "steps[0].to is 9, but must"),
@@ -243,9 +394,11 @@ mod tests {
             let error = refused(step);
             assert!(error.starts_with(expected), "{step}: {error}");
         }
-        let four = Plan { nodes: 4, ..plan("fault = \"partition\"\nside = [1, 2]") };
+        let mut four = Plan { nodes: 4, ..plan("fault = \"partition\"\nside = [1, 2]") };
         let error = validate(&four).expect_err("a tie").to_string();
-        assert!(error.contains("neither side would have a majority"), "{error}");
+        assert!(error.contains("side is [1, 2], but no node would reach a majority"), "{error}");
+        four.expect.majority_may_be_lost = true;
+        validate(&four).expect("it says so");
     }
 
     #[test]

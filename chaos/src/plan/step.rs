@@ -29,14 +29,31 @@ pub struct Step {
     /// For packet faults: which way.
     #[serde(default)]
     pub way: Way,
-    /// For `partition`: the nodes of one side; the others are the other.
+    /// For `partition`: the nodes of one side; the others are the other. Whoever is not given by
+    /// number is chosen when it strikes, none twice.
+    #[serde(default, with = "members", skip_serializing_if = "Vec::is_empty")]
+    pub side: Vec<Target>,
+    /// For `partition`, in place of a side: the pairs between which nothing passes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub side: Vec<NodeNumber>,
+    pub cut: Vec<(NodeNumber, NodeNumber)>,
     /// How long after the fault the node is restarted or goes on, or the links are healed.
     pub return_after_ms: u64,
     /// For `link`: what befalls it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub faults: Option<LinkFaults>,
+    /// For packet faults: it comes and goes until it is healed; it stays if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flap: Option<Flap>,
+}
+
+/// How a packet fault comes and goes. It begins by being there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flap {
+    /// How long it is there each time.
+    pub on_ms: u64,
+    /// How long it is gone in between.
+    pub off_ms: u64,
 }
 
 /// A moment of a trial: `"random"` or milliseconds from its beginning.
@@ -86,5 +103,67 @@ impl<'de> Deserialize<'de> for At {
         }
 
         deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// Nodes of a side: numbers, or the words of a target.
+mod members {
+    use super::{Deserialize, Deserializer, NodeNumber, Serializer, Target, de, fmt};
+
+    #[derive(serde::Serialize)]
+    #[serde(untagged)]
+    enum Written {
+        Number(NodeNumber),
+        Word(Target),
+    }
+
+    struct Member(Target);
+
+    pub(super) fn serialize<S: Serializer>(side: &[Target], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(side.iter().map(|member| match member {
+            Target::Node(node) => Written::Number(*node),
+            word => Written::Word(*word),
+        }))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Target>, D::Error> {
+        let members = Vec::<Member>::deserialize(from)?;
+        Ok(members.into_iter().map(|Member(target)| target).collect())
+    }
+
+    impl<'de> Deserialize<'de> for Member {
+        fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+            struct Visitor;
+
+            impl de::Visitor<'_> for Visitor {
+                type Value = Member;
+
+                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.write_str("the number of a node, \"leader\", \"follower\" or \"random\"")
+                }
+
+                fn visit_u64<E: de::Error>(self, node: u64) -> Result<Member, E> {
+                    Ok(Member(Target::Node(NodeNumber(node))))
+                }
+
+                fn visit_i64<E: de::Error>(self, node: i64) -> Result<Member, E> {
+                    let unexpected = de::Unexpected::Signed(node);
+                    let node = u64::try_from(node);
+                    let member = node.map(|node| Member(Target::Node(NodeNumber(node))));
+                    member.map_err(|_| E::invalid_value(unexpected, &self))
+                }
+
+                fn visit_str<E: de::Error>(self, word: &str) -> Result<Member, E> {
+                    match word {
+                        "leader" => Ok(Member(Target::Leader)),
+                        "follower" => Ok(Member(Target::Follower)),
+                        "random" => Ok(Member(Target::Random)),
+                        _ => Err(E::invalid_value(de::Unexpected::Str(word), &self)),
+                    }
+                }
+            }
+
+            from.deserialize_any(Visitor)
+        }
     }
 }

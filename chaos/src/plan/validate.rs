@@ -5,7 +5,9 @@
 
 use crate::{
     fault::{Fault, NodeNumber, Target},
-    plan::{At, Kind, Mix, Plan, PlanError, Step, StorageKind, WorkloadPlan, field, packets},
+    plan::{
+        At, Kind, Mix, Plan, PlanError, Step, StorageKind, WorkloadPlan, field, packets, variant,
+    },
 };
 
 /// Checks that a plan can be carried out.
@@ -13,6 +15,9 @@ use crate::{
 /// # Errors
 /// The first field, or combination of fields, that cannot.
 pub fn validate(plan: &Plan) -> Result<(), PlanError> {
+    if !plan.variants.is_empty() {
+        return variant::check(plan, validate);
+    }
     name(&plan.scenario)?;
     within("nodes", plan.nodes, 1, NODES_MAX)?;
     within("trials", plan.trials, 1, TRIALS_MAX)?;
@@ -143,7 +148,8 @@ fn overlapping(plan: &Plan, load: &WorkloadPlan) -> Result<(), PlanError> {
                 return Err(field(&format!("steps[{number}].target"), step.target, allowed));
             }
         }
-        if away > tolerated(plan) && !takes_nobody {
+        let may_be_lost = plan.expect.majority_may_be_lost;
+        if away > tolerated(plan) && !takes_nobody && !may_be_lost {
             let value = format!("the beginning of the fault on {away} nodes at once");
             let allowed = format!(
                 "{} nodes can spare {}: let one return before the next is hit",

@@ -25,21 +25,25 @@ fn words_of(place: &str) -> Option<&'static str> {
 }
 
 /// Said of a value that has not even the shape of a word.
-const SHAPELESS: [&str; 6] = [
+const SHAPELESS: [&str; 8] = [
     "wanted string or table",
     "unit variant",
     "newtype variant",
     "expected table, found",
     "expected a sequence",
     "expected struct LinkFaults",
+    "expected struct Flap",
+    "expected a tuple of size 2",
 ];
-const WORDS: [(&str, &str); 8] = [
+const WORDS: [(&str, &str); 10] = [
     ("kind", "\"failover\", \"formation\" or \"steady\""),
     ("profile", "\"lan\", \"wan\" or \"loopback\""),
     ("storage", "\"disk\" or \"memory\""),
     ("fault", "\"isolate\", \"partition\", \"link\", \"kill\" or \"pause\""),
     ("target", "\"leader\", \"follower\", \"random\" or { node = 2 }"),
-    ("side", "the nodes of one side, such as [1, 2]"),
+    ("side", "the nodes of one side, such as [1, 2] or [\"leader\", \"follower\"]"),
+    ("cut", "the pairs between which nothing passes, such as [[1, 3], [2, 3]]"),
+    ("flap", "a table such as { on_ms = 200, off_ms = 200 }"),
     ("way", "\"both\", \"out\" or \"in\""),
     ("faults", "a table such as { loss = 0.05, delay_ms = 20 }"),
 ];
@@ -68,6 +72,9 @@ mod tests {
             ("steps = [\n{ fault = 3 } ]", "string or table"),
             ("[[steps]]\nat = 1\nfault = 3", "\"kill\" or \"pause\""),
             ("[[steps]]\nat = 1\nside = 3", "such as [1, 2]"),
+            ("[[steps]]\nat = 1\ncut = 3", "[[1, 3], [2, 3]]"),
+            ("[[steps]]\nat = 1\ncut = [1, 3]", "[[1, 3], [2, 3]]"),
+            ("[[steps]]\nat = 1\nflap = 3", "{ on_ms = 200, off_ms = 200 }"),
             ("[[steps]]\nat = 1\nway = 3", "\"both\", \"out\" or \"in\""),
             ("[[steps]]\nat = 1\nfaults = 3", "{ loss = 0.05, delay_ms = 20 }"),
             ("[[steps]]\nat = 1\ntarget = 3", "{ node = 2 }"),

@@ -87,7 +87,7 @@ fn greatest(samples: &[f64]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{plan, run::measures::TermChange};
+    use crate::{fault::NodeNumber, plan, run::measures::TermChange};
 
     fn plan(expect: &str) -> Plan {
         plan::parse(&format!("scenario = \"x\"\nkind = \"steady\"\n[expect]\n{expect}"))
@@ -133,7 +133,8 @@ mod tests {
     #[test]
     fn changes_of_term_are_counted_against_the_bound_of_the_profile() {
         let changes = || {
-            let change = TermChange { at_ns: 1, term: 2, from: None, stalled_ms: Some(30) };
+            let (leader, stalled_ms) = (NodeNumber(1), Some(30));
+            let change = TermChange { at_ns: 1, term: 2, leader, from: None, stalled_ms };
             Some(Terms { changes: vec![change; 2], stalls: 2 })
         };
         let mut plan = plan("term_changes_max = { lan = 0, loopback = 2 }");
@@ -150,7 +151,8 @@ mod tests {
     #[test]
     fn a_change_of_term_needs_a_stall_even_below_the_bound() {
         let plan = plan("term_changes_max = 1");
-        let change = |stalled_ms| TermChange { at_ns: 1, term: 2, from: None, stalled_ms };
+        let leader = NodeNumber(1);
+        let change = |stalled_ms| TermChange { at_ns: 1, term: 2, leader, from: None, stalled_ms };
         let verdict = |changes| {
             let terms = Terms { changes, stalls: 0 };
             checks(&plan, &Outcome::default(), Some(&terms))[0].verdict

@@ -10,7 +10,7 @@ use crate::{
     outage::{Strike, needed},
     plan::{Kind, Plan, WorkloadPlan},
     run::{
-        Outcome, RunError, expect,
+        Outcome, RunError, cutoff, expect,
         lab::{FORM_BOUND, check},
         measures,
         recorder::Records,
@@ -63,6 +63,7 @@ pub(crate) fn judge_all(
     measures::operations(&mut outcome, &frozen.history, found.driven);
     measures::trials(&mut outcome);
     let terms = measures::terms(plan, found.load_ns, &records);
+    checks.extend(cutoff::checks(plan, &found.strikes, &frozen.history, terms.as_ref()));
     usage::measure(&mut outcome, &records, &found.strikes, found.load_ns);
     if let Some(terms) = terms.as_ref().filter(|_| plan.kind == Kind::Steady) {
         outcome.counts.extend(terms.counts());

@@ -14,7 +14,7 @@ use crate::{
     cluster::{Cluster, ClusterError, Settings},
     fault::NodeNumber,
     history::{Function, LogLine, NodeLog, Outcome},
-    plan::{Plan, packet_faults},
+    plan::{Plan, WorkloadPlan, packet_faults},
     register::Registers,
     run::{
         RunError, Stop,
@@ -71,12 +71,17 @@ impl<C: Cluster> Lab<C> {
         Ok(Some(view?).filter(|view| view.formed(nodes)))
     }
 
-    /// Connects the clients, spread over the nodes.
-    pub(crate) async fn clients(&self, count: u64) -> Result<Vec<Client<Registers>>, RunError> {
+    /// Connects the clients, spread over the nodes; of [those that are pinned](pinned_to) each to
+    /// one alone.
+    pub(crate) async fn clients(
+        &self,
+        load: &WorkloadPlan,
+    ) -> Result<Vec<Client<Registers>>, RunError> {
         let mut clients = Vec::new();
         let mut nodes: Vec<NodeNumber> = self.nodes().collect();
-        for name in 0..count {
-            clients.push(self.cluster.client(name, &nodes).await?);
+        for name in 0..load.clients {
+            let known = if load.pinned { &nodes[..1] } else { &nodes[..] };
+            clients.push(self.cluster.client(name, known).await?);
             nodes.rotate_left(1);
         }
         Ok(clients)
@@ -215,6 +220,11 @@ impl<C: Cluster> Lab<C> {
             false => check("nodes", Verdict::Invalid, complaints.join("; ")),
         }
     }
+}
+
+/// The node that a client of a plan with pinned clients knows.
+pub(crate) fn pinned_to(plan: &Plan, client: u64) -> NodeNumber {
+    NodeNumber(client % plan.nodes.max(1) + 1)
 }
 
 /// The settings of a cluster of this plan.

@@ -18,6 +18,7 @@ use crate::{
     run::{
         Lab, Outcome, Phase, RunError, Stage, Stop, Stopper,
         busy::BusyLoops,
+        cutoff,
         judging::{self, Found, RATE_BOUND, judge_all, not_formed, returned, too_slow},
     },
     schedule::{self, Schedule},
@@ -48,7 +49,7 @@ async fn carry_out<C: Cluster>(lab: &Lab<C>) -> Result<Found, RunError> {
     let forming_ms = view.changed_ns.saturating_sub(lab.since_origin(begun)) / 1_000_000;
     found.counts.insert("formed_after_ms".into(), forming_ms);
     found.checks.push(judging::formed(forming_ms));
-    let clients = lab.clients(load.clients).await?;
+    let clients = lab.clients(&load).await?;
     let busy = BusyLoops::start(lab.plan.background_load);
     let (stopper, driving) = start_load(lab, &load, clients);
     let carried = under_load(lab, &load, &mut found).await;
@@ -132,7 +133,8 @@ async fn trial<C: Cluster>(
     let end = begin.plus(Duration::from_millis(load.duration_ms));
     let carried = Nemesis::new(lab, schedule, number, begin).carry_out(end).await?;
     for strike in &carried.strikes {
-        lab.recorder.measure(strike.clone(), load.rate_per_s).await?;
+        let rate_per_s = cutoff::served_rate(&lab.plan, load, strike);
+        lab.recorder.measure(strike.clone(), rate_per_s).await?;
     }
     found.strikes.extend(carried.strikes);
     for (name, count) in carried.befallen.faults().into_iter().filter(|(_, count)| *count > 0) {

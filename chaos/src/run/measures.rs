@@ -25,6 +25,8 @@ pub(crate) struct TermChange {
     pub(crate) at_ns: u64,
     /// The term.
     pub(crate) term: u64,
+    /// Who was elected.
+    pub(crate) leader: NodeNumber,
     /// Whom it took over from, if anybody is known.
     pub(crate) from: Option<NodeNumber>,
     /// How long that one stood still just before, if it did for 20 ms or more.
@@ -191,7 +193,8 @@ pub(crate) fn terms(plan: &Plan, load_ns: Option<(u64, u64)>, records: &Records)
             let since_ns = event.at_ns.saturating_sub(reach_ns);
             let stalled_ms =
                 leader.and_then(|node| stalled(&records.events, node, since_ns, event.at_ns));
-            changes.push(TermChange { at_ns: event.at_ns, term, from: leader, stalled_ms });
+            let (at_ns, elected) = (event.at_ns, event.node);
+            changes.push(TermChange { at_ns, term, leader: elected, from: leader, stalled_ms });
         }
         leader = Some(event.node);
     }
@@ -281,10 +284,14 @@ mod tests {
     fn a_fault_without_load_before_it_is_no_measurement() {
         let strike = Strike {
             trial: 1,
+            step: 0,
             fault: Fault::Kill,
-            node: NodeNumber(1),
+            nodes: vec![NodeNumber(1)],
+            away: BTreeSet::from([NodeNumber(1)]),
+            served: 4,
             led: true,
             at_ns: 1_000 * MS,
+            in_force_ns: 1_000 * MS,
             term_before: 1,
             until_ns: 2_000 * MS,
             returned_ns: None,
@@ -308,10 +315,14 @@ mod tests {
     fn a_fault_while_another_is_on_needs_no_rate_before_it() {
         let strike = |at_ns, rejoined_ns| Strike {
             trial: 1,
+            step: 0,
             fault: Fault::Kill,
-            node: NodeNumber(1),
+            nodes: vec![NodeNumber(1)],
+            away: BTreeSet::from([NodeNumber(1)]),
+            served: 4,
             led: true,
             at_ns,
+            in_force_ns: at_ns,
             term_before: 1,
             until_ns: 9_000 * MS,
             returned_ns: rejoined_ns,

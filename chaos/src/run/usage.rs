@@ -59,7 +59,7 @@ fn survivors(nodes: &BTreeMap<NodeNumber, Vec<Sample>>, strikes: &[Strike]) -> V
     let mut percents = Vec::new();
     for strike in strikes {
         let until_ns = strike.returned_ns.unwrap_or(strike.until_ns);
-        for (_, samples) in nodes.iter().filter(|(node, _)| **node != strike.node) {
+        for (_, samples) in nodes.iter().filter(|(node, _)| !strike.nodes.contains(node)) {
             let during = samples
                 .windows(2)
                 .filter(|pair| pair[0].at_ns >= strike.at_ns && pair[1].at_ns <= until_ns);

@@ -153,7 +153,7 @@ mod tests {
 
     fn mark(at_ns: u64) -> Mark {
         let (kind, detail) = ("kill".to_owned(), String::new());
-        Mark { at_ns, kind, node: None, detail, until_ns: None }
+        Mark { at_ns, kind, node: None, nodes: Vec::new(), detail, until_ns: None }
     }
 
     #[test]

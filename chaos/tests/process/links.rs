@@ -97,10 +97,12 @@ pub(crate) fn a_cluster_on_the_hosts_transport() {
     });
 }
 
+/// Each client stays with a node of its own.
 fn run(steps: &str, duration_ms: u64) -> Outcome {
     let plan: Plan = plan(&format!(
         "scenario = \"links\"\nkind = \"failover\"\nnodes = 5\n\
-         [workload]\nrate_per_s = 200\nclients = 5\nduration_ms = {duration_ms}\n{steps}"
+         [workload]\nrate_per_s = 200\nclients = 5\npinned = true\n\
+         duration_ms = {duration_ms}\n{steps}"
     ));
     let transport = world(folder().path()).transport(&plan);
     assert!(transport.contains("laboratory's"), "{transport}");
@@ -120,6 +122,41 @@ pub(crate) fn an_isolated_leader() {
     assert!(trial.term_after > Some(trial.term_before), "{trial:?}");
     assert!(trial.rejoin_ms.is_some(), "{trial:?}");
     assert!(outcome.counts["packets_blocked"] > 0);
+}
+
+fn checked(outcome: &Outcome, name: &str) -> String {
+    let check = outcome.checks.iter().find(|check| check.name == name);
+    check.unwrap_or_else(|| panic!("{name} is not in {:#?}", outcome.checks)).detail.clone()
+}
+
+pub(crate) fn a_leader_in_a_minority() {
+    let outcome = run(
+        "[[steps]]\nat = 500\nfault = \"partition\"\nside = [\"leader\", \"follower\"]\n\
+         return_after_ms = 3000\n",
+        4_500,
+    );
+    let [trial] = &outcome.trials[..] else { panic!("{:?}", outcome.trials) };
+    assert_eq!((trial.nodes.len(), trial.nodes[0]), (2, trial.node), "{trial:?}");
+    assert!(trial.leader_after.is_some_and(|leader| !trial.nodes.contains(&leader)), "{trial:?}");
+    assert!(trial.outage_ms.is_some_and(|ms| ms < 3_000.0), "before they returned: {trial:?}");
+    let asked = checked(&outcome, "cut-off-acknowledge-nothing");
+    assert!(asked.starts_with("of ") && !asked.starts_with("of 0 "), "{asked}");
+    let disturbed = checked(&outcome, "return-disturbs-nobody");
+    assert!(disturbed.ends_with("of 1 returns"), "{disturbed}");
+}
+
+pub(crate) fn a_ring_and_flapping_links() {
+    let outcome = run(
+        "[[steps]]\nat = 500\nfault = \"partition\"\n\
+         cut = [[1, 3], [1, 4], [2, 4], [2, 5], [3, 5]]\nreturn_after_ms = 1500\n\
+         [[steps]]\nat = 3000\nfault = \"isolate\"\ntarget = \"follower\"\n\
+         flap = { on_ms = 100, off_ms = 100 }\nreturn_after_ms = 1000\n",
+        5_000,
+    );
+    let [ring, flapping] = &outcome.trials[..] else { panic!("{:?}", outcome.trials) };
+    assert_eq!(ring.nodes.len(), 5, "{ring:?}");
+    assert_eq!(ring.term_after, None, "whoever leads keeps a majority: {ring:?}");
+    assert_eq!((flapping.nodes.len(), flapping.term_after), (1, None), "{flapping:?}");
 }
 
 pub(crate) fn a_partition_and_bad_links() {

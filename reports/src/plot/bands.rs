@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Band {
     pub(crate) kind: String,
-    pub(crate) node: Option<u64>,
+    pub(crate) nodes: Vec<u64>,
     pub(crate) from_s: f64,
     pub(crate) until_s: f64,
 }
@@ -40,21 +40,29 @@ pub(crate) fn kinds(bands: &[Band]) -> Vec<&str> {
 fn of_mark(mark: &Mark) -> Option<Band> {
     let until_ms = mark.until_ms.filter(|until_ms| *until_ms >= mark.at_ms)?;
     let (from_s, until_s) = (mark.at_ms / 1e3, until_ms / 1e3);
-    let band = Band { kind: mark.kind.clone(), node: mark.node, from_s, until_s };
+    let nodes = match mark.nodes.is_empty() {
+        true => mark.node.into_iter().collect(),
+        false => mark.nodes.clone(),
+    };
+    let band = Band { kind: mark.kind.clone(), nodes, from_s, until_s };
     (from_s.is_finite() && until_s.is_finite()).then_some(band)
 }
 
 fn of_trial(trial: &Trial) -> Option<Band> {
     let from_s = trial.fault_at_ms / 1e3;
     let until_s = from_s + trial.outage_ms.unwrap_or(0.0).max(0.0) / 1e3;
-    let band = Band { kind: trial.fault.clone(), node: Some(trial.node), from_s, until_s };
+    let nodes = match trial.nodes.is_empty() {
+        true => vec![trial.node],
+        false => trial.nodes.clone(),
+    };
+    let band = Band { kind: trial.fault.clone(), nodes, from_s, until_s };
     (from_s.is_finite() && until_s.is_finite()).then_some(band)
 }
 
 fn is_told(trial: &Trial, bands: &[Band]) -> bool {
     bands.iter().any(|band| {
         band.kind == trial.fault
-            && band.node.is_none_or(|node| node == trial.node)
+            && (band.nodes.is_empty() || band.nodes.contains(&trial.node))
             && (band.from_s - trial.fault_at_ms / 1e3).abs() < SAME_FAULT_S
     })
 }
@@ -84,11 +92,13 @@ mod tests {
             at_ms: 1_000.4,
             kind: "kill".to_owned(),
             node: Some(2),
+            nodes: vec![2, 4],
             detail: String::new(),
             until_ms: Some(3_000.0),
         }];
         let spans: Vec<_> = faults(&record).iter().map(|b| (b.from_s, b.until_s)).collect();
         assert_eq!(spans, [(1.0004, 3.0), (9.0, 9.3)]);
+        assert_eq!(faults(&record)[0].nodes, [2, 4], "all that were hit");
         assert_eq!(outages(&record), [(1.0, 1.3), (9.0, 9.3)]);
     }
 

@@ -106,10 +106,8 @@ fn label_bands(drawing: &mut Drawing, panel: &Panel, x: &Scale, faults: &[Band])
     let mut labels = Vec::new();
     let named = || faults.iter().filter(|band| band.kind != "stall");
     for band in named() {
-        let words = match band.node {
-            Some(node) => format!("{} n{node}", band.kind),
-            None => band.kind.clone(),
-        };
+        let nodes = band.nodes.iter().map(|node| format!(" n{node}"));
+        let words = format!("{}{}", band.kind, nodes.collect::<String>());
         let from = x.at(band.from_s);
         let until = from + text_width(&words, 11.0);
         if from < free_from || until > panel.right {

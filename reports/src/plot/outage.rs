@@ -176,7 +176,9 @@ fn draw_bars(
             drawing.fill((x.at(from_ms), top), (x.at(*outage_ms), bottom), Ink::Stall, 0.5);
         }
         if row >= 12.0 {
-            let words = format!("n{}", trial.node);
+            // Of several there is room for one.
+            let more = if trial.nodes.len() > 1 { "+" } else { "" };
+            let words = format!("n{}{more}", trial.node);
             drawing.sized_text(
                 (panel.left - 8.0, (top + bottom) / 2.0 + 4.0),
                 &words,

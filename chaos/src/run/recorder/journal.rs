@@ -177,6 +177,7 @@ fn mark_of(event: &NodeEvent) -> Option<Mark> {
         at_ns: from_ns.unwrap_or(event.at_ns),
         kind: kind.into(),
         node: Some(event.node),
+        nodes: Vec::new(),
         detail,
         until_ns: from_ns.map(|_| event.at_ns),
     })

@@ -1,0 +1,305 @@
+//! What must hold of nodes that are cut off from every majority: they acknowledge nothing, and
+//! they disturb nobody when they return.
+//!
+//! Pure functions of strikes, history and terms. Invariant: where nobody was asked, nothing is
+//! said to hold.
+
+use crate::{
+    checker::{Check, Verdict},
+    fault::Fault,
+    history::{History, Operation, Outcome as Answer},
+    outage::Strike,
+    plan::{Plan, WorkloadPlan},
+    run::{
+        lab::{check, pinned_to},
+        measures::Terms,
+    },
+};
+
+/// The rate that the strike leaves to be served: clients that stay with a node for better or
+/// worse are served while it is.
+pub(super) fn served_rate(plan: &Plan, load: &WorkloadPlan, strike: &Strike) -> u64 {
+    match load.pinned {
+        true => (load.rate_per_s * strike.served / plan.nodes.max(1)).max(1),
+        false => load.rate_per_s,
+    }
+}
+
+/// One check for each of the two, where the plan cuts anybody off.
+pub(super) fn checks(
+    plan: &Plan,
+    strikes: &[Strike],
+    history: &History,
+    terms: Option<&Terms>,
+) -> Vec<Check> {
+    let cut: Vec<&Strike> = strikes
+        .iter()
+        .filter(|strike| matches!(strike.fault, Fault::Isolate | Fault::Partition))
+        .collect();
+    if cut.is_empty() {
+        return Vec::new();
+    }
+    let silent = acknowledgements(plan, &cut, history);
+    silent.into_iter().chain(undisturbed(plan, &cut, terms)).collect()
+}
+
+/// What became of the operations that were asked of those who were cut off.
+#[derive(Default)]
+struct Asked {
+    ok: Vec<u64>,
+    /// Acknowledged after the fault.
+    later: u64,
+    fail: u64,
+    unknown: u64,
+}
+
+/// Whether nobody who was cut off from every majority acknowledged what was asked meanwhile.
+fn acknowledgements(plan: &Plan, cut: &[&Strike], history: &History) -> Option<Check> {
+    // One that comes and goes leaves moments in which much can be acknowledged.
+    let flaps = |strike: &Strike| {
+        let step = usize::try_from(strike.step).ok().and_then(|step| plan.steps.get(step));
+        step.is_some_and(|step| step.flap.is_some())
+    };
+    let lasting: Vec<_> =
+        cut.iter().filter(|strike| !strike.away.is_empty() && !flaps(strike)).collect();
+    if lasting.is_empty() {
+        return None;
+    }
+    let mut asked = Asked::default();
+    for operation in history.operations() {
+        if let Some(strike) = lasting.iter().find(|strike| concerns(plan, strike, operation)) {
+            match operation.outcome {
+                Answer::Ok if operation.completed_ns > Some(until(strike)) => asked.later += 1,
+                Answer::Ok => asked.ok.push(operation.id),
+                Answer::Fail => asked.fail += 1,
+                Answer::Unknown => asked.unknown += 1,
+            }
+        }
+    }
+    let Asked { ok, later, fail, unknown } = asked;
+    let name = "cut-off-acknowledge-nothing";
+    if !ok.is_empty() {
+        let first: Vec<String> = ok.iter().take(TOLD_MAX).map(ToString::to_string).collect();
+        let detail = format!(
+            "{} operations were acknowledged by nodes without a majority, such as {}",
+            ok.len(),
+            first.join(", ")
+        );
+        return Some(check(name, Verdict::Invalid, detail));
+    }
+    let total = later + fail + unknown;
+    let detail = format!(
+        "of {total} operations asked of nodes without a majority {fail} failed, {unknown} stayed \
+         unknown, {later} were acknowledged once it was over, and none before"
+    );
+    let is_pinned = plan.workload.as_ref().is_some_and(|load| load.pinned);
+    Some(match (total, is_pinned) {
+        (0, true) => {
+            check(name, Verdict::Unknown, "nodes without a majority were not asked".into())
+        }
+        (_, true) => check(name, Verdict::Valid, detail),
+        // Whom an unanswered client had asked is not known.
+        (_, false) => {
+            let detail = "none was acknowledged by a node without a majority".into();
+            check(name, Verdict::Valid, detail)
+        }
+    })
+}
+
+fn until(strike: &Strike) -> u64 {
+    strike.returned_ns.unwrap_or(strike.until_ns)
+}
+
+/// Whether the operation was asked meanwhile, of somebody who is away.
+fn concerns(plan: &Plan, strike: &Strike, operation: &Operation) -> bool {
+    let is_pinned = plan.workload.as_ref().is_some_and(|load| load.pinned);
+    let node = match operation.node {
+        Some(node) => strike.away.iter().any(|away| away.0 == node),
+        None => is_pinned && strike.away.contains(&pinned_to(plan, operation.client)),
+    };
+    node && (strike.in_force_ns..until(strike)).contains(&operation.invoked_ns)
+}
+
+/// Whether no term began because somebody returned.
+fn undisturbed(plan: &Plan, cut: &[&Strike], terms: Option<&Terms>) -> Option<Check> {
+    let terms = terms?;
+    let consensus = plan.profile.config();
+    // Whoever will disturb does so at the latest when he has waited his longest, twice.
+    let reach = 2 * (consensus.election_timeout + consensus.election_timeout_jitter);
+    let reach_ns = u64::try_from(reach.as_nanos()).unwrap_or(u64::MAX);
+    let mut returns = 0;
+    let mut complaints = Vec::new();
+    for strike in cut {
+        let Some(returned_ns) = strike.returned_ns else { continue };
+        // Without a leader among the others somebody has to become one.
+        if !is_led(strike, returned_ns, terms) {
+            continue;
+        }
+        returns += 1;
+        let until_ns = strike.until_ns.min(returned_ns.saturating_add(reach_ns));
+        let caused = terms.changes.iter().filter(|change| {
+            (returned_ns..until_ns).contains(&change.at_ns) && change.stalled_ms.is_none()
+        });
+        complaints.extend(caused.map(|change| {
+            format!(
+                "trial {}: term {} began {} ms after the return",
+                strike.trial,
+                change.term,
+                (change.at_ns - returned_ns) / 1_000_000
+            )
+        }));
+    }
+    let name = "return-disturbs-nobody";
+    Some(match (returns, complaints.is_empty()) {
+        (0, _) => check(name, Verdict::Unknown, "nobody returned".into()),
+        (_, false) => check(name, Verdict::Invalid, complaints.join("; ")),
+        (_, true) => {
+            let within = reach.as_millis();
+            let detail = format!("no change of term within {within} ms of {returns} returns");
+            check(name, Verdict::Valid, detail)
+        }
+    })
+}
+
+/// Whether whoever led when the strike was over is one of those that it took nobody from.
+fn is_led(strike: &Strike, returned_ns: u64, terms: &Terms) -> bool {
+    let mut meanwhile =
+        terms.changes.iter().filter(|change| (strike.at_ns..returned_ns).contains(&change.at_ns));
+    match meanwhile.next_back() {
+        Some(change) => !strike.away.contains(&change.leader),
+        None => !strike.led || strike.away.is_empty(),
+    }
+}
+
+const TOLD_MAX: usize = 5;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::{fault::NodeNumber, history::Function, plan, run::measures::TermChange};
+
+    const MS: u64 = 1_000_000;
+
+    fn plan(pinned: bool) -> Plan {
+        let text = format!(
+            "scenario = \"x\"\nkind = \"failover\"\n[workload]\npinned = {pinned}\n\
+             [[steps]]\nat = 1000\nfault = \"isolate\"\nreturn_after_ms = 1000\n"
+        );
+        plan::parse(&text).expect("a plan")
+    }
+
+    /// Node 1, isolated for a second from the first on.
+    fn strike(led: bool) -> Strike {
+        Strike {
+            trial: 1,
+            step: 0,
+            fault: Fault::Isolate,
+            nodes: vec![NodeNumber(1)],
+            away: BTreeSet::from([NodeNumber(1)]),
+            served: 4,
+            led,
+            at_ns: 1_000 * MS,
+            in_force_ns: 1_005 * MS,
+            term_before: 1,
+            until_ns: 9_000 * MS,
+            returned_ns: Some(2_000 * MS),
+            rejoined_ns: Some(2_050 * MS),
+        }
+    }
+
+    /// A read by a client, asked and maybe answered then, in milliseconds.
+    fn read(client: u64, asked: u64, answered: Option<u64>, node: Option<u64>) -> Operation {
+        let outcome = match (answered, node) {
+            (None, _) => Answer::Unknown,
+            (Some(_), None) => Answer::Fail,
+            (Some(_), Some(_)) => Answer::Ok,
+        };
+        Operation {
+            client,
+            id: asked * 10 + client,
+            f: Function::Read,
+            key: 1,
+            value: None,
+            expected: None,
+            result: None,
+            outcome,
+            intended_ns: asked * MS,
+            invoked_ns: asked * MS,
+            completed_ns: answered.map(|ms| ms * MS),
+            node,
+            term: None,
+            index: None,
+            request: None,
+        }
+    }
+
+    fn silent(pinned: bool, operations: Vec<Operation>) -> Check {
+        let history = History::new(operations).expect("well formed");
+        acknowledgements(&plan(pinned), &[&strike(true)], &history).expect("somebody is away")
+    }
+
+    #[test]
+    fn what_a_node_without_a_majority_acknowledges_breaks_a_guarantee() {
+        let around = || {
+            vec![
+                read(0, 900, Some(1_010), Some(1)),
+                read(1, 1_100, Some(1_110), Some(2)),
+                read(0, 1_990, Some(2_010), Some(1)),
+                read(5, 1_200, Some(1_300), None),
+                read(0, 1_400, None, None),
+            ]
+        };
+        let check = silent(true, around());
+        assert_eq!(check.verdict, Verdict::Valid);
+        let told = "of 3 operations asked of nodes without a majority 1 failed, 1 stayed unknown, \
+                    1 were acknowledged once it was over";
+        assert!(check.detail.starts_with(told), "client 5 is of node 1 too: {check:?}");
+        assert_eq!(silent(false, around()).verdict, Verdict::Valid);
+        for pinned in [true, false] {
+            let mut wrong = around();
+            wrong.push(read(0, 1_010, Some(1_990), Some(1)));
+            let check = silent(pinned, wrong);
+            assert_eq!(check.verdict, Verdict::Invalid);
+            assert!(check.detail.contains("such as 10100"), "{check:?}");
+        }
+        let unasked = silent(true, vec![read(1, 1_100, Some(1_110), Some(2))]);
+        assert_eq!(unasked.verdict, Verdict::Unknown);
+    }
+
+    fn disturbed(led: bool, elected: &[(u64, u64, Option<u64>)]) -> Check {
+        let change = |(at_ms, leader, stalled_ms): &(u64, u64, Option<u64>)| TermChange {
+            at_ns: at_ms * MS,
+            term: 7,
+            leader: NodeNumber(*leader),
+            from: None,
+            stalled_ms: *stalled_ms,
+        };
+        let terms = Terms { changes: elected.iter().map(change).collect(), stalls: 0 };
+        undisturbed(&plan(true), &[&strike(led)], Some(&terms)).expect("there was load")
+    }
+
+    #[test]
+    fn a_term_that_begins_as_a_node_returns_breaks_a_guarantee() {
+        assert_eq!(disturbed(false, &[]).verdict, Verdict::Valid);
+        assert_eq!(disturbed(true, &[(1_200, 2, None)]).verdict, Verdict::Valid);
+        let late = disturbed(true, &[(1_200, 2, None), (2_100, 1, None)]);
+        assert_eq!(late.verdict, Verdict::Invalid);
+        assert!(late.detail.contains("term 7 began 100 ms after the return"), "{late:?}");
+        assert_eq!(disturbed(false, &[(2_100, 2, Some(80))]).verdict, Verdict::Valid, "a stall");
+        assert_eq!(disturbed(false, &[(8_000, 2, None)]).verdict, Verdict::Valid, "long after");
+        // Nobody had been elected by the others yet: then somebody must be.
+        assert_eq!(disturbed(true, &[(2_100, 2, None)]).verdict, Verdict::Unknown);
+    }
+
+    #[test]
+    fn clients_that_stay_are_served_where_a_leader_can_be_reached() {
+        let rate = |pinned| {
+            let plan = plan(pinned);
+            let load = plan.workload.clone().expect("it has one");
+            served_rate(&plan, &load, &strike(true))
+        };
+        assert_eq!((rate(false), rate(true)), (500, 400));
+    }
+}
