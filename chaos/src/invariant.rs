@@ -16,6 +16,7 @@ mod linearizable_read;
 mod log_matching;
 mod monotonic;
 mod no_truncation_below_commit;
+mod shadow;
 mod state_machine_safety;
 mod undisturbed_leader;
 mod vote_once;
@@ -38,6 +39,7 @@ pub use linearizable_read::{LinearizableRead, ReadFloor};
 pub use log_matching::{LogMatching, digest};
 pub use monotonic::Monotonic;
 pub use no_truncation_below_commit::NoTruncationBelowCommit;
+pub use shadow::{Opened, Shadow};
 pub use state_machine_safety::StateMachineSafety;
 pub use undisturbed_leader::UndisturbedLeader;
 pub use vote_once::VoteOnce;
@@ -198,6 +200,8 @@ impl std::error::Error for Violation {}
 #[derive(Debug, Default)]
 pub struct Invariants {
     blind: bool,
+    /// Messages are not seen, nor what clients are told.
+    deaf: bool,
     election_safety: ElectionSafety,
     log_matching: LogMatching,
     leader_completeness: LeaderCompleteness,
@@ -221,6 +225,11 @@ impl Invariants {
         Self { blind: true, ..Self::default() }
     }
 
+    /// Invariants of whole runtimes, of which a [`Shadow`] is all that is seen.
+    pub fn of_shadows() -> Self {
+        Self { deaf: true, ..Self::default() }
+    }
+
     /// A server has stepped, or started.
     pub fn stepped(&mut self, view: &View<'_>) -> Result<(), Violation> {
         if self.blind {
@@ -239,6 +248,10 @@ impl Invariants {
         self.state_machine_safety.observe(view)?;
         self.applied_prefix.observe(view);
         self.durability.observe(view)?;
+        if self.deaf {
+            // A vote that is on disk binds for ever; whether anyone heard of it is not seen.
+            return self.vote_once.kept(view);
+        }
         self.leader_hears_quorum.observe(view)?;
         self.undisturbed_leader.observe(view)?;
         self.linearizable_read.observe(view);

@@ -5,24 +5,21 @@
 
 mod noting;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use runtime::{
-    Bootstrap, ConsensusProfile, Entry, Group, GroupKey, Index, Network, Payload, Peer, Time,
-    storage::Store,
+    Bootstrap, ConsensusProfile, Entry, Event, Group, GroupKey, Index, Network, Payload, Peer,
+    StateMachine, Time, storage::Store,
 };
 
 use crate::{
     cluster::{NodeStatus, What},
     fault::NodeNumber,
     history::{LogLine, RequestId},
-    register::{Command, Registers},
+    register::Command,
 };
 
-use noting::Noting;
+pub(crate) use noting::Noting;
 pub(crate) use noting::STALL;
 
 /// What all members of a cluster share.
@@ -37,37 +34,42 @@ pub(crate) struct Membership {
 }
 
 /// A node that is a member. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct Joined {
-    group: Group<Registers>,
+pub(crate) struct Joined<M> {
+    group: Group<M>,
     nodes: Arc<Vec<(NodeNumber, Peer)>>,
 }
 
-impl Joined {
-    /// Joins. What it notes is told with the moment at which it happened, by its own clock.
+impl<M> Clone for Joined<M> {
+    fn clone(&self) -> Self {
+        Self { group: self.group.clone(), nodes: Arc::clone(&self.nodes) }
+    }
+}
+
+impl<M: StateMachine> Joined<M> {
+    /// Joins. It hears of everything that happens with the moment at which it does, by the
+    /// member's own clock.
     ///
     /// # Errors
     /// In words.
     pub(crate) async fn join(
         network: &Network,
         membership: &Membership,
+        machine: M,
         store: impl Store,
-        tell: impl Fn(Time, What) + Send + Sync + 'static,
+        hear: impl Fn(Time, &Event) + Send + Sync + 'static,
     ) -> Result<Self, String> {
         let Membership { group, profile, nodes } = membership;
-        let numbers: BTreeMap<_, _> = nodes.iter().map(|(node, peer)| (peer.id, *node)).collect();
-        let voters: BTreeSet<_> = numbers.keys().copied().collect();
+        let voters: BTreeSet<_> = nodes.iter().map(|(_, peer)| peer.id).collect();
         let me = network.peer().id;
         let others = nodes.iter().map(|(_, peer)| peer.clone()).filter(|peer| peer.id != me);
-        let noting = Noting::new(numbers, tell);
         let builder = network
             .group(GroupKey::from_secret(group))
-            .machine(Registers::default())
+            .machine(machine)
             .consensus(profile.config())
             .bootstrap(Bootstrap::Voters(voters))
             .peers(others)
             .storage(store)
-            .observe(move |at, event| noting.hear(at, event));
+            .observe(hear);
         let group = builder.join().await.map_err(|error| error.to_string())?;
         Ok(Self { group, nodes: Arc::clone(nodes) })
     }

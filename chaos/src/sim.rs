@@ -19,6 +19,7 @@ mod shim;
 mod socket;
 mod store;
 mod trace;
+mod witness;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -140,6 +141,11 @@ impl Simulation {
             (Err(fallen), _) => self.fell(fallen)?,
         };
         outcome.counts.insert("simulated_ms".into(), simulated_ms);
+        let invariants = self.stage.invariants();
+        if invariants.verdict == Verdict::Invalid {
+            outcome.verdict = Some(Verdict::Invalid);
+        }
+        outcome.checks.push(invariants);
         outcome.trace_hash = Some(self.stage.trace.finish()?);
         Ok(outcome)
     }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use raft::{Message, NodeId, Phase, Role, Term};
+use raft::{HardState, Message, NodeId, Phase, Role, Term};
 
 use super::{Departure, PerServer, Server, View, Violation};
 
@@ -40,6 +40,12 @@ impl VoteOnce {
         let elected = led != held.led;
         *held = Held { incarnation: view.incarnation, term: state.term, vote: state.vote, led };
         if elected { self.record(view.server, view.node, led, view.node) } else { Ok(()) }
+    }
+
+    /// A server's disk is known to keep what was once durable.
+    pub fn kept(&mut self, view: &View<'_>) -> Result<(), Violation> {
+        let HardState { term, vote } = view.durable_state;
+        vote.map_or(Ok(()), |vote| self.record(view.server, view.node, term, vote))
     }
 
     /// A message leaves a server.

@@ -11,7 +11,7 @@ use std::{
 
 use runtime::{Event, NodeId, Note, PeerId, Phase, Time};
 
-use super::nanos;
+use super::{Membership, nanos};
 use crate::{cluster::What, fault::NodeNumber};
 
 /// Hears a member's events and tells of those that matter.
@@ -29,8 +29,10 @@ struct InTerm {
 }
 
 impl<T: Fn(Time, What)> Noting<T> {
-    /// One that knows these members, and hands what matters on with its moment.
-    pub(crate) fn new(numbers: BTreeMap<PeerId, NodeNumber>, tell: T) -> Self {
+    /// One that knows the members, and hands what matters on with its moment.
+    pub(crate) fn new(membership: &Membership, tell: T) -> Self {
+        let nodes = membership.nodes.iter();
+        let numbers = nodes.map(|(node, peer)| (peer.id, *node)).collect();
         Self { numbers, tell, term: Mutex::default() }
     }
 

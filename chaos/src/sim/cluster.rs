@@ -25,8 +25,10 @@ use super::{
     quiesce::quiesce,
     socket::{SimSocket, Wires},
     trace::Trace,
+    witness::Witness,
 };
 use crate::{
+    checker::{Check, Verdict},
     cluster::{Cluster, ClusterError, CountsByLink, NodeEvent, NodeStatus, Settings, World},
     fault::{LinkRule, NodeNumber},
     history::LogLine,
@@ -42,6 +44,7 @@ pub(super) struct Stage {
     pub(super) hosts: BTreeMap<NodeNumber, Arc<Host>>,
     pub(super) trace: Arc<Trace>,
     orders: Mutex<VecDeque<(Order, oneshot::Sender<()>)>>,
+    witnesses: Mutex<Vec<Arc<Witness>>>,
 }
 
 /// What only the loop around the simulation can do.
@@ -68,6 +71,7 @@ pub(super) struct SimCluster {
     rules: Mutex<BTreeMap<(NodeNumber, NodeNumber), LinkFaults>>,
     /// How often each node was started.
     starts: Mutex<BTreeMap<NodeNumber, u64>>,
+    witness: Arc<Witness>,
     /// The networks of clients, to be shut down with the cluster.
     networks: Mutex<Vec<Network>>,
     started: Time,
@@ -77,7 +81,30 @@ impl Stage {
     pub(super) fn new(nodes: u64, trace: Arc<Trace>) -> Self {
         let host = |node| (node, Arc::new(Host::new(node, Arc::clone(&trace))));
         let hosts = (1..=nodes).map(NodeNumber).map(host).collect();
-        Self { hosts, trace, orders: Mutex::default() }
+        let (orders, witnesses) = Default::default();
+        Self { hosts, trace, orders, witnesses }
+    }
+
+    /// Whoever sees the next cluster.
+    fn fresh_witness(&self) -> Arc<Witness> {
+        let witness = Arc::<Witness>::default();
+        lock(&self.witnesses).push(Arc::clone(&witness));
+        witness
+    }
+
+    /// Whether what was seen of all clusters keeps the invariants.
+    pub(super) fn invariants(&self) -> Check {
+        let witnesses = lock(&self.witnesses);
+        let broken = witnesses.iter().find_map(|witness| witness.broken());
+        let views: u64 = witnesses.iter().map(|witness| witness.views()).sum();
+        let (verdict, detail) = match broken {
+            Some((at, violation)) => {
+                (Verdict::Invalid, format!("{:.6} s: {violation}", at.0.as_secs_f64()))
+            }
+            None if views == 0 => (Verdict::Unknown, "no server was seen".into()),
+            None => (Verdict::Valid, format!("they hold in each of {views} views of servers")),
+        };
+        Check { name: "invariants".into(), verdict, detail }
     }
 
     /// What is to be done next.
@@ -153,6 +180,7 @@ impl SimCluster {
                 (node, Peer { id, addresses: vec![host::address(node)] })
             })
             .collect();
+        let witness = stage.fresh_witness();
         Self {
             stage,
             group: format!("{} {}", settings.seed, settings.number),
@@ -160,6 +188,7 @@ impl SimCluster {
             peers,
             rules: Mutex::default(),
             starts: Mutex::default(),
+            witness,
             networks: Mutex::default(),
             started: clock::now(),
         }
@@ -192,7 +221,9 @@ impl SimCluster {
         };
         let wires = Arc::new(Wires::new(Table::new(Seed(entropy))));
         let (stands, storage) = (watch::Sender::new(false), self.settings.storage);
-        let part = Part { secret, entropy, storage, membership, disk, wires, stands, events };
+        let witness = Arc::clone(&self.witness);
+        let part =
+            Part { secret, entropy, storage, membership, disk, wires, stands, events, witness };
         host.cast(part);
         let rules = lock(&self.rules).clone();
         let of_node = rules.iter().filter(|((from, _), _)| *from == node);

@@ -13,7 +13,7 @@ use std::{
     },
 };
 
-use runtime::{Clock, Index, Network, SecretKey, Time, storage};
+use runtime::{Clock, Event, Index, Network, SecretKey, Time, storage};
 use tokio::{
     runtime::{Handle, Id},
     sync::{mpsc, oneshot, watch},
@@ -26,12 +26,13 @@ use super::{
     socket::{SimSocket, Wires},
     store::SimStore,
     trace::Trace,
+    witness::{SeenMachine, SeenStore, Sight, Witness},
 };
 use crate::{
     cluster::{NodeEvent, NodeStatus, What},
     fault::NodeNumber,
     history::LogLine,
-    member::{Joined, Membership, NETWORK, nanos},
+    member::{Joined, Membership, NETWORK, Noting, nanos},
     plan::StorageKind,
 };
 
@@ -56,6 +57,7 @@ pub(super) struct Part {
     pub(super) wires: Arc<Wires>,
     pub(super) stands: watch::Sender<bool>,
     pub(super) events: mpsc::Sender<NodeEvent>,
+    pub(super) witness: Arc<Witness>,
 }
 
 /// What a node does now.
@@ -132,13 +134,23 @@ impl Host {
         let network = listen(part, address(self.number), &self.trace, Arc::clone(&clock)).await?;
         let (host, told) = (Arc::clone(self), part.clone());
         let tell = move |at, what| host.tell(&told, at, what);
+        let noting = Noting::new(&part.membership, tell.clone());
+        let wires = Arc::clone(&part.wires);
+        let sight = Sight::new(Arc::clone(&part.witness), wires, network.peer().id);
+        let (machine, seen) = (sight.machine(), sight.clone());
+        let hear = move |at, event: &Event| {
+            seen.hear(event);
+            noting.hear(at, event);
+        };
         let joined = match part.storage {
             StorageKind::Memory => {
-                Joined::join(&network, &part.membership, storage::Memory, tell.clone()).await
+                let store = SeenStore { store: storage::Memory, sight };
+                Joined::join(&network, &part.membership, machine, store, hear).await
             }
             StorageKind::Disk => {
                 let store = SimStore { disk: part.disk.clone(), clock };
-                Joined::join(&network, &part.membership, store, tell.clone()).await
+                let store = SeenStore { store, sight };
+                Joined::join(&network, &part.membership, machine, store, hear).await
             }
         }?;
         tell(clock::now(), joined.became());
@@ -169,7 +181,7 @@ impl Host {
     /// Answers until it is told to end.
     async fn serve(
         &self,
-        joined: &Joined,
+        joined: &Joined<SeenMachine>,
         mut asked: mpsc::Receiver<Asked>,
     ) -> Option<oneshot::Sender<()>> {
         while let Some(asked) = asked.recv().await {

@@ -23,7 +23,7 @@ pub struct Log {
 
 impl Log {
     /// A log without entries that goes on after `start`.
-    pub(crate) fn new(start: Position) -> Self {
+    pub fn new(start: Position) -> Self {
         Self { start, entries: VecDeque::new(), bytes: 0, requests: BTreeMap::new() }
     }
 
@@ -104,7 +104,10 @@ impl Log {
     }
 
     /// Appends the next entry.
-    pub(crate) fn append(&mut self, entry: Entry) {
+    ///
+    /// # Panics
+    /// If it is not the next, or of an earlier term than the last.
+    pub fn append(&mut self, entry: Entry) {
         let last = self.last();
         assert!(entry.position.index == last.index.next(), "{} after {last}", entry.position);
         assert!(entry.position.term >= last.term, "{} after {last}", entry.position);
@@ -116,7 +119,10 @@ impl Log {
     }
 
     /// Removes all entries after `after`.
-    pub(crate) fn truncate(&mut self, after: Index) {
+    ///
+    /// # Panics
+    /// If that is before the start.
+    pub fn truncate(&mut self, after: Index) {
         assert!(after >= self.start.index, "truncate after {after} before {}", self.start);
         while self.last().index > after {
             let Some(entry) = self.entries.pop_back() else { break };

@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use nix::sys::resource::{UsageWho, getrusage};
-use runtime::{Clock, Index, Network, Peer, storage};
+use runtime::{Clock, Event, Index, Network, Peer, storage};
 use tokio::sync::mpsc;
 
 use super::{
@@ -15,11 +15,12 @@ use super::{
 use crate::{
     cluster::What,
     fault::NodeNumber,
-    member::{Joined, Membership, nanos},
+    member::{Joined, Membership, Noting, nanos},
     process::{
         HostClock, PacketSocket,
         control::{Answer, Ask, Init, LinkSetting, Request, row_of},
     },
+    register::Registers,
 };
 
 /// A node that listens, and once told to is a member.
@@ -29,7 +30,7 @@ pub(super) struct Member {
     /// Below the network, if the node was started so that its links can be hurt.
     socket: Option<Arc<PacketSocket>>,
     outbox: Outbox,
-    joined: Option<Joined>,
+    joined: Option<Joined<Registers>>,
 }
 
 impl Member {
@@ -111,15 +112,19 @@ impl Member {
         let membership =
             Membership { group: group.clone(), profile: *profile, nodes: Arc::new(nodes) };
         let outbox = self.outbox.clone();
-        let tell = move |at, what| outbox.event_at(at, what);
-        let network = &self.network;
+        let noting = Noting::new(&membership, move |at, what| outbox.event_at(at, what));
+        let hear = move |at, event: &Event| noting.hear(at, event);
+        let (network, machine) = (&self.network, Registers::default());
         let joined = match store {
             Some(path) if *store_must_exist => {
                 let store = storage::Disk::existing(path);
-                Joined::join(network, &membership, store, tell).await
+                Joined::join(network, &membership, machine, store, hear).await
             }
-            Some(path) => Joined::join(network, &membership, storage::Disk::at(path), tell).await,
-            None => Joined::join(network, &membership, storage::Memory, tell).await,
+            Some(path) => {
+                let store = storage::Disk::at(path);
+                Joined::join(network, &membership, machine, store, hear).await
+            }
+            None => Joined::join(network, &membership, machine, storage::Memory, hear).await,
         }?;
         self.outbox.event(joined.became());
         self.joined = Some(joined);

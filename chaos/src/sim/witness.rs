@@ -1,0 +1,259 @@
+//! Sees what nodes write, note and apply, and holds it against the invariants.
+//!
+//! Stands between a member and its store and around its machine: nothing of the runtime knows of
+//! it. A node's view is looked at whenever its driver asks its store for news: by then all that
+//! the core wanted done in its last steps is on its way. Invariant: a node that is gone is no
+//! longer looked at, since nothing it does reaches anybody.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+};
+
+use runtime::{
+    ApplyContext, Event, NodeId, PeerId, Position, StateMachine, StoreId, Time,
+    storage::{Contents, Founding, Owner, Storage, StorageError, Store, Write, WriteId},
+};
+
+use super::{clock, socket::Wires};
+use crate::{
+    invariant::{Invariants, Opened, Server, Shadow, Violation},
+    register::{Command, Read, Registers},
+    seed::mix,
+};
+
+/// The invariants of one cluster and what they have seen of it.
+#[derive(Debug, Default)]
+pub(super) struct Witness(Mutex<Seen>);
+
+#[derive(Debug)]
+struct Seen {
+    invariants: Invariants,
+    shadows: Vec<Shadow>,
+    servers: BTreeMap<NodeId, (Server, u64)>,
+    views: u64,
+    broken: Option<(Time, Violation)>,
+}
+
+/// One server under the eyes of the witness.
+#[derive(Clone, Debug)]
+pub(super) struct Sight {
+    witness: Arc<Witness>,
+    wires: Arc<Wires>,
+    peer: PeerId,
+    /// Known once the store is open.
+    server: Arc<Mutex<Option<Server>>>,
+}
+
+/// A store whose writes are seen.
+pub(super) struct SeenStore<S> {
+    pub(super) store: S,
+    pub(super) sight: Sight,
+}
+
+/// A machine whose applying is seen.
+pub(super) struct SeenMachine {
+    registers: Registers,
+    sight: Sight,
+}
+
+struct SeenStorage {
+    storage: Box<dyn Storage>,
+    sight: Sight,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self {
+            invariants: Invariants::of_shadows(),
+            shadows: Vec::new(),
+            servers: BTreeMap::new(),
+            views: 0,
+            broken: None,
+        }
+    }
+}
+
+impl Witness {
+    /// What was broken first, and when.
+    pub(super) fn broken(&self) -> Option<(Time, Violation)> {
+        lock(&self.0).broken.clone()
+    }
+
+    /// How many views were looked at.
+    pub(super) fn views(&self) -> u64 {
+        lock(&self.0).views
+    }
+}
+
+impl Seen {
+    fn judge(&mut self, judged: Result<(), Violation>) {
+        if let Err(violation) = judged {
+            self.broken.get_or_insert((clock::now(), violation));
+        }
+    }
+
+    fn look(&mut self, server: Server) {
+        let Some(view) = self.shadows.get_mut(server.0).and_then(|s| s.news(clock::now())) else {
+            return;
+        };
+        self.views += 1;
+        let judged = self.invariants.stepped(&view);
+        self.judge(judged);
+    }
+}
+
+impl Sight {
+    /// Of a peer's server that will have these wires.
+    pub(super) fn new(witness: Arc<Witness>, wires: Arc<Wires>, peer: PeerId) -> Self {
+        Self { witness, wires, peer, server: Arc::default() }
+    }
+
+    /// A machine whose applying is seen.
+    pub(super) fn machine(&self) -> SeenMachine {
+        SeenMachine { registers: Registers::default(), sight: self.clone() }
+    }
+
+    /// It noted something.
+    pub(super) fn hear(&self, event: &Event) {
+        if let Event::Raft(note) = event {
+            self.with(|seen, server| seen.shadows[server.0].noted(note));
+        }
+    }
+
+    fn opened(&self, node: NodeId, contents: &Contents) {
+        let mut seen = lock(&self.witness.0);
+        let fresh = Server(seen.servers.len());
+        let (server, incarnation) = seen.servers.entry(node).or_insert((fresh, 0));
+        *incarnation += 1;
+        let opened = Opened {
+            founding: contents.founding.as_ref().map(|founding| founding.configuration.clone()),
+            hard_state: contents.hard_state,
+            entries: contents.entries.clone(),
+        };
+        let (server, shadow) = (*server, Shadow::new(*server, node, *incarnation, opened));
+        match seen.shadows.get_mut(server.0) {
+            Some(before) => *before = shadow,
+            None => seen.shadows.push(shadow),
+        }
+        // The machine begins anew, from the first entry on.
+        let judged = seen.invariants.restored(server, node, Position::default(), 0);
+        seen.judge(judged);
+        *lock(&self.server) = Some(server);
+    }
+
+    fn with(&self, act: impl FnOnce(&mut Seen, Server)) {
+        let server = *lock(&self.server);
+        if let Some(server) = server.filter(|_| !self.wires.is_cut()) {
+            act(&mut lock(&self.witness.0), server);
+        }
+    }
+}
+
+impl<S: Store> Store for SeenStore<S> {
+    fn open(self: Box<Self>, owner: Owner) -> Result<Box<dyn Storage>, StorageError> {
+        let storage = Box::new(self.store).open(owner)?;
+        Ok(Box::new(SeenStorage { storage, sight: self.sight }))
+    }
+}
+
+impl Storage for SeenStorage {
+    fn id(&self) -> StoreId {
+        self.storage.id()
+    }
+
+    fn take_contents(&mut self) -> Contents {
+        let contents = self.storage.take_contents();
+        let node = NodeId { peer: self.sight.peer, store: self.storage.id() };
+        self.sight.opened(node, &contents);
+        contents
+    }
+
+    fn found(&mut self, founding: &Founding) -> Result<(), StorageError> {
+        self.storage.found(founding)?;
+        let configuration = founding.configuration.clone();
+        self.sight.with(|seen, server| seen.shadows[server.0].founded(configuration));
+        Ok(())
+    }
+
+    fn submit(&mut self, id: WriteId, write: Write) {
+        self.sight.with(|seen, server| {
+            let judged = seen.shadows[server.0].submitted(id, &write);
+            seen.judge(judged);
+        });
+        self.storage.submit(id, write);
+    }
+
+    fn poll_persisted(&mut self, context: &mut Context<'_>) -> Poll<Result<WriteId, StorageError>> {
+        // All that the last steps wanted done has been begun by now.
+        self.sight.with(Seen::look);
+        let polled = self.storage.poll_persisted(context);
+        if let Poll::Ready(Ok(id)) = &polled {
+            self.sight.with(|seen, server| seen.shadows[server.0].persisted(*id));
+        }
+        polled
+    }
+
+    fn backlog_bytes(&self) -> usize {
+        self.storage.backlog_bytes()
+    }
+
+    fn poll_closed(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.storage.poll_closed(context)
+    }
+}
+
+impl StateMachine for SeenMachine {
+    type Command = Command;
+    type Output = Option<u64>;
+    type Query = Read;
+    type Answer = Option<u64>;
+
+    const SIGNATURE: &'static str = Registers::SIGNATURE;
+
+    fn apply(&mut self, command: Command, context: &ApplyContext) -> Option<u64> {
+        let output = self.registers.apply(command, context);
+        let change = change(command, output);
+        self.sight.with(|seen, server| seen.applied(server, context.position, change));
+        output
+    }
+
+    fn query(&self, query: Read) -> Option<u64> {
+        self.registers.query(query)
+    }
+
+    fn snapshot(&self, writer: &mut dyn io::Write) -> io::Result<()> {
+        self.registers.snapshot(writer)
+    }
+
+    fn restore(&mut self, reader: &mut dyn io::Read) -> io::Result<()> {
+        self.registers.restore(reader)
+    }
+}
+
+impl Seen {
+    fn applied(&mut self, server: Server, position: Position, change: u64) {
+        for application in self.shadows[server.0].applied(position, change) {
+            let judged = self.invariants.applied(&application);
+            self.judge(judged);
+        }
+    }
+}
+
+/// What a command did, as a number.
+fn change(command: Command, output: Option<u64>) -> u64 {
+    let words = match command {
+        Command::Write { key, value } => [1, key, value, 0, 0],
+        Command::Cas { key, expected, value } => {
+            [2, key, value, u64::from(expected.is_some()), expected.unwrap_or(0)]
+        }
+    };
+    let outcome = [u64::from(output.is_some()), output.unwrap_or(0)];
+    words.into_iter().chain(outcome).fold(0, mix)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
