@@ -26,6 +26,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::rerun;
+use crate::worlds;
 
 pub(crate) use child::{COMMAND, SeedOrder, serve as serve_seed};
 use child::{Work, run_folder};
@@ -62,6 +63,7 @@ pub(crate) fn begin(out: &Path, record: SweepRecord) -> anyhow::Result<Swept> {
 /// What its folder lacks, and limits that are none.
 pub(crate) fn resume(path: &Path, options: &SweepOptions) -> anyhow::Result<Swept> {
     let (mut ledger, lines) = Ledger::resume(path)?;
+    worlds::admit(ledger.record.world()?, false)?;
     options.change(&mut ledger.record)?;
     let here = Environment::here();
     if ledger.record.environment != here {

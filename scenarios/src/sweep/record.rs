@@ -4,7 +4,7 @@
 //! lines and from the time spent, and from nothing else.
 
 use anyhow::{Context as _, bail, ensure};
-use chaos::plan::{Plan, WorldKind};
+use chaos::plan::{self, Plan, WorldKind};
 use chaos::seed::Seed;
 use reports::{Check, Environment, Verdict};
 use serde::{Deserialize, Serialize};
@@ -142,9 +142,10 @@ impl SweepRecord {
             bail!("schema_version is {version}, this program reads {SCHEMA_VERSION}");
         }
         ensure!(self.jobs > 0, "jobs is 0, at least one is needed");
-        self.world()?;
         self.start()?;
-        chaos::plan::validate(&self.plan).context("field `plan`")
+        let world = self.world()?;
+        let fit = plan::validate(&self.plan).and_then(|()| plan::fits(&self.plan, world));
+        fit.context("field `plan`")
     }
 }
 
