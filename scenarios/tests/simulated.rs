@@ -1,0 +1,104 @@
+//! Runs in virtual time through the program: a seed is a run, to the last bit, in every process.
+
+#![cfg(all(feature = "sim", target_os = "linux", target_env = "gnu", tokio_unstable))]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// One short trial: a leader is killed and returns.
+const SHORT: [&str; 9] = [
+    "leader-failover",
+    "--world",
+    "sim",
+    "--nodes",
+    "3",
+    "--trials",
+    "1",
+    "--rate",
+    "100",
+];
+
+fn scenarios(words: &[&str], out: &Path) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_scenarios"));
+    command.args(words).arg("--out").arg(out).stdin(Stdio::null());
+    command.output().expect("the program starts")
+}
+
+fn run(seed: &str, out: &Path) -> (PathBuf, String) {
+    let words = [&SHORT[..], &["--duration", "3s", "--trace", "--seed", seed]].concat();
+    kept(&scenarios(&words, out), out)
+}
+
+/// The folder of a valid run, and what it told.
+fn kept(output: &Output, out: &Path) -> (PathBuf, String) {
+    let told = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{told}\n{}", text(&output.stderr));
+    (fs::canonicalize(out.join("runs/latest")).expect("it has a folder"), told)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("it speaks UTF-8")
+}
+
+fn record(run: &Path) -> Value {
+    serde_json::from_slice(&fs::read(run.join("run.json")).expect("it is there")).expect("JSON")
+}
+
+fn diff(one: &Path, other: &Path) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_scenarios"));
+    command.arg("diff").arg(one).arg(other).output().expect("the program starts")
+}
+
+#[test]
+fn a_run_is_replayed_to_the_last_bit() {
+    let out = tempfile::tempdir().unwrap();
+    let (first, told) = run("0x2a", out.path());
+    let record = record(&first);
+    assert_eq!((&record["world"], &record["verdict"]), (&"sim".into(), &"valid".into()));
+    let trace = record["trace_hash"].as_str().expect("it has one");
+    assert!(record["counts"]["simulated_ms"].as_u64() > Some(3_000), "{record}");
+    for words in ["world sim, QUIC on", "virtual time: no figure", &format!("trace: {trace}")] {
+        assert!(told.contains(words), "{words:?} in {told}");
+    }
+    assert!(!told.contains("not a measurement"), "how fast the build is shows nowhere: {told}");
+
+    let words = ["replay", first.to_str().unwrap(), "--trace"];
+    let (second, told) = kept(&scenarios(&words, out.path()), out.path());
+    assert!(told.contains("repeated: the verdict is valid again, and the trace is"), "{told}");
+    assert_ne!(first, second);
+    let same = diff(&first, &second);
+    assert_eq!(same.status.code(), Some(0), "{same:?}");
+    assert!(text(&same.stdout).starts_with("identical: "), "{same:?}");
+
+    let (other, _) = run("0x2b", out.path());
+    let parted = diff(&first, &other);
+    assert_eq!(parted.status.code(), Some(1), "{parted:?}");
+    assert!(text(&parted.stdout).contains(" s of virtual time, "), "{parted:?}");
+}
+
+#[test]
+fn a_seed_is_the_same_run_in_two_processes() {
+    let out = tempfile::tempdir().unwrap();
+    let more = ["--duration", "3s", "--seeds", "1", "--check-twice", "1", "--keep", "--json"];
+    let words = [&["sweep"], &SHORT[..], &more].concat();
+    let output = scenarios(&words, out.path());
+    let told = format!("{}\n{}", text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    let sweep: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let totals = &sweep["totals"];
+    assert_eq!((&totals["twice"], &totals["diverged"]), (&1.into(), &0.into()), "{totals}");
+    assert!(totals["simulated_s"].as_f64() > Some(6.0), "both are counted: {totals}");
+}
+
+#[test]
+fn what_has_no_meaning_in_virtual_time_is_refused_by_field() {
+    let out = tempfile::tempdir().unwrap();
+    let output = scenarios(&[&SHORT[..], &["--background-load", "1"]].concat(), out.path());
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    let told = text(&output.stderr);
+    assert!(told.contains("background_load is 1, but world sim has no host"), "{told}");
+    assert!(!out.path().join("runs").exists(), "nothing was begun");
+}
