@@ -3,9 +3,13 @@
 //! `check` uses nothing but the toolchain and what is already installed; `nightly` installs
 //! what it lacks. Cheap steps stand first.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 
 use crate::{
     imports, readme,
@@ -33,6 +37,8 @@ pub(crate) fn nightly() -> Vec<Step> {
         Step { name: "deny", about: DENY_ABOUT, run: deny_installed },
         Step { name: "swarm", about: "ten million random steps of the core", run: swarm },
         Step { name: "mutants", about: MUTANTS_ABOUT, run: mutants_in_swarm },
+        Step { name: "sim", about: SIM_ABOUT, run: sweep_in_sim },
+        Step { name: "flags", about: "a user's RUSTFLAGS leave all but the simulator", run: flags },
         Step { name: "failover", about: "leader-failover, 100 trials, release", run: failover },
         Step { name: "run", about: "the README's first command", run: first_command },
         Step {
@@ -115,6 +121,25 @@ fn mutants_in_swarm(root: &Path) -> anyhow::Result<Outcome> {
     program(root, &words.split(' ').collect::<Vec<_>>())
 }
 
+/// Bounded twice: an hour is more than the seeds take on two cores.
+fn sweep_in_sim(root: &Path) -> anyhow::Result<Outcome> {
+    let words = "cargo run --release --locked -p scenarios -- sweep leader-failover --world sim \
+                 --trials 8 --rate 50 --seeds 1000 --minutes 60 --check-twice 1 --out target";
+    program(root, &words.split_whitespace().collect::<Vec<_>>())
+}
+
+/// Flags of a user's replace those of the workspace: the simulator must say what it lacks.
+fn flags(root: &Path) -> anyhow::Result<Outcome> {
+    let words = "cargo run --locked -p scenarios -- steady --world sim";
+    let mut ask = command(root, &words.split(' ').collect::<Vec<_>>());
+    let ask = clean(&mut ask).env("RUSTFLAGS", "-D warnings").stdin(Stdio::null());
+    let output = ask.output().context("cannot start `cargo`")?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    let is_refused = output.status.code() == Some(3) && told.contains("--cfg tokio_unstable");
+    ensure!(is_refused, "it ended with {} and told:\n{told}", output.status);
+    Ok(Outcome::Passed)
+}
+
 fn failover(root: &Path) -> anyhow::Result<Outcome> {
     let words = "cargo run --release --locked -p scenarios -- leader-failover --trials 100";
     program(root, &words.split(' ').collect::<Vec<_>>())
@@ -155,6 +180,7 @@ fn shell(root: &Path, script: &str) -> anyhow::Result<Outcome> {
 }
 
 const MUTANTS_ABOUT: &str = "every planted fault of core and driver is caught in the swarm";
+const SIM_ABOUT: &str = "a thousand seeds in virtual time, each twice, in two processes";
 const DENY: &str = "cargo-deny";
 const DENY_VERSION: &str = "0.20.2";
 const DENY_ABOUT: &str = "cargo deny check bans licenses sources";

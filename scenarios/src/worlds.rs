@@ -77,10 +77,13 @@ pub(crate) async fn carry_out(
     listener: Box<dyn Listener>,
     stop: Stop,
 ) -> Result<Outcome, RunError> {
-    let Setting { world, plan, seed, .. } = setting;
+    let Setting { world, plan, seed, is_traced } = setting;
     match world {
         WorldKind::Process => run::run(&processes(folder), plan, seed, listener, stop).await,
-        WorldKind::Sim => simulate(setting, folder, listener, stop).await,
+        WorldKind::Sim => {
+            let trace = is_traced.then(|| folder.join(TRACE));
+            simulate((plan, seed), trace, listener, stop).await
+        }
         WorldKind::Swarm => Err(RunError::Lab(absent(world).unwrap_or_default())),
     }
 }
@@ -88,14 +91,12 @@ pub(crate) async fn carry_out(
 /// The simulator blocks whoever calls it.
 #[cfg(all(feature = "sim", target_os = "linux", target_env = "gnu", tokio_unstable))]
 async fn simulate(
-    setting: Setting<'_>,
-    folder: &Path,
+    (plan, seed): (&Plan, Seed),
+    trace: Option<PathBuf>,
     listener: Box<dyn Listener>,
     stop: Stop,
 ) -> Result<Outcome, RunError> {
-    let Setting { plan, seed, is_traced, .. } = setting;
-    let places = chaos::sim::Places { trace: is_traced.then(|| folder.join(TRACE)) };
-    let plan = plan.clone();
+    let (plan, places) = (plan.clone(), chaos::sim::Places { trace });
     let simulating =
         tokio::task::spawn_blocking(move || chaos::sim::run(&plan, seed, listener, &stop, &places));
     simulating.await.map_err(|error| RunError::Lab(format!("world sim: {error}")))?
@@ -103,8 +104,8 @@ async fn simulate(
 
 #[cfg(not(all(feature = "sim", target_os = "linux", target_env = "gnu", tokio_unstable)))]
 async fn simulate(
-    _: Setting<'_>,
-    _: &Path,
+    _: (&Plan, Seed),
+    _: Option<PathBuf>,
     _: Box<dyn Listener>,
     _: Stop,
 ) -> Result<Outcome, RunError> {

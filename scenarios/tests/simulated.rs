@@ -9,17 +9,8 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 
 /// One short trial: a leader is killed and returns.
-const SHORT: [&str; 9] = [
-    "leader-failover",
-    "--world",
-    "sim",
-    "--nodes",
-    "3",
-    "--trials",
-    "1",
-    "--rate",
-    "100",
-];
+const SHORT: [&str; 9] =
+    ["leader-failover", "--world", "sim", "--nodes", "3", "--trials", "1", "--rate", "100"];
 
 fn scenarios(words: &[&str], out: &Path) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_scenarios"));
