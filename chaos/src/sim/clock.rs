@@ -76,3 +76,9 @@ impl Clock for NodeClock {
 
 /// 2023-11-14, 22:13:20 UTC.
 const WALL_START: Duration = Duration::from_secs(1_700_000_000);
+
+/// Outside of a simulation the clock shows what a test wants.
+#[cfg(test)]
+pub(super) fn show(at: Time) {
+    SHOWN.set(at);
+}

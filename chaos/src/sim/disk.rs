@@ -413,3 +413,139 @@ const SYNC_MAX: Duration = Duration::from_millis(4);
 /// Now and then a disk is busy with something else.
 const SLOW_MAX: Duration = Duration::from_millis(80);
 const SLOW_PERMILLE: u64 = 5;
+
+#[cfg(test)]
+mod tests {
+    use runtime::{
+        HardState, PeerId, StoreId, Term,
+        storage::{Journal, Owner, Write},
+    };
+
+    use super::{super::clock, *};
+    use crate::seed::Seed;
+
+    fn disk(seed: u64) -> Disk {
+        clock::show(Time::default());
+        Disk::new(PathBuf::from("disk"), Stream::named(Seed(seed), "disk"))
+    }
+
+    fn at(us: u64) -> Time {
+        Time(Duration::from_micros(us))
+    }
+
+    fn file(disk: &Disk) -> Box<dyn MediumFile> {
+        let medium = disk.medium();
+        let file = medium.create("a", 4_096).expect("the disk works");
+        medium.sync().expect("the disk works");
+        disk.settle();
+        file
+    }
+
+    fn content(disk: &Disk, bytes: usize) -> Vec<u8> {
+        let file = disk.medium().open("a").expect("it is there");
+        let mut content = vec![0; bytes];
+        file.read_at(0, &mut content).expect("it is that long");
+        content
+    }
+
+    #[test]
+    fn what_was_synced_in_time_survives_and_the_rest_is_torn() {
+        let mut outcomes = std::collections::BTreeSet::new();
+        for seed in 0..200 {
+            let disk = disk(seed);
+            let file = file(&disk);
+            file.write_at(0, &[1; 1_024]).expect("the disk works");
+            file.sync().expect("the disk works");
+            let done = disk.busy_until();
+            clock::show(done);
+            file.write_at(1_024, &[2; 1_024]).expect("the disk works");
+            disk.crash(done);
+            let found = content(&disk, 2_048);
+            assert_eq!(found[..1_024], [1; 1_024], "seed {seed}");
+            outcomes.insert((found[1_024], found[1_536]));
+        }
+        let expected = [(0, 0), (0, 2), (2, 0), (2, 2)];
+        assert_eq!(outcomes.into_iter().collect::<Vec<_>>(), expected, "each sector by itself");
+    }
+
+    #[test]
+    fn what_would_come_behind_a_sync_that_is_not_done_never_happened() {
+        for seed in 0..50 {
+            let disk = disk(seed);
+            let file = file(&disk);
+            file.write_at(0, &[1; 512]).expect("the disk works");
+            file.sync().expect("the disk works");
+            file.write_at(512, &[2; 512]).expect("the disk works");
+            disk.crash(at(1));
+            assert_eq!(content(&disk, 1_024)[512..], [0; 512], "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn names_are_lost_from_the_end() {
+        for seed in 0..50 {
+            let disk = disk(seed);
+            let medium = disk.medium();
+            for name in ["a", "b", "c"] {
+                medium.create(name, 1).expect("the disk works");
+            }
+            disk.crash(at(1));
+            let names = medium.list().expect("the disk works");
+            assert!(["", "a", "a,b", "a,b,c"].contains(&&*names.join(",")), "{names:?}");
+        }
+    }
+
+    #[test]
+    fn a_frozen_disk_takes_nothing() {
+        let disk = disk(1);
+        let file = file(&disk);
+        disk.freeze();
+        file.write_at(0, &[1]).expect_err("the node is gone");
+        file.sync().expect_err("the node is gone");
+        disk.crash(at(1));
+        assert!(!disk.is_frozen());
+        assert_eq!(content(&disk, 1), [0]);
+    }
+
+    /// A store at work, crashed at some moment again and again: what was durable by then is there.
+    #[test]
+    fn a_store_keeps_through_crashes_what_it_was_told_to_be_durable() {
+        for seed in 0..60 {
+            let disk = disk(seed);
+            let mut stream = Stream::named(Seed(seed), "test");
+            let (mut durable, mut term) = (0, 0);
+            for life in 0..6 {
+                let owner = Owner {
+                    group: postcard::from_bytes(&[1; 32]).expect("it is 32 bytes"),
+                    peer: PeerId([2; 32]),
+                    fresh: StoreId(3),
+                };
+                let opened = Journal::open(disk.medium(), owner, 4 << 10);
+                let mut journal = opened.unwrap_or_else(|error| {
+                    panic!("seed {seed}, life {life}: {error}");
+                });
+                disk.settle();
+                let held = journal.take_contents().hard_state.term.0;
+                assert!(held >= durable, "seed {seed}, life {life}: {held} after {durable}");
+                term = term.max(held);
+                let mut acknowledged = Vec::new();
+                for _ in 0..stream.below(60) {
+                    term += 1;
+                    let write = Write::HardState(HardState { term: Term(term), vote: None });
+                    journal.commit([&write]).expect("the disk works");
+                    acknowledged.push((disk.busy_until(), term));
+                    clock::show(disk.busy_until());
+                    if stream.chance(100) {
+                        journal.settle().expect("the disk works");
+                    }
+                }
+                let back = Duration::from_micros(stream.below(8_000));
+                let crash = Time(clock::now().0.saturating_sub(back));
+                let kept = acknowledged.iter().filter(|(done, _)| *done <= crash);
+                durable = kept.map(|(_, term)| *term).max().unwrap_or(held);
+                disk.crash(crash);
+                clock::show(clock::now().plus(Duration::from_millis(1)));
+            }
+        }
+    }
+}
