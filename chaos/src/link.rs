@@ -34,6 +34,8 @@ pub struct Link {
     under_way: BinaryHeap<Reverse<Time>>,
     /// When those arrive that were held back and that nobody has overtaken yet.
     held_back: Vec<Time>,
+    /// How many it has kept since it holds.
+    held: usize,
 }
 
 /// What becomes of a datagram.
@@ -41,6 +43,9 @@ pub struct Link {
 pub enum Fate {
     /// It arrives, maybe twice.
     Arrives(Arrival, Option<Arrival>),
+    /// It is kept until the link is [set](Link::set) to something that lets it pass; then it
+    /// arrives at once, with all others in their order.
+    Held,
     /// It does not, because of this.
     Gone(Cause),
 }
@@ -78,6 +83,9 @@ pub struct LinkCounts {
     pub offered: u64,
     /// Of them, those that it let nothing of pass.
     pub blocked: u64,
+    /// Those that it kept for a while.
+    #[serde(default)]
+    pub held: u64,
     /// Those that it lost.
     pub lost: u64,
     /// Copies that found no place.
@@ -124,6 +132,7 @@ impl Link {
             latest: Time::default(),
             under_way: BinaryHeap::new(),
             held_back: Vec::new(),
+            held: 0,
         }
     }
 
@@ -137,6 +146,9 @@ impl Link {
         self.line_free_at = Time::default();
         self.latest = Time::default();
         self.held_back.clear();
+        if !self.faults.severs() {
+            self.held = 0;
+        }
     }
 
     /// What befalls what it is given.
@@ -162,6 +174,9 @@ impl Link {
             self.counts.blocked += 1;
             return Fate::Gone(Cause::Blocked);
         }
+        if self.faults.hold {
+            return self.hold();
+        }
         if self.faults.loss.holds(draws.loss) {
             self.counts.lost += 1;
             return Fate::Gone(Cause::Lost);
@@ -173,6 +188,17 @@ impl Link {
         let second = twice.then(|| self.copy(now, bytes, &draws.copies[1])).flatten();
         self.counts.duplicated += u64::from(second.is_some());
         Fate::Arrives(first, second)
+    }
+
+    fn hold(&mut self) -> Fate {
+        if self.held >= UNDER_WAY_MAX {
+            self.counts.overflowed += 1;
+            return Fate::Gone(Cause::Overflowed);
+        }
+        self.held += 1;
+        self.counts.held += 1;
+        self.counts.arrivals += 1;
+        Fate::Held
     }
 
     /// One copy on its way; `None` if there is no place for it.
@@ -242,11 +268,11 @@ impl Link {
 }
 
 impl Fate {
-    /// All copies that arrive.
+    /// All copies of which it is known when they arrive.
     pub fn arrivals(self) -> impl Iterator<Item = Arrival> {
         let (first, second) = match self {
             Self::Arrives(first, second) => (Some(first), second),
-            Self::Gone(_) => (None, None),
+            Self::Held | Self::Gone(_) => (None, None),
         };
         first.into_iter().chain(second)
     }
@@ -278,9 +304,10 @@ impl Draws {
 
 impl LinkCounts {
     /// Each fault by its name, and how often it took place.
-    pub fn faults(&self) -> [(&'static str, u64); 9] {
+    pub fn faults(&self) -> [(&'static str, u64); 10] {
         [
             ("blocked", self.blocked),
+            ("held", self.held),
             ("lost", self.lost),
             ("overflowed", self.overflowed),
             ("delayed", self.delayed),
@@ -310,6 +337,7 @@ impl LinkCounts {
         Self {
             offered: join(self.offered, other.offered),
             blocked: join(self.blocked, other.blocked),
+            held: join(self.held, other.held),
             lost: join(self.lost, other.lost),
             overflowed: join(self.overflowed, other.overflowed),
             arrivals: join(self.arrivals, other.arrivals),

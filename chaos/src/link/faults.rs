@@ -14,6 +14,9 @@ use thiserror::Error;
 pub struct LinkFaults {
     /// Nothing passes.
     pub block: bool,
+    /// All are kept, in order, until this ends; then all arrive at once. Goes with no other fault
+    /// of the link.
+    pub hold: bool,
     /// The share that is lost.
     pub loss: Share,
     /// How much later than at once all arrive, in order.
@@ -48,7 +51,7 @@ pub struct LinkFaultsError {
     /// The field.
     pub field: &'static str,
     /// What it says.
-    pub value: u64,
+    pub value: String,
     /// What is allowed.
     pub allowed: String,
 }
@@ -63,11 +66,16 @@ pub struct NotAShare(pub f64);
 /// # Errors
 /// The first field that it cannot.
 pub fn validate(faults: &LinkFaults) -> Result<(), LinkFaultsError> {
-    let within = |field, value, min, max| {
+    let within = |field, value: u64, min, max| {
         let allowed = format!("must lie between {min} and {max}");
         let fits = (min..=max).contains(&value);
+        let value = value.to_string();
         if fits { Ok(()) } else { Err(LinkFaultsError { field, value, allowed }) }
     };
+    if faults.hold && (LinkFaults { hold: false, ..faults.clone() }) != LinkFaults::default() {
+        let allowed = "what is held can suffer nothing else: give it a step of its own".into();
+        return Err(LinkFaultsError { field: "hold", value: "true".into(), allowed });
+    }
     within("delay_ms", faults.delay_ms, 0, LATE_MS_MAX)?;
     within("jitter_ms", faults.jitter_ms, 0, LATE_MS_MAX)?;
     // What is held back for no time is overtaken by nobody.
@@ -83,12 +91,17 @@ impl LinkFaults {
         Self { block: true, ..Self::default() }
     }
 
+    /// Whether nothing passes while it lasts.
+    pub fn severs(&self) -> bool {
+        self.block || self.hold
+    }
+
     /// Whether nothing befalls anything.
     pub fn is_none(&self) -> bool {
-        let Self { block, loss, reorder, duplicate, corrupt, .. } = self;
+        let Self { block, hold, loss, reorder, duplicate, corrupt, .. } = self;
         let shares = [loss, reorder, duplicate, corrupt];
         let late = self.delay_ms > 0 || self.jitter_ms > 0 || self.bandwidth_bytes_per_s.is_some();
-        !block && !late && shares.iter().all(|share| **share == Share::NONE)
+        !block && !hold && !late && shares.iter().all(|share| **share == Share::NONE)
     }
 }
 
@@ -96,6 +109,7 @@ impl Default for LinkFaults {
     fn default() -> Self {
         Self {
             block: false,
+            hold: false,
             loss: Share::NONE,
             delay_ms: 0,
             jitter_ms: 0,
@@ -121,6 +135,7 @@ impl fmt::Display for LinkFaults {
         });
         let fields = [
             self.block.then(|| "block".to_owned()),
+            self.hold.then(|| "hold".to_owned()),
             share("loss", self.loss),
             ms("delay_ms", self.delay_ms),
             ms("jitter_ms", self.jitter_ms),
@@ -228,7 +243,7 @@ mod tests {
         assert_eq!(faults, LinkFaults::default());
         assert!(faults.is_none());
         assert_eq!(validate(&faults), Ok(()));
-        for one in ["block = true", "loss = 0.1", "delay_ms = 1", "jitter_ms = 1"]
+        for one in ["block = true", "hold = true", "loss = 0.1", "delay_ms = 1", "jitter_ms = 1"]
             .into_iter()
             .chain(["reorder = 0.1", "duplicate = 0.1", "corrupt = 0.1"])
             .chain(["bandwidth_bytes_per_s = 2000"])
@@ -250,6 +265,7 @@ mod tests {
     #[test]
     fn numbers_have_bounds_and_are_named() {
         let cases = [
+            ("hold = true\nloss = 0.1", "hold is true, but what is held can suffer nothing else"),
             ("delay_ms = 60001", "delay_ms is 60001, but must lie between 0 and 60000"),
             ("jitter_ms = 60001", "jitter_ms is 60001, but"),
             ("reorder_ms = 0", "reorder_ms is 0, but must lie between 1 and"),

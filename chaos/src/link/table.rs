@@ -79,6 +79,8 @@ pub struct Table {
 struct Row {
     link: Link,
     waiting: usize,
+    /// Those that are kept until the link lets them pass, in their order.
+    held: Vec<Vec<u8>>,
 }
 
 /// A datagram that is due later.
@@ -108,7 +110,8 @@ impl Table {
         }
     }
 
-    /// From now on this befalls what goes to the remote, or comes from it.
+    /// From now on this befalls what goes to the remote, or comes from it. What was held and may
+    /// pass now is due at once: whoever carries the parcels asks for [news](Self::has_news).
     ///
     /// # Errors
     /// Faults that a link cannot do, and more links than a table holds.
@@ -127,9 +130,26 @@ impl Table {
         let (seed, number) = (self.seed, self.links.len());
         let row = self.links.entry(key).or_insert_with(|| {
             let stream = Stream::named(seed, &format!("link {number} {direction}"));
-            Row { link: Link::new(stream), waiting: 0 }
+            Row { link: Link::new(stream), waiting: 0, held: Vec::new() }
         });
+        let is_open = !faults.severs();
         row.link.set(faults);
+        if !is_open {
+            return Ok(());
+        }
+        for datagram in std::mem::take(&mut row.held) {
+            let number = self.parcels_ever;
+            self.parcels_ever += 1;
+            row.waiting += 1;
+            self.news = true;
+            self.parcels.push(Reverse(Parcel {
+                due: Time::default(),
+                number,
+                remote,
+                direction,
+                datagram,
+            }));
+        }
         Ok(())
     }
 
@@ -160,6 +180,9 @@ impl Table {
             return None;
         }
         let mut at_once = Vec::new();
+        if fate == Fate::Held {
+            row.held.push(datagram.to_vec());
+        }
         for arrival in fate.arrivals() {
             let mut datagram = datagram.to_vec();
             if let Some(flip) = arrival.flip {
@@ -297,6 +320,27 @@ mod tests {
         assert_eq!(carried, [1, 2]);
         assert_eq!(table.due(ms(6)), Err(None));
         assert_eq!(send(&mut table, 7, 3), None, "nothing waits, and nothing befalls it");
+    }
+
+    #[test]
+    fn what_is_held_is_due_at_once_and_in_order_when_nothing_severs_the_link() {
+        let mut table = table(LinkFaults { hold: true, ..LinkFaults::default() });
+        for datagram in 1..=3 {
+            assert_eq!(send(&mut table, u64::from(datagram), datagram), Some(vec![]));
+        }
+        assert_eq!(table.due(ms(100)), Err(None), "it is kept for as long as it takes");
+        let set = |table: &mut Table, faults| {
+            table.set(address(1), Direction::Out, faults).expect("a link can do it");
+            table.has_news()
+        };
+        assert!(!set(&mut table, LinkFaults::blocked()), "nothing passes a block");
+        assert!(set(&mut table, LinkFaults::default()));
+        assert_eq!(send(&mut table, 200, 4), Some(vec![]), "it must not overtake them");
+        let carried: Vec<u8> = std::iter::from_fn(|| table.due(ms(200)).ok())
+            .map(|parcel| parcel.datagram[0])
+            .collect();
+        assert_eq!(carried, [1, 2, 3, 4]);
+        assert_eq!(table.reports()[0].counts.held, 3);
     }
 
     #[test]

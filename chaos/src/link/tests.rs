@@ -66,6 +66,24 @@ fn a_block_lets_nothing_pass_until_it_is_lifted() {
 }
 
 #[test]
+fn what_is_held_is_kept_up_to_a_bound_and_until_nothing_severs_the_link() {
+    let hold = || LinkFaults { hold: true, ..LinkFaults::default() };
+    let mut link = link(hold());
+    let fates = fates(&mut link);
+    let kept = fates.iter().take_while(|(_, fate)| *fate == Fate::Held).count();
+    assert_eq!(kept, 8_192);
+    assert!(fates[kept..].iter().all(|(_, fate)| *fate == Fate::Gone(Cause::Overflowed)));
+    let counts = link.counts();
+    assert_eq!((counts.held, counts.arrivals, counts.overflowed), (8_192, 8_192, SENT - 8_192));
+    link.set(LinkFaults::blocked());
+    link.set(hold());
+    assert_eq!(link.fate(ms(SENT), BYTES), Fate::Gone(Cause::Overflowed), "they are still kept");
+    link.set(LinkFaults::default());
+    link.set(hold());
+    assert_eq!(link.fate(ms(SENT), BYTES), Fate::Held, "there is room again");
+}
+
+#[test]
 fn loss_takes_its_share() {
     let mut link = link(LinkFaults { loss: share(0.1), ..LinkFaults::default() });
     let gone = fates(&mut link).iter().filter(|(_, fate)| *fate == Fate::Gone(Cause::Lost)).count();

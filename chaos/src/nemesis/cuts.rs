@@ -1,7 +1,7 @@
 //! The links that faults of one trial hurt, and whether they took place.
 //!
-//! Faults overlap: a link is blocked while any of them blocks it, and else the latest one's
-//! faults befall it. Invariant: where no fault is left, nothing befalls the link.
+//! Faults overlap: a link is blocked while any of them blocks it, else it holds while any of them
+//! holds, and else the latest one's faults befall it. Invariant: where no fault is left, nothing befalls the link.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -64,9 +64,11 @@ impl Cuts {
                 .filter(|rule| (rule.from, rule.to) == (from, to))
                 .map(|rule| &rule.faults);
             let blocked = asked.clone().any(|faults| faults.block);
-            let faults = match blocked {
-                true => LinkFaults::blocked(),
-                false => asked.next_back().cloned().unwrap_or_default(),
+            let held = asked.clone().find(|faults| faults.hold);
+            let faults = match (blocked, held) {
+                (true, _) => LinkFaults::blocked(),
+                (false, Some(held)) => held.clone(),
+                (false, None) => asked.next_back().cloned().unwrap_or_default(),
             };
             LinkRule { from, to, faults }
         };
@@ -122,6 +124,13 @@ mod tests {
         assert_eq!(end(&mut cuts, 0), [blocked()]);
         assert_eq!(end(&mut cuts, 2), [late(5)]);
         assert_eq!(end(&mut cuts, 1), [LinkFaults::default()]);
+        let hold = || LinkFaults { hold: true, ..LinkFaults::default() };
+        assert_eq!(begin(&mut cuts, 3, vec![rule(1, 2, hold())]), [hold()]);
+        assert_eq!(begin(&mut cuts, 4, vec![rule(1, 2, late(5))]), [hold()]);
+        assert_eq!(begin(&mut cuts, 5, vec![rule(1, 2, blocked())]), [blocked()]);
+        assert_eq!(end(&mut cuts, 5), [hold()]);
+        assert_eq!(end(&mut cuts, 3), [late(5)]);
+        end(&mut cuts, 4);
         assert!(cuts.end(1).is_none(), "it is over already");
     }
 

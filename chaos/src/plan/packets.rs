@@ -69,7 +69,7 @@ pub(crate) fn reach(plan: &Plan, step: &Step, hit: &[NodeNumber]) -> Reach {
     let rules = rules(plan, step, hit);
     let severed: BTreeSet<_> = rules
         .iter()
-        .filter(|rule| rule.faults.block)
+        .filter(|rule| rule.faults.severs())
         .flat_map(|rule| [(rule.from, rule.to), (rule.to, rule.from)])
         .collect();
     let all = || (1..=plan.nodes).map(NodeNumber);
@@ -317,7 +317,10 @@ mod tests {
         assert_eq!(reached("fault = \"isolate\"", &[2]), (vec![2], 4));
         assert_eq!(reached("fault = \"pause\"", &[2]), (vec![2], 4));
         assert_eq!(reached("fault = \"link\"\nfaults = { loss = 0.5 }", &[2]), (vec![], 5));
-        assert_eq!(reached("fault = \"link\"\nfaults = { block = true }", &[2]), (vec![2], 4));
+        for severed in ["block", "hold"] {
+            let step = format!("fault = \"link\"\nfaults = {{ {severed} = true }}");
+            assert_eq!(reached(&step, &[2]), (vec![2], 4));
+        }
     }
 
     #[test]

@@ -80,11 +80,14 @@ pub fn drop_unmeasured(plan: &mut Plan, world: WorldKind) -> Vec<String> {
 /// The swarm carries whole messages: nothing below them can be hurt.
 fn in_swarm(number: usize, step: &Step) -> Result<(), PlanError> {
     let Some(faults) = &step.faults else { return Ok(()) };
-    let LinkFaults { corrupt, bandwidth_bytes_per_s, .. } = faults;
+    let LinkFaults { hold, corrupt, bandwidth_bytes_per_s, .. } = faults;
     let refused = |name: &str, value: String| {
         let allowed = "world swarm carries messages and no datagrams: use world process or sim";
         Err(field(&format!("steps[{number}].faults.{name}"), value, allowed))
     };
+    if *hold {
+        return refused("hold", "true".into());
+    }
     if *corrupt != LinkFaults::default().corrupt {
         return refused("corrupt", corrupt.to_string());
     }

@@ -69,7 +69,8 @@ impl PacketSocket {
     }
 
     /// From now on this befalls what goes to the remote, or comes from it. What is sent once this
-    /// has returned goes by it; what is under way keeps its time.
+    /// has returned goes by it; what is under way keeps its time, and what was held goes on if it
+    /// may.
     ///
     /// # Errors
     /// Faults that a link cannot do, and more links than a table holds.
@@ -79,7 +80,14 @@ impl PacketSocket {
         direction: Direction,
         faults: LinkFaults,
     ) -> Result<(), TableError> {
-        self.shared.table().set(remote, direction, faults)
+        let mut table = self.shared.table();
+        table.set(remote, direction, faults)?;
+        let waits = table.has_news();
+        drop(table);
+        if waits {
+            self.shared.earlier.notify_one();
+        }
+        Ok(())
     }
 
     /// Every link that was ever set, with what has befallen its datagrams.

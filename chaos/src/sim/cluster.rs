@@ -32,7 +32,7 @@ use crate::{
     cluster::{Cluster, ClusterError, CountsByLink, NodeEvent, NodeStatus, Settings, World},
     fault::{LinkRule, NodeNumber},
     history::LogLine,
-    link::{Direction, LinkFaults, Table},
+    link::{LinkFaults, Table},
     member::{Membership, NETWORK},
     plan::Plan,
     register::Registers,
@@ -278,7 +278,7 @@ impl SimCluster {
         let refused = |reason: String| ClusterError::Fault { node: from, reason };
         let remote = self.address(to).ok_or_else(|| refused(format!("no node {to}")))?;
         let part = self.part(from)?;
-        let set = part.wires.table().set(remote, Direction::Out, faults.clone());
+        let set = part.wires.set(remote, faults.clone());
         set.map_err(|error| refused(error.to_string()))
     }
 

@@ -25,7 +25,7 @@ use super::{
     clock::{self, SimClock},
     trace::Trace,
 };
-use crate::link::{Direction, Parcel, Table};
+use crate::link::{Direction, LinkFaults, Parcel, Table, TableError};
 
 /// What the world does to a node's socket. Outlives it.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub(super) struct Wires {
     /// The node stands still.
     stands: AtomicBool,
     reader: Mutex<Option<Waker>>,
+    /// Something is due earlier than the courier knows.
+    earlier: Notify,
 }
 
 /// See the module.
@@ -52,8 +54,6 @@ struct Shared {
     waits: Mutex<Option<Waits>>,
     wires: Arc<Wires>,
     trace: Arc<Trace>,
-    /// Something is due earlier than the courier knows.
-    earlier: Notify,
 }
 
 type Waits = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
@@ -61,7 +61,8 @@ type Waits = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 impl Wires {
     pub(super) fn new(table: Table) -> Self {
         let (gone, stands) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self { table: Mutex::new(table), gone, stands, reader: Mutex::default() }
+        let (reader, earlier) = (Mutex::default(), Notify::new());
+        Self { table: Mutex::new(table), gone, stands, reader, earlier }
     }
 
     /// The node is gone.
@@ -80,6 +81,18 @@ impl Wires {
         if let Some(reader) = lock(&self.reader).take() {
             reader.wake();
         }
+    }
+
+    /// From now on this befalls what is sent to the remote; what was held goes on if it may.
+    pub(super) fn set(&self, remote: SocketAddr, faults: LinkFaults) -> Result<(), TableError> {
+        let mut table = self.table();
+        table.set(remote, Direction::Out, faults)?;
+        let waits = table.has_news();
+        drop(table);
+        if waits {
+            self.earlier.notify_one();
+        }
+        Ok(())
     }
 
     pub(super) fn table(&self) -> MutexGuard<'_, Table> {
@@ -106,7 +119,6 @@ impl SimSocket {
             waits: Mutex::default(),
             wires,
             trace,
-            earlier: Notify::new(),
         });
         let courier = spawn(carry(Arc::clone(&shared))).abort_handle();
         Ok(Self { shared, courier })
@@ -141,7 +153,7 @@ impl Shared {
 async fn carry(shared: Arc<Shared>) {
     loop {
         let due = shared.deliver();
-        let earlier = shared.earlier.notified();
+        let earlier = shared.wires.earlier.notified();
         match due {
             Some(due) => tokio::select! {
                 biased;
@@ -164,7 +176,7 @@ impl DatagramSocket for SimSocket {
         let waits = table.has_news();
         drop(table);
         if waits {
-            self.shared.earlier.notify_one();
+            self.shared.wires.earlier.notify_one();
         }
         match at_once {
             None => self.shared.hand_over(to, datagram),

@@ -150,10 +150,13 @@ pub(crate) fn a_ring_and_flapping_links() {
         "[[steps]]\nat = 500\nfault = \"partition\"\n\
          cut = [[1, 3], [1, 4], [2, 4], [2, 5], [3, 5]]\nreturn_after_ms = 1500\n\
          [[steps]]\nat = 3000\nfault = \"isolate\"\ntarget = \"follower\"\n\
-         flap = { on_ms = 100, off_ms = 100 }\nreturn_after_ms = 1000\n",
-        5_000,
+         flap = { on_ms = 100, off_ms = 100 }\nreturn_after_ms = 1000\n\
+         [[steps]]\nat = 4500\nfault = \"link\"\ntarget = \"follower\"\n\
+         faults = { hold = true }\nreturn_after_ms = 500\n",
+        5_500,
     );
-    let [ring, flapping] = &outcome.trials[..] else { panic!("{:?}", outcome.trials) };
+    assert!(outcome.counts["packets_held"] > 0, "{:?}", outcome.counts);
+    let [ring, flapping, _] = &outcome.trials[..] else { panic!("{:?}", outcome.trials) };
     assert_eq!(ring.nodes.len(), 5, "{ring:?}");
     assert_eq!(ring.term_after, None, "whoever leads keeps a majority: {ring:?}");
     assert_eq!((flapping.nodes.len(), flapping.term_after), (1, None), "{flapping:?}");

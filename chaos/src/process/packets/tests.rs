@@ -178,6 +178,21 @@ async fn nothing_comes_through_a_block() {
 }
 
 #[tokio::test]
+async fn what_is_held_comes_in_order_when_it_is_let_go() {
+    for end in ENDS {
+        let mut pair = Pair::new(end, LinkFaults { hold: true, ..LinkFaults::default() });
+        pair.send(100, BYTES);
+        pair.receive_until(|counts, came| (counts.held, came) == (100, 0)).await;
+        let let_go = HostClock.now();
+        pair.set(LinkFaults::default());
+        pair.exchange(1).await;
+        let numbers: Vec<u64> = pair.tally.came.iter().map(|(number, _)| *number).collect();
+        assert_eq!(numbers, (0..=100).collect::<Vec<_>>());
+        assert!(pair.tally.moments.iter().all(|moment| *moment >= let_go), "none came before");
+    }
+}
+
+#[tokio::test]
 async fn what_is_lost_does_not_come() {
     for end in ENDS {
         let pair = after(end, LinkFaults { loss: share(0.2), ..LinkFaults::default() }).await;
