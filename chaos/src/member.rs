@@ -19,8 +19,7 @@ use crate::{
     register::Command,
 };
 
-pub(crate) use noting::Noting;
-pub(crate) use noting::STALL;
+pub(crate) use noting::{Noting, STALL};
 
 /// What all members of a cluster share.
 #[derive(Clone, Debug)]
@@ -125,7 +124,8 @@ pub(crate) fn nanos(at: Time) -> u64 {
     u64::try_from(at.0.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn line(entry: &Entry) -> LogLine {
+/// An entry as the laboratory keeps it.
+pub(crate) fn line(entry: &Entry) -> LogLine {
     let (request, value) = match &entry.payload {
         Payload::Command { request, command, .. } => {
             let request = RequestId { session: request.session.0.0, sequence: request.sequence };

@@ -4,8 +4,8 @@
 //! Knows no load and no checker. Invariant: what was hit is always brought back, also when the
 //! run is stopped between the two.
 
-mod aim;
-mod cuts;
+pub(crate) mod aim;
+pub(crate) mod cuts;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -361,15 +361,20 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
 
     fn finish(self) -> Carried {
         let end_ns = self.lab.since_origin(self.lab.cluster.now());
-        let mut strikes: Vec<Strike> = self.strikes.into_values().collect();
-        strikes.sort_by_key(|strike| strike.at_ns);
-        let mut until_ns = end_ns;
-        for strike in strikes.iter_mut().rev() {
-            strike.until_ns = until_ns;
-            until_ns = strike.at_ns;
-        }
+        let strikes = in_order(self.strikes.into_values().collect(), end_ns);
         Carried { strikes, lost: self.lost, befallen: self.befallen }
     }
+}
+
+/// The strikes of a trial in order of time: the window of each ends where the next begins.
+pub(crate) fn in_order(mut strikes: Vec<Strike>, end_ns: u64) -> Vec<Strike> {
+    strikes.sort_by_key(|strike| strike.at_ns);
+    let mut until_ns = end_ns;
+    for strike in strikes.iter_mut().rev() {
+        strike.until_ns = until_ns;
+        until_ns = strike.at_ns;
+    }
+    strikes
 }
 
 /// What is committed now, as the leader or else any node that is up knows it.
@@ -385,7 +390,7 @@ async fn committed<C: Cluster>(lab: &Lab<C>, down: &BTreeSet<NodeNumber>) -> u64
 }
 
 /// The band of a fault: until the node had caught up, or as far as is known.
-fn mark(strike: &Strike) -> Mark {
+pub(crate) fn mark(strike: &Strike) -> Mark {
     let role = match (strike.led, &strike.nodes[..]) {
         (true, [_]) => "leader".to_owned(),
         (false, [_]) => "follower".to_owned(),
@@ -412,5 +417,5 @@ fn mark(strike: &Strike) -> Mark {
     }
 }
 
-const LEADER_BOUND: Duration = Duration::from_secs(20);
-const REJOIN_BOUND: Duration = Duration::from_secs(30);
+pub(crate) const LEADER_BOUND: Duration = Duration::from_secs(20);
+pub(crate) const REJOIN_BOUND: Duration = Duration::from_secs(30);

@@ -33,8 +33,13 @@ use crate::{
     seed::Seed,
 };
 
-pub(crate) use lab::Lab;
-pub(crate) use recorder::View;
+pub(crate) use cutoff::served_rate;
+pub(crate) use judging::{Found, RATE_BOUND, formed, judge_all, not_formed, returned, too_slow};
+pub(crate) use lab::{
+    CATCH_UP_BOUND, FORM_BOUND, LIVENESS_BOUND, Lab, PROBE_KEY, caught_up, check, lives, pinned_to,
+    probe_client,
+};
+pub(crate) use recorder::{Journal, View};
 use stage::{Stage, recorded};
 pub use stop::{Stop, Stopper};
 
@@ -165,6 +170,14 @@ impl Outcome {
     }
 }
 
+/// Whether the plan is one and not several.
+pub(crate) fn chosen(plan: &Plan) -> Result<(), PlanError> {
+    let Some(variant) = plan.variants.first() else { return Ok(()) };
+    let (field, value) = ("variants".into(), variant.name.clone() + " and others");
+    let allowed = "one must be chosen before it is carried out".into();
+    Err(PlanError::Field { field, value, allowed })
+}
+
 /// Carries a plan out.
 ///
 /// # Errors
@@ -178,11 +191,7 @@ pub async fn run<W: World>(
     stop: Stop,
 ) -> Result<Outcome, RunError> {
     validate(plan)?;
-    if let Some(variant) = plan.variants.first() {
-        let (field, value) = ("variants".into(), variant.name.clone() + " and others");
-        let allowed = "one must be chosen before it is carried out".into();
-        return Err(PlanError::Field { field, value, allowed }.into());
-    }
+    chosen(plan)?;
     let run = async |stage: &Stage<'_, W>| match plan.kind {
         Kind::Formation => formation::run(stage).await,
         Kind::Failover | Kind::Steady => loaded::run(stage).await,

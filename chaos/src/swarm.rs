@@ -10,12 +10,14 @@ mod clients;
 mod counts;
 mod disk;
 mod effects;
+mod event;
 mod faults;
 mod healing;
 mod machine;
 mod network;
 mod node;
 mod operator;
+mod plan;
 mod planted;
 mod profile;
 mod queue;
@@ -26,6 +28,7 @@ mod world;
 use std::fmt;
 
 pub use counts::Counts;
+pub use plan::carry_out;
 pub use planted::{DriverFault, Plant};
 
 use world::World;

@@ -223,7 +223,7 @@ pub async fn drive<C: Cluster>(
 }
 
 /// What the register is known to have held when the operation was answered.
-fn seen(operation: &Operation) -> Option<Option<u64>> {
+pub(crate) fn seen(operation: &Operation) -> Option<Option<u64>> {
     if operation.outcome != Outcome::Ok {
         return None;
     }
@@ -236,7 +236,7 @@ fn seen(operation: &Operation) -> Option<Option<u64>> {
 }
 
 /// How long after the beginning a burst is due. Reckoned anew for each, so that nothing drifts.
-fn due_after(plan: &WorkloadPlan, number: u64) -> Duration {
+pub(crate) fn due_after(plan: &WorkloadPlan, number: u64) -> Duration {
     let nanos = u128::from(number) * u128::from(plan.burst) * 1_000_000_000;
     let nanos = nanos / u128::from(plan.rate_per_s.max(1));
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
@@ -251,7 +251,8 @@ fn pick(clients: &[Client<Registers>], number: u64) -> Client<Registers> {
     clients[place].clone()
 }
 
-fn blank(intent: &Intent, intended_ns: u64, invoked_ns: u64) -> Operation {
+/// An operation of which nothing is known yet.
+pub(crate) fn blank(intent: &Intent, intended_ns: u64, invoked_ns: u64) -> Operation {
     Operation {
         client: intent.client,
         id: intent.id,
@@ -271,7 +272,7 @@ fn blank(intent: &Intent, intended_ns: u64, invoked_ns: u64) -> Operation {
     }
 }
 
-fn request_of(request: runtime::RequestId) -> RequestId {
+pub(crate) fn request_of(request: runtime::RequestId) -> RequestId {
     RequestId { session: request.session.0.0, sequence: request.sequence }
 }
 

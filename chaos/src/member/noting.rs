@@ -32,7 +32,11 @@ impl<T: Fn(Time, What)> Noting<T> {
     /// One that knows the members, and hands what matters on with its moment.
     pub(crate) fn new(membership: &Membership, tell: T) -> Self {
         let nodes = membership.nodes.iter();
-        let numbers = nodes.map(|(node, peer)| (peer.id, *node)).collect();
+        Self::of(nodes.map(|(node, peer)| (peer.id, *node)).collect(), tell)
+    }
+
+    /// The same, for members that are known by number only.
+    pub(crate) fn of(numbers: BTreeMap<PeerId, NodeNumber>, tell: T) -> Self {
         Self { numbers, tell, term: Mutex::default() }
     }
 

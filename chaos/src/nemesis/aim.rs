@@ -12,17 +12,17 @@ use crate::{
 };
 
 /// Whom a strike is meant for.
-pub(super) struct Aim<'a> {
-    pub(super) step: &'a Step,
-    pub(super) target: Target,
+pub(crate) struct Aim<'a> {
+    pub(crate) step: &'a Step,
+    pub(crate) target: Target,
     /// Decides where the target leaves a choice.
-    pub(super) draw: u32,
+    pub(crate) draw: u32,
 }
 
 impl Aim<'_> {
     /// Whom it hits as the cluster is now; `None` while there is nobody of that kind. Of a
     /// partition those on its side, or at the ends of what it cuts.
-    pub(super) fn at(&self, view: &View, down: &BTreeSet<NodeNumber>) -> Option<Vec<NodeNumber>> {
+    pub(crate) fn at(&self, view: &View, down: &BTreeSet<NodeNumber>) -> Option<Vec<NodeNumber>> {
         let Step { fault, side, cut, .. } = self.step;
         match fault {
             Fault::Partition if side.is_empty() => {

@@ -13,13 +13,13 @@ use crate::{
 
 /// The packet faults that are on, by their place in the schedule.
 #[derive(Debug, Default)]
-pub(super) struct Cuts {
+pub(crate) struct Cuts {
     on: BTreeMap<usize, Cut>,
 }
 
 /// One of them.
 #[derive(Debug)]
-pub(super) struct Cut {
+pub(crate) struct Cut {
     rules: Vec<LinkRule>,
     /// One that comes and goes is gone.
     is_gone: bool,
@@ -29,7 +29,7 @@ pub(super) struct Cut {
 
 impl Cuts {
     /// A fault begins: what befalls its links from now on.
-    pub(super) fn begin(
+    pub(crate) fn begin(
         &mut self,
         place: usize,
         rules: Vec<LinkRule>,
@@ -41,13 +41,13 @@ impl Cuts {
     }
 
     /// A fault ends: what befalls its links from now on.
-    pub(super) fn end(&mut self, place: usize) -> Option<(Vec<LinkRule>, Cut)> {
+    pub(crate) fn end(&mut self, place: usize) -> Option<(Vec<LinkRule>, Cut)> {
         let cut = self.on.remove(&place)?;
         Some((self.in_force(links(&cut.rules)), cut))
     }
 
     /// A fault comes or goes in between: what befalls its links from now on, unless it is over.
-    pub(super) fn flap(&mut self, place: usize, is_gone: bool) -> Option<Vec<LinkRule>> {
+    pub(crate) fn flap(&mut self, place: usize, is_gone: bool) -> Option<Vec<LinkRule>> {
         let cut = self.on.get_mut(&place)?;
         cut.is_gone = is_gone;
         let links = links(&cut.rules);
@@ -78,7 +78,7 @@ impl Cuts {
 
 impl Cut {
     /// What has befallen its links since it began.
-    pub(super) fn befallen(&self, after: &CountsByLink) -> LinkCounts {
+    pub(crate) fn befallen(&self, after: &CountsByLink) -> LinkCounts {
         let mut befallen = LinkCounts::default();
         for link in links(&self.rules) {
             let after = after.get(&link).copied().unwrap_or_default();

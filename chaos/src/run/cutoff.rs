@@ -18,7 +18,7 @@ use crate::{
 
 /// The rate that the strike leaves to be served: clients that stay with a node for better or
 /// worse are served while it is.
-pub(super) fn served_rate(plan: &Plan, load: &WorkloadPlan, strike: &Strike) -> u64 {
+pub(crate) fn served_rate(plan: &Plan, load: &WorkloadPlan, strike: &Strike) -> u64 {
     match load.pinned {
         true => (load.rate_per_s * strike.served / plan.nodes.max(1)).max(1),
         false => load.rate_per_s,

@@ -103,29 +103,12 @@ impl<C: Cluster> Lab<C> {
                 Err(_) => complaints.push(format!("node {node}: no answer")),
             }
         }
-        let bound = LIVENESS_BOUND.as_secs();
-        Ok(match complaints.is_empty() {
-            true => check(
-                "liveness",
-                Verdict::Valid,
-                format!(
-                    "after healing a write committed through each of {} nodes, the slowest \
-                     within {} ms",
-                    self.plan.nodes,
-                    slowest.as_millis()
-                ),
-            ),
-            false => {
-                let reasons = complaints.join("; ");
-                let detail = format!("no write committed within {bound} s through {reasons}");
-                check("liveness", Verdict::Invalid, detail)
-            }
-        })
+        Ok(lives(self.plan.nodes, slowest, &complaints))
     }
 
     /// Writes through one node, again with a new value where an attempt came to nothing.
     async fn write_through(&self, node: NodeNumber, deadline: Time) -> Result<(), ProbeError> {
-        let name = PROBE_CLIENTS_FROM + node.0;
+        let name = probe_client(node.0);
         let connected = self.cluster.client(name, &[node]).await;
         let client = connected.map_err(|error| ProbeError::Refused(error.to_string()))?;
         loop {
@@ -169,13 +152,7 @@ impl<C: Cluster> Lab<C> {
                 Err(error) => complaints.push(error.to_string()),
             }
         }
-        let (verdict, detail) = match complaints.is_empty() {
-            true => {
-                (Verdict::Valid, format!("all {} nodes applied index {commit}", self.plan.nodes))
-            }
-            false => (Verdict::Invalid, complaints.join("; ")),
-        };
-        (logs, check("caught-up", verdict, detail))
+        (logs, caught_up(self.plan.nodes, commit, &complaints))
     }
 
     async fn node_log(&self, node: NodeNumber, commit: u64) -> Result<Vec<LogLine>, ClusterError> {
@@ -239,6 +216,37 @@ pub(crate) fn settings(plan: &Plan, seed: Seed, number: u64) -> Settings {
     }
 }
 
+/// Whether a write committed through each node, the slowest within that time.
+pub(crate) fn lives(nodes: u64, slowest: Duration, complaints: &[String]) -> Check {
+    if complaints.is_empty() {
+        let detail = format!(
+            "after healing a write committed through each of {nodes} nodes, the slowest within {} \
+             ms",
+            slowest.as_millis()
+        );
+        return check("liveness", Verdict::Valid, detail);
+    }
+    let (bound, reasons) = (LIVENESS_BOUND.as_secs(), complaints.join("; "));
+    let detail = format!("no write committed within {bound} s through {reasons}");
+    check("liveness", Verdict::Invalid, detail)
+}
+
+/// Whether all nodes have applied what is committed.
+pub(crate) fn caught_up(nodes: u64, commit: u64, complaints: &[String]) -> Check {
+    match complaints.is_empty() {
+        true => {
+            let detail = format!("all {nodes} nodes applied index {commit}");
+            check("caught-up", Verdict::Valid, detail)
+        }
+        false => check("caught-up", Verdict::Invalid, complaints.join("; ")),
+    }
+}
+
+/// The name of the client that proves that a node lives.
+pub(crate) fn probe_client(node: u64) -> u64 {
+    PROBE_CLIENTS_FROM + node
+}
+
 pub(crate) fn check(name: &str, verdict: Verdict, detail: String) -> Check {
     Check { name: name.into(), verdict, detail }
 }
@@ -249,10 +257,10 @@ enum ProbeError {
 }
 
 pub(crate) const FORM_BOUND: Duration = Duration::from_secs(30);
-const LIVENESS_BOUND: Duration = Duration::from_secs(30);
-const CATCH_UP_BOUND: Duration = Duration::from_secs(30);
+pub(crate) const LIVENESS_BOUND: Duration = Duration::from_secs(30);
+pub(crate) const CATCH_UP_BOUND: Duration = Duration::from_secs(30);
 const PROBE_PAUSE: Duration = Duration::from_millis(50);
 /// The workload's keys begin at 1.
-const PROBE_KEY: u64 = 0;
+pub(crate) const PROBE_KEY: u64 = 0;
 /// The workload's clients have lower names.
-pub(crate) const PROBE_CLIENTS_FROM: u64 = 1_000;
+const PROBE_CLIENTS_FROM: u64 = 1_000;

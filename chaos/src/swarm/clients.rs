@@ -13,10 +13,11 @@ use raft::{
 
 use super::{
     calls::Call,
+    event::Event,
     node::{Node, Seat},
     planted::DriverFault,
     profile::Span,
-    world::{Checked, Event, PROBE, World},
+    world::{Checked, PROBE, World},
 };
 use crate::invariant::{Application, ReadFloor, Violation};
 
@@ -145,6 +146,9 @@ impl World {
 
     /// A core has answered.
     pub(super) fn answered(&mut self, seat: Seat, answer: &Answer, appended: bool) -> Checked {
+        if self.planned.is_some() {
+            return self.caller_answered(seat, answer);
+        }
         let id = match answer {
             Answer::Proposed { id, .. } => id.0,
             Answer::Read { id, .. } => id.0,

@@ -10,10 +10,11 @@ use raft::{
 };
 
 use super::{
+    event::{Event, Parcel},
     node::Seat,
     planted::DriverFault,
     profile::Span,
-    world::{Checked, Event, PROBE, Parcel, World},
+    world::{Checked, PROBE, World},
 };
 use crate::invariant::{Cause, Violation};
 
@@ -124,6 +125,9 @@ impl World {
 
     fn take_note(&mut self, seat: Seat, note: &Note) -> Checked {
         self.tell(|world| format!("    {} notes {note:?}", world.nodes[seat.0].id));
+        if let Some(planned) = &self.planned {
+            planned.noted(seat, self.now, note);
+        }
         match note {
             Note::Became { role: Role::Leader, .. } => {
                 self.counts.elections += 1;
@@ -154,7 +158,10 @@ impl World {
             self.counts.lost += 1;
             return Ok(());
         };
-        let fate = self.network.fate(self.now, from, seat);
+        let fate = match &mut self.planned {
+            Some(planned) => planned.fate(&mut self.network, self.now, from, seat),
+            None => self.network.fate(self.now, from, seat),
+        };
         self.counts.reordered += u64::from(fate.overtakes);
         let Some(arrives) = fate.arrives else {
             self.counts.lost += 1;
@@ -217,6 +224,11 @@ impl World {
                     self.configuration.clone_from(configuration);
                     self.counts.membership_changes += 1;
                 }
+            }
+            if self.planned.is_some() {
+                let entry = entry.clone();
+                self.plan_applied(seat, &entry, &application)?;
+                continue;
             }
             self.clients.see(entry);
             for call in node.calls.ended(index) {

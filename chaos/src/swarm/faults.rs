@@ -5,15 +5,16 @@
 
 use std::time::Duration;
 
-use raft::{Configuration, Index};
+use raft::{Configuration, Index, Time};
 
 use super::{
     calls::Calls,
+    event::Event,
     network::Cut,
     node::{Node, Seat},
     planted::DriverFault,
     profile::{Kind, Span},
-    world::{Checked, Event, World},
+    world::{Checked, World},
 };
 
 impl World {
@@ -141,7 +142,6 @@ impl World {
         if self.calm {
             return;
         }
-        self.counts.pauses += 1;
         let until = self.now.plus(lasts);
         let draw = &mut self.streams.faults;
         // What has arrived meanwhile may be read before the timer is looked at.
@@ -152,16 +152,29 @@ impl World {
         let client = draw.below(self.profile.clients as u64);
         let asks = self.now.plus(draw.duration(Duration::ZERO, lasts));
         self.queue.put(asks, Event::Eager(usize::try_from(client).unwrap_or(0)));
+        self.stop_until(seat, until);
         let node = &mut self.nodes[seat.0];
-        node.paused_until = until;
         node.held_until = node.held_until.max(until.plus(lane));
         node.timer = node.timer.max(looks);
     }
 
+    /// Nothing reaches a server, and it does nothing, before this moment.
+    pub(super) fn stop_until(&mut self, seat: Seat, until: Time) {
+        self.counts.pauses += 1;
+        self.nodes[seat.0].paused_until = until;
+    }
+
     fn crash(&mut self, seat: Seat, lasts: Duration) {
+        if self.power_off(seat) {
+            self.queue.put(self.now.plus(lasts), Event::Restart { seat });
+        }
+    }
+
+    /// Ends a server; what is not durable is lost. Returns whether it was up.
+    pub(super) fn power_off(&mut self, seat: Seat) -> bool {
         let node = &mut self.nodes[seat.0];
         if node.core.take().is_none() {
-            return;
+            return false;
         }
         let waiting = node.disk.waiting() as u64;
         let torn = self.streams.faults.chance(self.profile.faults.torn_permille);
@@ -171,7 +184,7 @@ impl World {
         self.counts.crashes += 1;
         self.counts.writes_lost += waiting - kept;
         self.clients.forget(seat);
-        self.queue.put(self.now.plus(lasts), Event::Restart { seat });
+        true
     }
 
     fn wipe(&mut self, seat: Seat, lasts: Duration) -> Checked {

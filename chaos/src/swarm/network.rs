@@ -107,7 +107,8 @@ impl Network {
         self.weather = Weather::calm();
     }
 
-    fn delay(&mut self) -> std::time::Duration {
+    /// How long a message takes now.
+    pub(super) fn delay(&mut self) -> std::time::Duration {
         let straggles = self.draw.chance(self.weather.straggle_permille);
         let Span(min, max) = if straggles { self.weather.straggle } else { self.weather.delay };
         self.draw.duration(min, max)

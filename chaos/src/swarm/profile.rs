@@ -7,8 +7,12 @@
 use std::time::Duration;
 
 use raft::{Config, NodeId, SessionLimits};
+use runtime::ConsensusProfile;
 
-use crate::seed::{Seed, Stream};
+use crate::{
+    plan::{Plan, StorageKind},
+    seed::{Seed, Stream},
+};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -165,6 +169,58 @@ impl Profile {
         profile
     }
 
+    /// The world that a plan asks for: links and disks of its profile's kind, and nothing that
+    /// the plan does not say.
+    pub(super) fn of(plan: &Plan, seed: Seed) -> Self {
+        let consensus = plan.profile.config();
+        let delay = match plan.profile {
+            ConsensusProfile::Lan => Span(us(50), us(300)),
+            ConsensusProfile::Wan => Span(ms(10), ms(40)),
+            ConsensusProfile::Loopback => Span(us(20), us(80)),
+        };
+        let sync = match plan.storage {
+            StorageKind::Memory => Span(Duration::ZERO, Duration::ZERO),
+            StorageKind::Disk => Span(us(100), ms(1)),
+        };
+        let sessions = SessionLimits {
+            sessions_max: consensus.sessions_max as usize,
+            replies_per_session_max: consensus.replies_per_session_max as usize,
+        };
+        Self {
+            founders: small(plan.nodes),
+            spares: 0,
+            network: Weather { delay, reorders: false, ..Weather::calm() },
+            sync,
+            faults: Faults::none(),
+            operator: Span(ms(1), ms(1)),
+            transfer_permille: 0,
+            clients: 0,
+            think: Span(ms(1), ms(1)),
+            read_permille: 0,
+            outstanding_max: 0,
+            command_bytes_max: 0,
+            compact_entries: 0,
+            skew_ppm: 0,
+            tells_connected: true,
+            config: Config {
+                id: NodeId::small(0),
+                election_timeout_min: consensus.election_timeout,
+                election_timeout_max: consensus.election_timeout
+                    + consensus.election_timeout_jitter,
+                heartbeat_interval: consensus.heartbeat_interval,
+                inflight_entries_max: u64::from(consensus.inflight_entries_max),
+                inflight_bytes_max: consensus.inflight_bytes_max as usize,
+                message_bytes_max: consensus.message_bytes_max as usize,
+                uncommitted_entries_max: u64::from(consensus.uncommitted_entries_max),
+                reads_max: consensus.requests_max as usize,
+                sessions,
+                reluctance: 1,
+                observer: false,
+                seed: seed.0,
+            },
+        }
+    }
+
     /// Makes this a world where every new leader is struck after its first words, and little
     /// else goes wrong: old entries are left behind in one log, found again by a later leader,
     /// and lost once more. That is the way to the paper's Figure 8.
@@ -230,6 +286,20 @@ impl Weather {
 }
 
 impl Faults {
+    /// None by themselves. Of what a crash finds on its way to the disk, a part may survive.
+    fn none() -> Self {
+        Self {
+            every: None,
+            kinds: Vec::new(),
+            last: Span(Duration::ZERO, Duration::ZERO),
+            hunt_permille: 0,
+            muzzle_permille: 0,
+            lethal_permille: 0,
+            eager_permille: 0,
+            torn_permille: 500,
+        }
+    }
+
     fn drawn(draw: &mut Stream, election_min: Duration) -> Self {
         let all = [
             Kind::Crash,

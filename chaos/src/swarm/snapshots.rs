@@ -9,9 +9,10 @@ use std::rc::Rc;
 use raft::{Index, Input, NodeId, Position, Snapshot};
 
 use super::{
+    event::Event,
     node::Seat,
     profile::Span,
-    world::{Checked, Event, World},
+    world::{Checked, World},
 };
 use crate::invariant::Violation;
 

@@ -7,12 +7,10 @@ use std::{
     mem,
     panic::{self, AssertUnwindSafe},
     rc::Rc,
-    time::Duration,
 };
 
 use raft::{
-    Configuration, Effect, Index, Input, Message, NodeId, PeerId, Position, Raft, ReadId, Role,
-    StoreId, Time, WriteId,
+    Configuration, Effect, Index, Input, NodeId, PeerId, Position, Raft, Role, StoreId, Time,
 };
 
 use super::{
@@ -20,9 +18,11 @@ use super::{
     clients::Clients,
     counts::Counts,
     effects::Turn,
+    event::{Event, Parcel},
     machine::Machine,
-    network::{Cut, Network},
+    network::Network,
     node::{Clock, Node, Seat},
+    plan::Planned,
     planted::{DriverFault, Plant},
     profile::{Profile, Span},
     queue::Queue,
@@ -62,6 +62,8 @@ pub(super) struct World {
     pub(super) probed: Index,
     /// The faults are over.
     pub(super) calm: bool,
+    /// A plan is carried out here, in place of drawn clients, operators and faults.
+    pub(super) planned: Option<Box<Planned>>,
     plant: Option<Plant>,
     steps_max: u64,
     /// Empty between steps; kept for its room.
@@ -69,35 +71,6 @@ pub(super) struct World {
     told: VecDeque<String>,
     tell_from: Option<u64>,
     trace_hash: u64,
-}
-
-/// What will happen.
-#[derive(Debug)]
-pub(super) enum Event {
-    Deliver(Parcel),
-    Synced { seat: Seat, incarnation: u64, last: WriteId },
-    Installed { seat: Seat, incarnation: u64, install: u64, from: Seat, position: Position },
-    Compacted { seat: Seat, incarnation: u64, snapshot: Rc<Machine> },
-    Connected { seat: Seat, peer: Seat },
-    Client(usize),
-    Eager(usize),
-    Read { seat: Seat, incarnation: u64, id: ReadId },
-    Operator,
-    Fault,
-    Struck { seat: Seat, incarnation: u64 },
-    Pause { seat: Seat, incarnation: u64, lasts: Duration },
-    Restart { seat: Seat },
-    Heal(Cut),
-}
-
-/// A message on its way. Servers go by number here, since there are many parcels.
-#[derive(Clone, Debug)]
-pub(super) struct Parcel {
-    pub(super) from: Seat,
-    pub(super) sender: Server,
-    pub(super) seat: Seat,
-    pub(super) to: Server,
-    pub(super) message: Message,
 }
 
 /// The streams that the seed splits into, beside the network's own.
@@ -113,8 +86,13 @@ pub(super) struct Streams {
 impl World {
     /// A world in which nobody has started yet.
     pub(super) fn new(options: &Options, invariants: Invariants, tell_from: Option<u64>) -> Self {
-        let seed = options.seed;
-        let profile = Profile::drawn(seed, options.nodes);
+        let profile = Profile::drawn(options.seed, options.nodes);
+        let world = Self::of(options.seed, profile, invariants);
+        Self { plant: options.plant, steps_max: options.steps, tell_from, ..world }
+    }
+
+    /// A world like this one, in which nobody has started yet.
+    pub(super) fn of(seed: Seed, profile: Profile, invariants: Invariants) -> Self {
         let seats = profile.founders + profile.spares;
         let founding = Configuration::of((0..profile.founders).map(|seat| name(Seat(seat), 0)));
         Self {
@@ -134,11 +112,12 @@ impl World {
             configuration: founding,
             probed: Index(0),
             calm: false,
-            plant: options.plant,
-            steps_max: options.steps,
+            planned: None,
+            plant: None,
+            steps_max: u64::MAX,
             effects: Vec::new(),
             told: VecDeque::new(),
-            tell_from,
+            tell_from: None,
             trace_hash: seed.0,
             profile,
         }
@@ -165,10 +144,20 @@ impl World {
         self.heal_and_prove_life()
     }
 
+    /// When the next thing happens.
+    pub(super) fn next_at(&self) -> Option<Time> {
+        let timer = self.next_timer().map(|(at, _)| at);
+        timer.into_iter().chain(self.queue.next_at()).min()
+    }
+
+    /// What all that happened folds to.
+    pub(super) fn trace_hash(&self) -> u64 {
+        self.trace_hash
+    }
+
     /// One event: a timer or whatever else is next.
     pub(super) fn turn(&mut self) -> Checked {
-        let up = self.nodes.iter().enumerate().filter(|(_, node)| node.core.is_some());
-        let timer = up.map(|(seat, node)| (node.timer.max(node.paused_until), seat)).min();
+        let timer = self.next_timer();
         let event = self.queue.next_at();
         if self.queue.len() > EVENTS_MAX {
             let what = format!("{} things are under way at once", self.queue.len());
@@ -177,7 +166,7 @@ impl World {
         match timer {
             Some((at, seat)) if event.is_none_or(|event| at <= event) => {
                 self.now = self.now.max(at);
-                self.fire(Seat(seat))
+                self.fire(seat)
             }
             _ => match self.queue.take() {
                 Some((at, event)) => {
@@ -187,6 +176,11 @@ impl World {
                 None => Err(Violation::of("liveness", "nothing is left to happen".to_owned())),
             },
         }
+    }
+
+    fn next_timer(&self) -> Option<(Time, Seat)> {
+        let up = self.nodes.iter().enumerate().filter(|(_, node)| node.core.is_some());
+        up.map(|(seat, node)| (node.timer.max(node.paused_until), Seat(seat))).min()
     }
 
     /// Starts the core of a server from its disk.
@@ -213,6 +207,9 @@ impl World {
         node.paused_until = self.now;
         let (server, id, machine) = (node.server, node.id, &node.machine);
         self.invariants.restored(server, id, machine.applied, machine.state)?;
+        if let Some(planned) = &mut self.planned {
+            planned.started(seat);
+        }
         self.settle(seat, Turn::of(Cause::Other, now, written))
     }
 
@@ -279,7 +276,8 @@ impl World {
         node
     }
 
-    fn begin(&mut self) -> Checked {
+    /// Founds the group, and starts whoever has a hand in it.
+    pub(super) fn begin(&mut self) -> Checked {
         let seats = self.profile.founders + self.profile.spares;
         let founding = self.configuration.clone();
         for seat in (0..seats).map(Seat) {
@@ -290,6 +288,9 @@ impl World {
         }
         for seat in 0..seats {
             self.start(Seat(seat))?;
+        }
+        if self.planned.is_some() {
+            return Ok(());
         }
         for client in 0..self.profile.clients {
             self.queue.put(self.now, Event::Client(client));
@@ -359,6 +360,7 @@ impl World {
                 self.heal(&cut);
                 Ok(())
             }
+            Event::Caller(event) => self.caller_acts(event),
         }
     }
 
@@ -406,14 +408,14 @@ impl Streams {
 }
 
 /// The name of the server that keeps this seat's `store`th store.
-fn name(seat: Seat, store: u128) -> NodeId {
+pub(super) fn name(seat: Seat, store: u128) -> NodeId {
     let mut peer = [0; 32];
     peer[31] = u8::try_from(seat.0 + 1).expect("a world has few seats");
     NodeId { peer: PeerId(peer), store: StoreId(store) }
 }
 
 /// The words of a panic.
-fn said(panic: &(dyn std::any::Any + Send)) -> String {
+pub(super) fn said(panic: &(dyn std::any::Any + Send)) -> String {
     let words = panic.downcast_ref::<String>().map(String::as_str);
     words.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without words").to_owned()
 }

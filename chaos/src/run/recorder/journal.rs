@@ -52,6 +52,11 @@ impl Journal {
         Self { listener, origin, view, records: Records::default() }
     }
 
+    /// What is known of the cluster.
+    pub(crate) fn view(&self) -> View {
+        self.view.borrow().clone()
+    }
+
     /// Shows what is known of the cluster whenever that changes.
     pub(super) fn watch(&self) -> watch::Receiver<View> {
         self.view.subscribe()

@@ -1,0 +1,341 @@
+//! Carries out the schedule of one trial: the nemesis of this world.
+//!
+//! Aims, rules and marks are those of the other worlds. Invariant: what was hit is always brought
+//! back, also when the run is to end between the two.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use raft::{Index, Time};
+
+use super::{
+    conductor::{Broken, Conductor},
+    planned::seat,
+};
+use crate::{
+    fault::{Fault, NodeNumber},
+    link::LinkCounts,
+    member::nanos,
+    nemesis::{LEADER_BOUND, REJOIN_BOUND, aim::Aim, cuts::Cuts, in_order, mark},
+    outage::Strike,
+    plan::{Step, WorkloadPlan, reach, rules},
+    run::RunError,
+    schedule::{Schedule, Scheduled},
+    swarm::node::Seat,
+};
+
+/// One trial of the schedule.
+pub(super) struct Strikes<'r, 'a> {
+    run: &'r mut Conductor<'a>,
+    schedule: &'r mut Schedule,
+    /// What is to be done next, by time.
+    due: BTreeMap<(Time, usize), Action>,
+    /// What was carried out, by place in the schedule.
+    strikes: BTreeMap<usize, Strike>,
+    /// Nodes that are away from the majority, by the strike that took them.
+    taken: BTreeMap<usize, BTreeSet<NodeNumber>>,
+    cuts: Cuts,
+    returning: Vec<Returning>,
+    begin: Time,
+}
+
+#[derive(Clone, Copy)]
+enum Action {
+    Strike,
+    /// A packet fault that comes and goes does so.
+    Flap {
+        is_gone: bool,
+    },
+    Return,
+}
+
+/// A node that is back and has not caught up yet.
+#[derive(Clone, Copy)]
+struct Returning {
+    place: usize,
+    node: NodeNumber,
+    commit: Index,
+    bound: Time,
+}
+
+impl<'r, 'a> Strikes<'r, 'a> {
+    /// The faults of a trial that begins now.
+    pub(super) fn new(run: &'r mut Conductor<'a>, schedule: &'r mut Schedule, trial: u64) -> Self {
+        let begin = run.world.now;
+        let of_trial = schedule.faults.iter().enumerate().filter(|(_, fault)| fault.trial == trial);
+        let due = of_trial.map(|(place, fault)| {
+            ((begin.plus(Duration::from_nanos(fault.due_ns)), place), Action::Strike)
+        });
+        let due = due.collect();
+        let (strikes, taken) = (BTreeMap::new(), BTreeMap::new());
+        let (cuts, returning) = (Cuts::default(), Vec::new());
+        Self { run, schedule, due, strikes, taken, cuts, returning, begin }
+    }
+
+    /// Carries all of it out, goes on to the end of the trial, and waits until those who returned
+    /// have caught up.
+    pub(super) fn carry_out(mut self, load: &WorkloadPlan) -> Result<Vec<Strike>, Broken> {
+        while let Some(((at, place), action)) = self.due.pop_first() {
+            let returns = matches!(action, Action::Return);
+            self.advance(at, returns)?;
+            match action {
+                Action::Strike | Action::Flap { .. } if self.run.is_stopped() => {}
+                Action::Strike => self.strike(place)?,
+                Action::Flap { is_gone } => self.flap(place, is_gone, at),
+                Action::Return => self.bring_back(place)?,
+            }
+        }
+        self.advance(self.begin.plus(Duration::from_millis(load.duration_ms)), false)?;
+        while let Some(bound) = self.returning.iter().map(|returning| returning.bound).max() {
+            if !self.run.turn_before(bound)? {
+                break;
+            }
+            self.see_them_catch_up()?;
+        }
+        for Returning { place, node, .. } in std::mem::take(&mut self.returning) {
+            let Some(strike) = self.strikes.get(&place) else { continue };
+            let bound = REJOIN_BOUND.as_secs();
+            let what = format!("node {node} had not caught up within {bound} s");
+            self.run.lost.push(format!("trial {}: {what}", strike.trial));
+        }
+        Ok(in_order(self.strikes.into_values().collect(), self.run.now_ns()))
+    }
+
+    /// Goes on until then. A wish to stop ends it, unless somebody has to return by then.
+    fn advance(&mut self, to: Time, returns: bool) -> Result<(), Broken> {
+        while returns || !self.run.is_stopped() {
+            if !self.run.turn_before(to)? {
+                break;
+            }
+            self.see_them_catch_up()?;
+        }
+        Ok(())
+    }
+
+    fn strike(&mut self, place: usize) -> Result<(), Broken> {
+        let Some(hit) = self.victims(place)? else { return Ok(()) };
+        let led = self.run.view.leader();
+        let (now, at_ns) = (self.run.world.now, self.run.now_ns());
+        let Scheduled { trial, step, fault, return_after_ms, .. } = self.schedule.faults[place];
+        let planned = self.planned(place);
+        let reach = reach(self.run.plan, planned, &hit);
+        let back_at = now.plus(Duration::from_millis(return_after_ms));
+        self.hit(place, &hit, back_at);
+        let mut nodes =
+            if reach.away.is_empty() { hit } else { Vec::from_iter(reach.away.clone()) };
+        let leader = led.map(|(leader, _)| leader);
+        // The one that led stands for all.
+        nodes.sort_by_key(|node| leader != Some(*node));
+        self.due.insert((back_at, place), Action::Return);
+        if let Some(flap) = planned.flap {
+            self.flap_at(place, now.plus(Duration::from_millis(flap.on_ms)), true);
+        }
+        let strike = Strike {
+            trial,
+            step,
+            fault,
+            led: leader.is_some_and(|leader| nodes.contains(&leader)),
+            nodes,
+            away: reach.away,
+            served: reach.served,
+            at_ns,
+            in_force_ns: at_ns,
+            term_before: led.map_or(0, |(_, term)| term),
+            until_ns: u64::MAX,
+            returned_ns: None,
+            rejoined_ns: None,
+        };
+        self.take_away(place, &strike.away);
+        let entry = &mut self.schedule.faults[place];
+        (entry.node, entry.struck_ns) = (Some(strike.node()), Some(at_ns));
+        entry.nodes.clone_from(&strike.nodes);
+        self.run.journal.mark(mark(&strike))?;
+        self.run.journal.schedule(self.schedule)?;
+        self.strikes.insert(place, strike);
+        Ok(())
+    }
+
+    /// Whom the strike hits; waits until there is somebody of that kind. If something else is due
+    /// before that, it comes first, and the strike after it.
+    fn victims(&mut self, place: usize) -> Result<Option<Vec<NodeNumber>>, Broken> {
+        let (aim, down) = (self.aim(place), self.down());
+        let next = self.due.first_key_value().map(|((at, _), _)| *at);
+        let now = self.run.world.now;
+        let bound = next.map_or(LEADER_BOUND, |at| at.since(now).min(LEADER_BOUND));
+        if self.run.until(bound, |run| aim.at(&run.view, &down).is_some())? {
+            return Ok(aim.at(&self.run.view, &down));
+        }
+        match next {
+            _ if self.run.is_stopped() => Ok(None),
+            Some(next) => {
+                self.due.insert((next.plus(Duration::from_nanos(1)), place), Action::Strike);
+                Ok(None)
+            }
+            None => {
+                let bound = LEADER_BOUND.as_secs();
+                Err(RunError::Lab(format!("nobody to hit: no leader for {bound} s")).into())
+            }
+        }
+    }
+
+    fn hit(&mut self, place: usize, nodes: &[NodeNumber], back_at: Time) {
+        let node = nodes.first().copied().unwrap_or_default();
+        let world = &mut self.run.world;
+        match self.schedule.faults[place].fault {
+            Fault::Kill => {
+                world.power_off(seat(node));
+                world.forget_callers_of(seat(node));
+            }
+            Fault::Pause => world.stop_until(seat(node), back_at),
+            Fault::Isolate | Fault::Partition | Fault::Link => {
+                let rules = rules(self.run.plan, self.planned(place), nodes);
+                let Some(planned) = &mut self.run.world.planned else { return };
+                let before = planned.link_counts();
+                let in_force = self.cuts.begin(place, rules, before);
+                planned.hurt(&in_force);
+            }
+        }
+    }
+
+    /// A packet fault comes or goes, and will go or come again, unless it is healed before.
+    fn flap(&mut self, place: usize, is_gone: bool, at: Time) {
+        let Some(flap) = self.planned(place).flap else { return };
+        let Some(rules) = self.cuts.flap(place, is_gone) else { return };
+        if let Some(planned) = &mut self.run.world.planned {
+            planned.hurt(&rules);
+        }
+        let lasts_ms = if is_gone { flap.off_ms } else { flap.on_ms };
+        self.flap_at(place, at.plus(Duration::from_millis(lasts_ms)), !is_gone);
+    }
+
+    /// Unless the fault is over by then: of one strike only one thing is done at a time.
+    fn flap_at(&mut self, place: usize, at: Time, is_gone: bool) {
+        let ends = |(key, action): (&(Time, usize), &Action)| {
+            key.1 == place && matches!(action, Action::Return)
+        };
+        let end = self.due.iter().find(|due| ends(*due)).map(|(key, _)| key.0);
+        if end.is_some_and(|end| at < end) {
+            self.due.insert((at, place), Action::Flap { is_gone });
+        }
+    }
+
+    /// Whoever the strike takes away from the majority says nothing that counts until it is back.
+    fn take_away(&mut self, place: usize, away: &BTreeSet<NodeNumber>) {
+        let taken: BTreeSet<_> = away.difference(&self.down()).copied().collect();
+        taken.iter().for_each(|node| self.run.journal.away(*node));
+        self.run.view = self.run.journal.view();
+        self.taken.insert(place, taken);
+    }
+
+    fn bring_back(&mut self, place: usize) -> Result<(), Broken> {
+        let Some(strike) = self.strikes.get(&place) else { return Ok(()) };
+        let (node, fault, now_ns) = (strike.node(), strike.fault, self.run.now_ns());
+        let hit = strike.nodes.clone();
+        let commit = self.committed();
+        let taken = self.taken.remove(&place).unwrap_or_default();
+        for node in &taken {
+            self.run.journal.back(*node, fault == Fault::Kill);
+        }
+        self.run.view = self.run.journal.view();
+        match fault {
+            Fault::Kill => {
+                self.run.world.restart(seat(node))?;
+                self.run.bond(seat(node));
+            }
+            // It goes on by itself, just then.
+            Fault::Pause => {}
+            Fault::Isolate | Fault::Partition | Fault::Link => self.heal(place, node)?,
+        }
+        // Of a partition that takes nobody away, those at its ends may have fallen behind.
+        let behind = match fault {
+            Fault::Partition if taken.is_empty() => hit.into_iter().collect(),
+            _ => taken,
+        };
+        if let Some(strike) = self.strikes.get_mut(&place) {
+            strike.returned_ns = Some(now_ns);
+            if behind.is_empty() {
+                // Nobody was away, so there is nothing to catch up with.
+                strike.rejoined_ns = Some(now_ns);
+                self.run.journal.mark(mark(strike))?;
+            }
+        }
+        self.schedule.faults[place].returned_ns = Some(now_ns);
+        self.run.journal.schedule(self.schedule)?;
+        let bound = self.run.world.now.plus(REJOIN_BOUND);
+        let returning = behind.into_iter().map(|node| Returning { place, node, commit, bound });
+        self.returning.extend(returning);
+        Ok(())
+    }
+
+    /// Heals the links of a strike, and sees that it took place.
+    fn heal(&mut self, place: usize, node: NodeNumber) -> Result<(), Broken> {
+        let Some((rules, cut)) = self.cuts.end(place) else { return Ok(()) };
+        let Some(planned) = &mut self.run.world.planned else { return Ok(()) };
+        planned.hurt(&rules);
+        let befallen: LinkCounts = cut.befallen(&planned.link_counts());
+        for (name, count) in befallen.faults().into_iter().filter(|(_, count)| *count > 0) {
+            *self.run.found.counts.entry(format!("messages_{name}")).or_default() += count;
+        }
+        if befallen.struck() == 0 && !self.run.is_stopped() {
+            let what = format!(
+                "the fault on node {node} did not take place: nothing befell the {} messages on \
+                 its links",
+                befallen.offered
+            );
+            return Err(RunError::Lab(what).into());
+        }
+        // Bonds that were silent for long are made anew, and both ends know.
+        let links: Vec<(Seat, Seat)> =
+            rules.iter().map(|rule| (seat(rule.from), seat(rule.to))).collect();
+        self.run.world.connect(&links);
+        Ok(())
+    }
+
+    /// Notes who has caught up. A node that is killed before it has will return once more.
+    fn see_them_catch_up(&mut self) -> Result<(), Broken> {
+        if self.returning.is_empty() {
+            return Ok(());
+        }
+        let (world, now) = (&self.run.world, self.run.world.now);
+        let Some(planned) = &world.planned else { return Ok(()) };
+        let is_back =
+            |returning: &Returning| planned.applied(seat(returning.node)) >= returning.commit;
+        let is_gone = |returning: &Returning| world.nodes[seat(returning.node).0].core.is_none();
+        let back: Vec<usize> =
+            self.returning.iter().filter(|who| is_back(who)).map(|who| who.place).collect();
+        self.returning.retain(|who| !is_back(who) && !is_gone(who));
+        for place in back {
+            let Some(strike) = self.strikes.get_mut(&place) else { continue };
+            // Of several, the last to catch up counts.
+            strike.rejoined_ns = strike.rejoined_ns.max(Some(nanos(now)));
+            self.run.journal.mark(mark(strike))?;
+        }
+        Ok(())
+    }
+
+    /// What is committed now, as the leader or else any node that is up knows it.
+    fn committed(&self) -> Index {
+        let down = self.down();
+        let leader = self.run.view.leader().map(|(leader, _)| leader);
+        let others = self.run.nodes().filter(|node| Some(*node) != leader);
+        let up = leader.into_iter().chain(others).filter(|node| !down.contains(node));
+        let mut cores = up.filter_map(|node| self.run.world.nodes[seat(node).0].core.as_ref());
+        cores.next().map_or(Index(0), raft::Raft::commit)
+    }
+
+    fn down(&self) -> BTreeSet<NodeNumber> {
+        self.taken.values().flatten().copied().collect()
+    }
+
+    fn planned(&self, place: usize) -> &'a Step {
+        let step = usize::try_from(self.schedule.faults[place].step).expect("a place in memory");
+        &self.run.plan.steps[step]
+    }
+
+    fn aim(&self, place: usize) -> Aim<'a> {
+        let Scheduled { target, draw, .. } = self.schedule.faults[place];
+        Aim { step: self.planned(place), target, draw }
+    }
+}
