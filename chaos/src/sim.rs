@@ -39,6 +39,7 @@ use crate::{
 };
 
 use cluster::{HARNESS, Order, SimWorld, Stage};
+use disk::Losses;
 use host::Host;
 use relay::Relay;
 use shim::Simulated;
@@ -85,6 +86,8 @@ pub fn run(
 struct Simulation {
     sim: Sim<'static>,
     stage: Arc<Stage>,
+    /// What crashes found on its way to the disks.
+    losses: Losses,
     /// Last, so that all else is dropped within the simulation.
     _simulated: Simulated,
 }
@@ -114,7 +117,7 @@ impl Simulation {
                 }
             });
         }
-        Self { sim, stage, _simulated: simulated }
+        Self { sim, stage, losses: Losses::default(), _simulated: simulated }
     }
 
     fn run(
@@ -141,6 +144,8 @@ impl Simulation {
             (Err(fallen), _) => self.fell(fallen)?,
         };
         outcome.counts.insert("simulated_ms".into(), simulated_ms);
+        outcome.counts.insert("disk_changes_open".into(), self.losses.open);
+        outcome.counts.insert("disk_changes_lost".into(), self.losses.lost);
         let invariants = self.stage.invariants();
         if invariants.verdict == Verdict::Invalid {
             outcome.verdict = Some(Verdict::Invalid);
@@ -176,10 +181,10 @@ impl Simulation {
                 self.sim.crash(Host::name(node));
                 if let Some(host) = self.stage.hosts.get(&node) {
                     host.went();
-                    if let Some(part) = host.part() {
-                        // All that it was told to be durable by now is.
-                        part.disk.crash(at);
-                    }
+                    // All that it was told to be durable by now is.
+                    let losses = host.part().map(|part| part.disk.crash(at)).unwrap_or_default();
+                    self.losses.open += losses.open;
+                    self.losses.lost += losses.lost;
                 }
             }
         }

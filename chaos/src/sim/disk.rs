@@ -50,6 +50,15 @@ struct Image {
     files: BTreeMap<u64, Vec<u8>>,
 }
 
+/// What a crash found on its way to a disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Losses {
+    /// Changes that were not durable.
+    pub(super) open: u64,
+    /// Of them, those that were lost or torn.
+    pub(super) lost: u64,
+}
+
 #[derive(Clone, Debug)]
 enum Change {
     Create {
@@ -130,9 +139,9 @@ impl Disk {
     }
 
     /// The node crashed at that moment; the disk is as it would be found afterwards, and works
-    /// again.
-    pub(super) fn crash(&self, at: Time) {
-        self.inner().crash(at);
+    /// again. Says what that cost.
+    pub(super) fn crash(&self, at: Time) -> Losses {
+        self.inner().crash(at)
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -218,7 +227,7 @@ impl Inner {
         open
     }
 
-    fn crash(&mut self, at: Time) {
+    fn crash(&mut self, at: Time) -> Losses {
         let is_under_way = |change: &Change| match change {
             Change::SyncFile { done, .. } | Change::SyncNames { done } => *done > at,
             _ => false,
@@ -227,10 +236,10 @@ impl Inner {
         if let Some(waited_for) = self.changes.iter().position(is_under_way) {
             self.changes.truncate(waited_for);
         }
-        let mut names_kept = true;
+        let (mut names_kept, mut losses) = (true, Losses::default());
         let changes: Vec<Change> = std::mem::take(&mut self.changes).into();
         self.keep(changes, |stream, change| {
-            Some(match change {
+            let survivor = match change {
                 Change::Write { .. } => match stream.below(3) {
                     0 => Survivor::Nothing,
                     1 => Survivor::All,
@@ -241,12 +250,16 @@ impl Inner {
                     names_kept &= stream.chance(500);
                     if names_kept { Survivor::All } else { Survivor::Nothing }
                 }
-            })
+            };
+            losses.open += 1;
+            losses.lost += u64::from(!matches!(survivor, Survivor::All));
+            Some(survivor)
         });
         self.safe.forget_unnamed();
         self.seen = self.safe.clone();
         self.busy_until = Time::default();
         self.frozen = false;
+        losses
     }
 }
 
