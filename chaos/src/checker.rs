@@ -9,6 +9,8 @@ use crate::history::Frozen;
 
 pub mod acknowledged;
 pub mod at_most_once;
+pub mod availability;
+pub mod elections;
 pub mod linearizable;
 pub mod overlap;
 pub mod session_order;
@@ -70,7 +72,7 @@ impl std::fmt::Display for Verdict {
     }
 }
 
-/// The checkers of an ordinary run, with their default limits.
+/// The checkers of what clients saw and logs hold, with their default limits.
 pub fn standard() -> Vec<Box<dyn Checker>> {
     vec![
         Box::new(linearizable::Linearizable::default()),
@@ -79,6 +81,18 @@ pub fn standard() -> Vec<Box<dyn Checker>> {
         Box::new(at_most_once::AtMostOnce),
         Box::new(overlap::Overlap),
     ]
+}
+
+/// All checkers that this run gives something to judge.
+pub fn all(frozen: &Frozen) -> Vec<Box<dyn Checker>> {
+    let mut checkers = standard();
+    let Some(course) = &frozen.course else { return checkers };
+    // Without a fault nothing heals.
+    if !course.faults.is_empty() {
+        checkers.push(Box::new(availability::Availability));
+    }
+    checkers.push(Box::new(elections::Elections));
+    checkers
 }
 
 /// Asks every checker.

@@ -12,10 +12,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+mod course;
 mod fields;
 mod reader;
 mod writer;
 
+pub use course::{Course, Elected, Stalled, Struck};
 pub use reader::{LINE_BYTES_MAX, OPERATIONS_MAX, parse_history, parse_logs};
 pub use reader::{read_history, read_logs};
 pub use writer::{Writer, write_logs};
@@ -306,6 +308,8 @@ pub struct Frozen {
     pub nodes: Vec<u64>,
     /// Their logs.
     pub logs: Vec<NodeLog>,
+    /// What happened meanwhile; `None` if nobody wrote it down.
+    pub course: Option<Course>,
 }
 
 #[cfg(test)]

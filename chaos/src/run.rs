@@ -5,6 +5,7 @@
 //! wait has a bound, and what was done before a stop or a failure is still judged.
 
 mod busy;
+mod course;
 mod cutoff;
 mod expect;
 mod formation;
@@ -33,8 +34,11 @@ use crate::{
     seed::Seed,
 };
 
+pub use course::course;
 pub(crate) use cutoff::served_rate;
-pub(crate) use judging::{Found, RATE_BOUND, formed, judge_all, not_formed, returned, too_slow};
+pub(crate) use judging::{
+    Found, RATE_BOUND, formed, judge_all, not_formed, returned, too_slow, well_again_ns,
+};
 pub(crate) use lab::{
     CATCH_UP_BOUND, FORM_BOUND, LIVENESS_BOUND, Lab, PROBE_KEY, caught_up, check, lives, pinned_to,
     probe_client,

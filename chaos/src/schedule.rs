@@ -97,6 +97,14 @@ pub fn to_toml(schedule: &Schedule) -> Result<String, String> {
     toml::to_string(schedule).map_err(|error| error.to_string())
 }
 
+/// A schedule from its TOML.
+///
+/// # Errors
+/// In words, with the line and what was expected there.
+pub fn parse(text: &str) -> Result<Schedule, String> {
+    toml::from_str(text).map_err(|error| error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,6 +149,6 @@ mod tests {
         schedule.faults[0].node = Some(NodeNumber(4));
         schedule.faults[0].struck_ns = Some(17);
         let text = to_toml(&schedule).expect("numbers of a run fit");
-        assert_eq!(toml::from_str::<Schedule>(&text).expect("its own text"), schedule);
+        assert_eq!(parse(&text).expect("its own text"), schedule);
     }
 }

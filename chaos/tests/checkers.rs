@@ -3,6 +3,8 @@
 
 #[path = "checkers/brute.rs"]
 mod brute;
+#[path = "checkers/courses.rs"]
+mod courses;
 #[path = "checkers/logs.rs"]
 mod logs;
 #[path = "checkers/register.rs"]

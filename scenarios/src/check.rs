@@ -1,34 +1,46 @@
 //! Judges an earlier run again, from its files alone.
 //!
-//! What the files show is judged anew; what only the run itself could see (that the group lived
-//! after healing, that a figure kept its bound) stands as it was recorded. Invariant: files that
-//! are incomplete never make a run better than *unknown*.
+//! What the files show is judged anew: what clients saw, what the logs hold, and what happened
+//! meanwhile. What only the run itself could see (that the group lived after healing, that a figure
+//! kept its bound) stands as it was recorded, and is named. Invariant: files that are incomplete
+//! never make a run better than *unknown*.
 
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
 use chaos::checker;
-use chaos::history::{self, Frozen, History};
+use chaos::history::{self, Course, Frozen, History};
 use chaos::plan::Plan;
+use chaos::{run, schedule};
 use reports::{Check, RunFolder, RunRecord, Verdict};
 
 use crate::convert;
 use crate::journal::{HISTORY, LOGS};
 
-/// Reads a run's folder and judges it; the record with the verdicts of now.
+/// A run judged again.
+pub(crate) struct Judged {
+    /// Its record, with the verdicts of now.
+    pub(crate) record: RunRecord,
+    /// The checks that its files do not suffice for: they stand as they were recorded.
+    pub(crate) as_recorded: Vec<String>,
+}
+
+/// Reads a run's folder and judges it.
 ///
 /// # Errors
 /// What is missing or malformed, with file, line and field.
-pub(crate) fn judge(path: &Path) -> anyhow::Result<RunRecord> {
+pub(crate) fn judge(path: &Path) -> anyhow::Result<Judged> {
     let folder = RunFolder::open(path)?;
     let mut record = folder.read_record()?;
     let plan = plan_of(&folder, &record)?;
     if plan.workload.is_none() {
         // Without clients there is no history: nothing to judge but what was recorded.
-        return Ok(record);
+        let as_recorded = record.checks.iter().map(|check| check.name.clone()).collect();
+        return Ok(Judged { record, as_recorded });
     }
-    let frozen = read(&folder, &plan)?;
-    let judged = checker::judge(&frozen, &checker::standard()).1;
+    let course = course(&folder, &plan, &record)?;
+    let frozen = Frozen { course, ..read(&folder, &plan)? };
+    let judged = checker::judge(&frozen, &checker::all(&frozen)).1;
     let mut again: Vec<Check> = judged.iter().map(convert::check).collect();
     again.extend(complete(&record, &frozen.history));
     let is_recorded = |name: &str| record.checks.iter().any(|check| check.name == name);
@@ -37,8 +49,23 @@ pub(crate) fn judge(path: &Path) -> anyhow::Result<RunRecord> {
         let lacking = checker::shortcomings(&judged);
         again.extend(lacking.as_deref().map(convert::laboratory));
     }
-    merge(&mut record, again);
-    Ok(record)
+    let as_recorded = merge(&mut record, again);
+    Ok(Judged { record, as_recorded })
+}
+
+/// What happened meanwhile, if the run came so far as to say when its load began and ended.
+fn course(folder: &RunFolder, plan: &Plan, record: &RunRecord) -> anyhow::Result<Option<Course>> {
+    let marks: Vec<run::Mark> = record.marks.iter().map(convert::mark_of_record).collect();
+    let unstruck = run::course(plan, &schedule::Schedule::default(), &marks, &record.counts);
+    if unstruck.load_ns.is_none() {
+        return Ok(None);
+    }
+    let file = folder.path().join(SCHEDULE);
+    let text = std::fs::read_to_string(&file);
+    let text = text.with_context(|| format!("cannot read {}", file.display()))?;
+    let schedule = schedule::parse(&text)
+        .map_err(|error| anyhow!("{} is no schedule: {error}", file.display()))?;
+    Ok(Some(run::course(plan, &schedule, &marks, &record.counts)))
 }
 
 /// The plan of a run.
@@ -58,7 +85,7 @@ fn read(folder: &RunFolder, plan: &Plan) -> anyhow::Result<Frozen> {
     // the checkers raise, and no error.
     let is_there = logs.try_exists().with_context(|| format!("cannot open {}", logs.display()))?;
     let logs = if is_there { history::read_logs(&logs).context("the logs")? } else { Vec::new() };
-    Ok(Frozen { history, nodes: (1..=plan.nodes).collect(), logs })
+    Ok(Frozen { history, nodes: (1..=plan.nodes).collect(), logs, course: None })
 }
 
 /// A doubt if operations are missing: others may have seen their effects.
@@ -76,15 +103,17 @@ fn complete(record: &RunRecord, history: &History) -> Option<Check> {
     })
 }
 
-/// New verdicts take the place of the recorded ones of the same name.
-fn merge(record: &mut RunRecord, again: Vec<Check>) {
+/// New verdicts take the place of the recorded ones of the same name; the names of the others.
+fn merge(record: &mut RunRecord, again: Vec<Check>) -> Vec<String> {
     let is_replaced = |check: &Check| again.iter().any(|new| new.name == check.name);
     let recorded = record.checks.drain(..).filter(|check| !is_replaced(check));
     let recorded: Vec<Check> = recorded
         .map(|check| Check { detail: format!("as recorded: {}", check.detail), ..check })
         .collect();
+    let as_recorded = recorded.iter().map(|check| check.name.clone()).collect();
     record.checks = again.into_iter().chain(recorded).collect();
     record.verdict = combine(record.checks.iter().map(|check| check.verdict));
+    as_recorded
 }
 
 /// Invalid dominates, then unknown; of nothing, unknown.
@@ -96,6 +125,9 @@ fn combine(verdicts: impl IntoIterator<Item = Verdict>) -> Verdict {
     };
     verdicts.into_iter().max_by_key(worse).unwrap_or(Verdict::Unknown)
 }
+
+/// Its name in the folder.
+const SCHEDULE: &str = "schedule.toml";
 
 #[cfg(test)]
 mod tests {

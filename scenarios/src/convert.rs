@@ -154,6 +154,18 @@ pub(crate) fn mark(mark: &run::Mark) -> Mark {
     }
 }
 
+/// Something that happened, read back from a record.
+pub(crate) fn mark_of_record(mark: &Mark) -> run::Mark {
+    run::Mark {
+        at_ns: ns(mark.at_ms),
+        kind: mark.kind.clone(),
+        node: mark.node.map(NodeNumber),
+        nodes: mark.nodes.iter().copied().map(NodeNumber).collect(),
+        detail: mark.detail.clone(),
+        until_ns: mark.until_ms.map(ns),
+    }
+}
+
 /// What a fault cost.
 pub(crate) fn trial(trial: &outage::Trial) -> Trial {
     Trial {
@@ -189,6 +201,11 @@ fn unknown(name: &str, detail: &str) -> Check {
 
 fn ms(ns: u64) -> f64 {
     ns as f64 / 1e6
+}
+
+/// Below 2^53 ns, a hundred days, nothing is lost but what a file rounds off.
+fn ns(ms: f64) -> u64 {
+    (ms * 1e6).round() as u64
 }
 
 /// The count of virtual time.

@@ -36,6 +36,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::arguments::{Origin, Output, Request};
 use crate::catalogue::Builtin;
+use crate::check::Judged;
 use crate::conduct::{Conducted, Manner};
 use crate::diff::Compared;
 use crate::overrides::Overrides;
@@ -143,8 +144,12 @@ fn validate(file: &Path, builtins: &[Builtin]) -> anyhow::Result<u8> {
 }
 
 fn check_again(run: &Path) -> anyhow::Result<u8> {
-    let record = check::judge(run)?;
-    say(&reports::render(&record, is_colored()))?;
+    let Judged { record, as_recorded } = check::judge(run)?;
+    let mut told = reports::render(&record, is_colored());
+    if !as_recorded.is_empty() {
+        told += &format!("not judged again, for want of files: {}\n", as_recorded.join(", "));
+    }
+    say(&told)?;
     Ok(convert::exit_code(&record))
 }
 

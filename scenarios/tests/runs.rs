@@ -140,6 +140,15 @@ fn a_failover_run_is_valid_and_leaves_its_folder() {
     let again = check(&folder);
     assert_eq!(again.status.code(), Some(0), "{again:?}");
     assert!(text(&again.stdout).contains("verdict: valid"), "{again:?}");
+    // What is judged again says the same; what is not is named.
+    for check in record["checks"].as_array().unwrap() {
+        let (name, detail) = (check["name"].as_str().unwrap(), check["detail"].as_str().unwrap());
+        let recorded = text(&again.stdout).contains(&format!("as recorded: {detail}"));
+        let stays = !["linearizable", "session order", "availability", "elections"].contains(&name);
+        assert!(stays || !recorded, "{name}: {again:?}");
+    }
+    let told = "not judged again, for want of files: formed, rejoined, liveness";
+    assert!(text(&again.stdout).contains(told), "{again:?}");
 }
 
 #[test]

@@ -5,12 +5,14 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
-    checker::{Check, Verdict, judge, shortcomings, standard},
+    checker::{Check, Verdict, all, judge, shortcomings},
     history::{Frozen, History, NodeLog},
     outage::{Strike, needed},
     plan::{Kind, Plan, WorkloadPlan},
     run::{
-        Outcome, RunError, cutoff, expect,
+        Outcome, RunError,
+        course::{LOAD_FROM_MS, LOAD_UNTIL_MS, MARKS_DROPPED, course, service_bound},
+        cutoff, expect,
         lab::{FORM_BOUND, check},
         measures,
         recorder::Records,
@@ -44,11 +46,18 @@ pub(crate) fn judge_all(
 ) -> Result<Outcome, RunError> {
     let operations = std::mem::take(&mut records.operations);
     let history = History::new(operations).map_err(|error| RunError::Lab(error.to_string()))?;
+    let mut counts = found.counts;
+    counts.insert(MARKS_DROPPED.into(), records.marks_dropped);
+    if let Some((from_ns, until_ns)) = found.load_ns {
+        counts.insert(LOAD_FROM_MS.into(), from_ns / 1_000_000);
+        counts.insert(LOAD_UNTIL_MS.into(), until_ns / 1_000_000);
+    }
     let nodes = (1..=plan.nodes).collect();
-    let frozen = Frozen { history, nodes, logs: found.logs };
-    let (_, mut checks) = judge(&frozen, &standard());
+    let course = course(plan, &records.schedule, &records.marks, &counts);
+    let frozen = Frozen { history, nodes, logs: found.logs, course: Some(course) };
+    let (_, mut checks) = judge(&frozen, &all(&frozen));
     let mut outcome = Outcome {
-        counts: found.counts,
+        counts,
         marks: std::mem::take(&mut records.marks),
         trials: std::mem::take(&mut records.trials),
         schedule: std::mem::take(&mut records.schedule),
@@ -68,7 +77,6 @@ pub(crate) fn judge_all(
     if let Some(terms) = terms.as_ref().filter(|_| plan.kind == Kind::Steady) {
         outcome.counts.extend(terms.counts());
     }
-    outcome.counts.insert("marks_dropped".into(), records.marks_dropped);
     checks.extend(expect::checks(plan, &outcome, terms.as_ref()));
     let verdict = Verdict::combine(checks.iter().map(|check| check.verdict));
     // A broken guarantee is one whatever else was lacking, and a stopped run owes nothing more.
@@ -83,6 +91,14 @@ pub(crate) fn judge_all(
     outcome.checks = checks;
     outcome.frozen = frozen;
     Ok(outcome)
+}
+
+/// How long the load must go on, so that it can be told whether all is well after the last
+/// return; `None` where nothing was hit.
+pub(crate) fn well_again_ns(plan: &Plan, strikes: &[Strike]) -> Option<u64> {
+    let returned_ns = strikes.iter().filter_map(|strike| strike.returned_ns).max()?;
+    let bound = service_bound(plan) + SERVED;
+    Some(returned_ns.saturating_add(u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX)))
 }
 
 /// What to say of a group that did not form.
@@ -128,6 +144,8 @@ pub(crate) fn returned(lost: &[String], faults: usize) -> Check {
     }
 }
 
+/// What of the load after healing is judged, and a little more.
+const SERVED: Duration = Duration::from_millis(750);
 /// How long the load may take to come to its rate.
 pub(crate) const RATE_BOUND: Duration = Duration::from_secs(20);
 

@@ -12,14 +12,16 @@ use crate::{
     checker::Check,
     cluster::{Cluster, World},
     nemesis::Nemesis,
-    outage::{fullest_window, recovery},
+    outage::{Strike, fullest_window, recovery},
     plan::WorkloadPlan,
     register::Registers,
     run::{
         Lab, Outcome, Phase, RunError, Stage, Stop, Stopper,
         busy::BusyLoops,
         cutoff,
-        judging::{self, Found, RATE_BOUND, judge_all, not_formed, returned, too_slow},
+        judging::{
+            self, Found, RATE_BOUND, judge_all, not_formed, returned, too_slow, well_again_ns,
+        },
     },
     schedule::{self, Schedule},
     workload::{Driven, drive},
@@ -117,7 +119,17 @@ async fn under_load<C: Cluster>(
     if !lab.plan.steps.is_empty() {
         found.checks.push(returned(&lost, found.strikes.len()));
     }
+    go_on(lab, &found.strikes).await;
     Ok(())
+}
+
+/// The load goes on after the last return for as long as it takes to tell that all is well again.
+async fn go_on<C: Cluster>(lab: &Lab<C>, strikes: &[Strike]) {
+    let Some(until_ns) = well_again_ns(&lab.plan, strikes) else { return };
+    let until = lab.origin.plus(Duration::from_nanos(until_ns));
+    if lab.stop.or(lab.cluster.advance(until)).await.is_none() {
+        tracing::debug!("nobody waits to see whether all is well again");
+    }
 }
 
 /// One trial; a check instead where the next one cannot begin.

@@ -17,7 +17,7 @@ use crate::{
     plan::{Plan, WorkloadPlan},
     run::{
         FORM_BOUND, Found, Journal, Outcome, Phase, RATE_BOUND, RunError, Stop, View, formed,
-        judge_all, not_formed, returned, served_rate, too_slow,
+        judge_all, not_formed, returned, served_rate, too_slow, well_again_ns,
     },
     schedule,
     seed::Seed,
@@ -259,6 +259,10 @@ impl<'a> Conductor<'a> {
         if !self.plan.steps.is_empty() {
             let faults = self.found.strikes.len();
             self.found.checks.push(returned(&self.lost, faults));
+        }
+        if let Some(until_ns) = well_again_ns(self.plan, &self.found.strikes) {
+            let bound = Time(Duration::from_nanos(until_ns)).since(self.world.now);
+            self.until(bound, |_| false)?;
         }
         Ok(())
     }

@@ -1,0 +1,218 @@
+//! Availability: a group that is able to serve does so within a bound, and goes on.
+//!
+//! The load is cut into stretches at every fault and every return. In each that lasts longer than
+//! the bound: where nothing is broken any more, operations must come back to their rate within
+//! the bound and keep it; where one node still reaches a majority both ways, somebody must be
+//! served within the bound. Bad links alone promise nothing.
+//!
+//! Not vacuous: without one stretch after healing that is long enough to judge it is *unknown*.
+
+use std::collections::BTreeSet;
+
+use super::{Check, Checker, Complaints, conclude};
+use crate::history::{Course, Frozen, Outcome, Struck};
+
+/// Checks that faults and their ends cost no more than they must.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Availability;
+
+/// A part of the load in which no fault begins or ends.
+struct Stretch<'a> {
+    from_ns: u64,
+    until_ns: u64,
+    on: Vec<&'a Struck>,
+}
+
+/// An operation that succeeded: when it was sent, when it was answered.
+type Success = (u64, u64);
+
+impl Checker for Availability {
+    fn name(&self) -> &'static str {
+        "availability"
+    }
+
+    fn check(&self, frozen: &Frozen) -> Check {
+        let (mut breaches, mut doubts) = (Complaints::default(), Complaints::default());
+        let course = frozen.course.as_ref();
+        let Some((course, load_ns)) = course.and_then(|course| Some((course, course.load_ns?)))
+        else {
+            doubts.add(|| "there was no load, or no record of it".to_owned());
+            return conclude(self.name(), &breaches, &doubts, String::new);
+        };
+        let successes = successes(frozen);
+        let (mut healed, mut cut) = (0_u64, 0_u64);
+        for stretch in stretches(course, load_ns) {
+            let served_by_ns = stretch.from_ns.saturating_add(course.service_ns_max);
+            if stretch.on.is_empty() {
+                let lasts = stretch.until_ns >= served_by_ns.saturating_add(KEPT_NS);
+                healed += u64::from(lasts);
+                if lasts {
+                    keeps_rate(course, &stretch, &successes, &mut breaches, &mut doubts);
+                }
+            } else if stretch.until_ns > served_by_ns && is_able(&stretch.on, &frozen.nodes) {
+                cut += 1;
+                serves(course, &stretch, &successes, &mut breaches, &mut doubts);
+            }
+        }
+        let bound_ms = course.service_ns_max / MS;
+        if healed == 0 {
+            doubts.add(|| {
+                format!(
+                    "after no fault the load went on for {} ms without another: too little to \
+                     judge",
+                    bound_ms + KEPT_NS / MS
+                )
+            });
+        }
+        conclude(self.name(), &breaches, &doubts, || {
+            let kept = format!(
+                "within {bound_ms} ms of {healed} healings the rate was back, and was kept"
+            );
+            match cut {
+                0 => kept,
+                _ => format!("{kept}; so was somebody served in {cut} stretches with a majority"),
+            }
+        })
+    }
+}
+
+/// In the order of their answers.
+fn successes(frozen: &Frozen) -> Vec<Success> {
+    let operations = frozen.history.operations().iter();
+    let mut successes: Vec<Success> = operations
+        .filter(|operation| operation.outcome == Outcome::Ok)
+        .filter_map(|operation| Some((operation.invoked_ns, operation.completed_ns?)))
+        .collect();
+    successes.sort_unstable_by_key(|(_, completed_ns)| *completed_ns);
+    successes
+}
+
+/// From the first fault on.
+fn stretches(course: &Course, (_, load_end_ns): (u64, u64)) -> Vec<Stretch<'_>> {
+    let mut changes: BTreeSet<u64> = BTreeSet::new();
+    for fault in &course.faults {
+        changes.extend([Some(fault.from_ns), fault.returned_ns].into_iter().flatten());
+    }
+    let mut changes: Vec<u64> = changes.into_iter().filter(|at| *at < load_end_ns).collect();
+    changes.push(load_end_ns);
+    let on = |at_ns: u64| course.faults.iter().filter(|fault| fault.is_on(at_ns)).collect();
+    let stretch = |pair: &[u64]| Stretch { from_ns: pair[0], until_ns: pair[1], on: on(pair[0]) };
+    changes.windows(2).map(stretch).collect()
+}
+
+/// Whether one node that runs reaches a majority both ways, and no link is merely bad.
+fn is_able(on: &[&Struck], nodes: &[u64]) -> bool {
+    let is_up = |node: u64| on.iter().all(|fault| !fault.down.contains(&node));
+    let is_cut = |from: u64, to: u64| on.iter().any(|fault| fault.cut.contains(&(from, to)));
+    let reaches = |node: u64, other: u64| {
+        node == other || is_up(other) && !is_cut(node, other) && !is_cut(other, node)
+    };
+    let reached = |node: u64| nodes.iter().filter(|other| reaches(node, **other)).count();
+    let hurts = on.iter().any(|fault| fault.hurts);
+    !hurts && nodes.iter().any(|node| is_up(*node) && 2 * reached(*node) > nodes.len())
+}
+
+/// Whether anybody was served in time of what was asked in this stretch.
+fn serves(
+    course: &Course,
+    stretch: &Stretch<'_>,
+    successes: &[Success],
+    breaches: &mut Complaints,
+    doubts: &mut Complaints,
+) {
+    let bound_ns = stretch.from_ns.saturating_add(course.service_ns_max);
+    let first = successes.partition_point(|(_, completed_ns)| *completed_ns < stretch.from_ns);
+    let in_time =
+        successes[first..].iter().take_while(|(_, completed_ns)| *completed_ns <= bound_ns);
+    if in_time.clone().any(|(invoked_ns, _)| *invoked_ns >= stretch.from_ns) {
+        return;
+    }
+    let faults: Vec<String> =
+        stretch.on.iter().map(|fault| format!("{} of node {}", fault.what, fault.node)).collect();
+    blame(course, stretch, breaches, doubts, || {
+        format!(
+            "{} ms after a change at {} ms, with {} on, no operation had succeeded, though a \
+             majority stood together",
+            course.service_ns_max / MS,
+            stretch.from_ns / MS,
+            faults.join(", ")
+        )
+    });
+}
+
+/// Whether the rate came back in time and stayed.
+fn keeps_rate(
+    course: &Course,
+    stretch: &Stretch<'_>,
+    successes: &[Success],
+    breaches: &mut Complaints,
+    doubts: &mut Complaints,
+) {
+    let served_by_ns = stretch.from_ns.saturating_add(course.service_ns_max);
+    let place = |at_ns: u64| successes.partition_point(|(_, completed_ns)| *completed_ns < at_ns);
+    let healed_ms = stretch.from_ns / MS;
+    let all = &successes[place(stretch.from_ns)..place(stretch.until_ns)];
+    // Nine tenths of the rate over 100 ms, as for an outage.
+    let needed = (course.rate_per_s * 9).div_ceil(100).max(1);
+    let needed = usize::try_from(needed).unwrap_or(usize::MAX);
+    let mut windows = all.iter().zip(all.get(needed - 1..).unwrap_or_default());
+    let back = windows.find(|((_, first), (_, last))| *last < first + WINDOW_NS);
+    if back.is_none_or(|((_, first), _)| *first > served_by_ns) {
+        blame(course, stretch, breaches, doubts, || {
+            let bound_ms = course.service_ns_max / MS;
+            let when = match back {
+                Some(((_, first), _)) => format!("only {} ms", (first - stretch.from_ns) / MS),
+                None => "never".to_owned(),
+            };
+            format!(
+                "healed at {healed_ms} ms: successes were back at nine tenths of {} per second \
+                 {when} after that, but {bound_ms} ms are allowed",
+                course.rate_per_s
+            )
+        });
+        return;
+    }
+    let kept = (place(stretch.until_ns) - place(served_by_ns)) as u64;
+    let due = course.rate_per_s.saturating_mul((stretch.until_ns - served_by_ns) / MS) / 1_000;
+    let what = || {
+        format!(
+            "healed at {healed_ms} ms: from {} to {} ms {kept} operations succeeded, but {due} \
+             were due",
+            served_by_ns / MS,
+            stretch.until_ns / MS
+        )
+    };
+    // A host that is too slow for the rate is no fault of the group's.
+    if kept * 2 < due {
+        blame(course, stretch, breaches, doubts, what);
+    } else if kept * 10 < due * 9 {
+        doubts.add(what);
+    }
+}
+
+/// A breach; only a doubt where the host kept nodes from running for a tenth of the bound or more.
+fn blame(
+    course: &Course,
+    stretch: &Stretch<'_>,
+    breaches: &mut Complaints,
+    doubts: &mut Complaints,
+    what: impl FnOnce() -> String,
+) {
+    let is_down = |node: &u64| stretch.on.iter().any(|fault| fault.down.contains(node));
+    let unmeant = course.stalls.iter().filter(|stall| !is_down(&stall.node));
+    let within = unmeant.map(|stall| {
+        let until_ns = stall.until_ns.min(stretch.until_ns);
+        until_ns.saturating_sub(stall.from_ns.max(stretch.from_ns))
+    });
+    let stalled_ns = within.max().unwrap_or(0);
+    if stalled_ns * 10 < course.service_ns_max {
+        breaches.add(what);
+    } else {
+        doubts.add(|| format!("{}; the host stood still for {} ms", what(), stalled_ns / MS));
+    }
+}
+
+const MS: u64 = 1_000_000;
+const WINDOW_NS: u64 = 100 * MS;
+/// How long after the bound the rate must be kept to say anything.
+const KEPT_NS: u64 = 500 * MS;

@@ -1,0 +1,242 @@
+//! What must be served after faults, and which elections need none: courses made up by hand.
+//!
+//! Three nodes, 100 operations per second, an election within 600 ms, service within 1,000 ms.
+
+use chaos::checker::availability::Availability;
+use chaos::checker::elections::Elections;
+use chaos::checker::{Check, Checker, Verdict, all};
+use chaos::history::{Course, Elected, Frozen, Operation, Stalled, Struck};
+
+use super::script::{self, frozen};
+
+const MS: u64 = 1_000_000;
+
+/// Node 1 was killed from 1,000 to 2,000 ms, under load from 0 to 6,000 ms.
+fn course() -> Course {
+    Course {
+        load_ns: Some((0, 6_000 * MS)),
+        rate_per_s: 100,
+        election_ns_max: 600 * MS,
+        service_ns_max: 1_000 * MS,
+        faults: vec![killed(1, 1_000, Some(2_000))],
+        is_complete: true,
+        ..Course::default()
+    }
+}
+
+fn killed(node: u64, from_ms: u64, returned_ms: Option<u64>) -> Struck {
+    Struck {
+        what: "kill".into(),
+        node,
+        down: vec![node],
+        from_ns: from_ms * MS,
+        returned_ns: returned_ms.map(|at| at * MS),
+        rejoined_ns: returned_ms.map(|at| (at + 100) * MS),
+        ..Struck::default()
+    }
+}
+
+fn cut(node: u64, others: &[u64], from_ms: u64, returned_ms: u64) -> Struck {
+    let both = others.iter().flat_map(|other| [(node, *other), (*other, node)]);
+    let what = "isolate".into();
+    Struck { what, down: vec![], cut: both.collect(), ..killed(node, from_ms, Some(returned_ms)) }
+}
+
+/// Reads that succeed, one every 10 ms of each span, each sent 1 ms before its answer.
+fn served(spans: &[(u64, u64)]) -> Vec<Operation> {
+    let at = spans.iter().flat_map(|(from, to)| (*from..*to).step_by(10));
+    let lines: Vec<String> = at.map(|at| format!("read - {at}..{}", at + 1)).collect();
+    script::operations(&lines.join("\n"))
+}
+
+fn run(course: Course, spans: &[(u64, u64)]) -> Frozen {
+    Frozen { nodes: vec![1, 2, 3], course: Some(course), ..frozen(served(spans)) }
+}
+
+fn available(course: Course, spans: &[(u64, u64)]) -> Check {
+    Availability.check(&run(course, spans))
+}
+
+#[track_caller]
+fn says(check: &Check, verdict: Verdict, part: &str) {
+    assert_eq!(check.verdict, verdict, "{}", check.detail);
+    assert!(check.detail.contains(part), "`{part}` is not said: {}", check.detail);
+}
+
+#[test]
+fn a_group_that_comes_back_in_time_and_stays_is_available() {
+    let check = available(course(), &[(0, 1_000), (1_300, 2_000), (2_900, 6_000)]);
+    says(&check, Verdict::Valid, "within 1000 ms of 1 healings the rate was back");
+}
+
+#[test]
+fn a_group_that_comes_back_late_is_not() {
+    let late = available(course(), &[(0, 1_000), (3_100, 6_000)]);
+    says(&late, Verdict::Invalid, "healed at 2000 ms: successes were back");
+    says(&late, Verdict::Invalid, "only 1101 ms after that, but 1000 ms are allowed");
+    let never = available(course(), &[(0, 2_000)]);
+    says(&never, Verdict::Invalid, "never after that");
+}
+
+#[test]
+fn a_rate_that_came_back_must_be_kept() {
+    let lost = available(course(), &[(0, 3_500)]);
+    says(&lost, Verdict::Invalid, "from 3000 to 6000 ms 50 operations succeeded, but 300 were due");
+    let less = available(course(), &[(0, 5_000)]);
+    says(&less, Verdict::Unknown, "200 operations succeeded, but 300 were due");
+}
+
+#[test]
+fn too_little_after_healing_is_no_pass() {
+    let mut short = course();
+    short.load_ns = Some((0, 3_400 * MS));
+    says(&available(short, &[(0, 3_400)]), Verdict::Unknown, "too little to judge");
+    let mut lost = course();
+    lost.faults = vec![killed(1, 1_000, None)];
+    says(&available(lost, &[(0, 6_000)]), Verdict::Unknown, "too little to judge");
+    let mut unloaded = course();
+    unloaded.load_ns = None;
+    says(&available(unloaded, &[]), Verdict::Unknown, "there was no load");
+}
+
+#[test]
+fn a_host_that_stood_still_casts_doubt() {
+    let spans = [(0, 1_000), (3_100, 6_000)];
+    let stalled = |from_ms, until_ms| {
+        let stall = Stalled { node: 2, from_ns: from_ms * MS, until_ns: until_ms * MS };
+        available(Course { stalls: vec![stall], ..course() }, &spans)
+    };
+    says(&stalled(2_500, 2_700), Verdict::Unknown, "the host stood still for 200 ms");
+    assert_eq!(stalled(2_500, 2_550).verdict, Verdict::Invalid, "that is too short");
+    // What had stood still before the return explains nothing after it.
+    assert_eq!(stalled(1_000, 2_010).verdict, Verdict::Invalid);
+}
+
+#[test]
+fn the_part_with_a_majority_serves_within_the_bound() {
+    let isolated =
+        |others: &[u64]| Course { faults: vec![cut(1, others, 1_000, 3_000)], ..course() };
+    let silent = [(0, 1_000), (2_100, 6_000)];
+    let check = available(isolated(&[2, 3]), &silent);
+    says(&check, Verdict::Invalid, "1000 ms after a change at 1000 ms, with isolate of node 1 on");
+    let served = available(isolated(&[2, 3]), &[(0, 1_000), (1_900, 6_000)]);
+    says(&served, Verdict::Valid, "somebody served in 1 stretches with a majority");
+    // What had been sent before the fault says nothing of the time after it.
+    let mut before = run(isolated(&[2, 3]), &silent);
+    let mut operations = before.history.operations().to_vec();
+    operations.push(Operation {
+        id: 9_999,
+        completed_ns: Some(1_500 * MS),
+        ..operations[90].clone()
+    });
+    before.history = frozen(operations).history;
+    assert_eq!(Availability.check(&before).verdict, Verdict::Invalid);
+    // Nodes 2 and 3 still reach node 1, so each of them reaches a majority.
+    let bridge = Course { faults: vec![cut(2, &[3], 1_000, 3_000)], ..course() };
+    assert_eq!(available(bridge, &silent).verdict, Verdict::Invalid);
+}
+
+#[test]
+fn nothing_is_owed_where_no_node_reaches_a_majority_or_links_are_bad() {
+    let silent = [(0, 1_000), (3_100, 6_000)];
+    let apart = [cut(1, &[2, 3], 1_000, 3_000), cut(2, &[3], 1_000, 3_000)];
+    let apart = Course { faults: apart.into(), ..course() };
+    assert_eq!(available(apart, &silent).verdict, Verdict::Valid);
+    let half = [cut(1, &[2, 3], 1_000, 3_000), killed(2, 1_000, Some(3_000))];
+    assert_eq!(
+        available(Course { faults: half.into(), ..course() }, &silent).verdict,
+        Verdict::Valid
+    );
+    let bad = Struck { hurts: true, cut: vec![], ..cut(1, &[2, 3], 1_000, 3_000) };
+    assert_eq!(
+        available(Course { faults: vec![bad], ..course() }, &silent).verdict,
+        Verdict::Valid
+    );
+}
+
+/// Node 1 leads from the start; at each of these moments the other node takes over.
+fn elections(at: &[(u64, u64)], change: impl FnOnce(&mut Course)) -> Check {
+    let mut course = course();
+    let first = [(0, 1)];
+    let moments = first.iter().chain(at).zip(1..);
+    let elected =
+        moments.map(|((at_ms, node), term)| Elected { at_ns: at_ms * MS, node: *node, term });
+    course.elections = elected.collect();
+    course.load_ns = Some((MS, 6_000 * MS));
+    change(&mut course);
+    Elections.check(&run(course, &[]))
+}
+
+#[test]
+fn an_election_after_a_fault_or_a_return_is_explained() {
+    says(&elections(&[], |_| {}), Verdict::Valid, "none under load");
+    says(&elections(&[(1_500, 2)], |_| {}), Verdict::Valid, "1 under load, 1 after a fault");
+    // However late: its leader was down.
+    assert_eq!(elections(&[(1_900, 2)], |_| {}).verdict, Verdict::Valid);
+    // Caught up at 2,100 ms.
+    assert_eq!(elections(&[(1_500, 2), (2_690, 1)], |_| {}).verdict, Verdict::Valid);
+}
+
+#[test]
+fn an_election_that_nothing_explains_is_named() {
+    let check = elections(&[(1_500, 2), (2_710, 3)], |_| {});
+    let named = "node 3 took over term 3 from node 2 at 2710 ms, but no fault";
+    says(&check, Verdict::Invalid, named);
+    let check = elections(&[(900, 2)], |_| {});
+    says(&check, Verdict::Invalid, "term 2 from node 1 at 900 ms");
+    // Node 2 leads and is not the one that is down.
+    let check = elections(&[(1_100, 2), (1_800, 3)], |_| {});
+    says(&check, Verdict::Invalid, "term 3 from node 2 at 1800 ms");
+}
+
+#[test]
+fn only_a_stall_of_its_leader_explains_an_election() {
+    let stalled = |node, until_ms| {
+        let stall = Stalled { node, from_ns: 3_000 * MS, until_ns: until_ms * MS };
+        elections(&[(4_000, 2)], |course| course.stalls.push(stall))
+    };
+    says(&stalled(1, 3_500), Verdict::Valid, "0 after a fault or a return from one, 1 after its");
+    assert_eq!(stalled(1, 3_300).verdict, Verdict::Invalid, "that is long past");
+    assert_eq!(stalled(3, 3_500).verdict, Verdict::Invalid, "node 3 led nobody");
+}
+
+#[test]
+fn bad_links_explain_what_happens_while_they_are_bad() {
+    let bad = |returned_ms| {
+        let bad = Struck { hurts: true, cut: vec![], ..cut(2, &[3], 1_000, returned_ms) };
+        elections(&[(4_000, 2)], |course| course.faults = vec![bad])
+    };
+    assert_eq!(bad(5_000).verdict, Verdict::Valid);
+    assert_eq!(bad(3_000).verdict, Verdict::Invalid);
+}
+
+#[test]
+fn nodes_that_disagree_on_who_is_there_may_change_their_leader() {
+    let nodes = [1, 2, 3];
+    let clean = cut(2, &[1, 3], 1_000, 5_000);
+    let partial = cut(2, &[3], 1_000, 5_000);
+    let one_way = Struck { cut: vec![(2, 1), (2, 3)], ..clean.clone() };
+    assert!(clean.is_clean(&nodes) && killed(1, 0, None).is_clean(&nodes));
+    assert!(!partial.is_clean(&nodes) && !one_way.is_clean(&nodes));
+    let late = |fault| elections(&[(4_000, 3)], |course| course.faults = vec![fault]).verdict;
+    assert_eq!(late(clean), Verdict::Invalid, "its leader was on the side of the majority");
+    assert_eq!((late(partial), late(one_way)), (Verdict::Valid, Verdict::Valid));
+}
+
+#[test]
+fn what_was_not_recorded_is_not_judged() {
+    let dropped = elections(&[], |course| course.is_complete = false);
+    says(&dropped, Verdict::Unknown, "more happened than was recorded");
+    says(&elections(&[], |course| course.load_ns = None), Verdict::Unknown, "no load");
+}
+
+#[test]
+fn a_run_is_asked_what_it_can_answer() {
+    let names = |run: &Frozen| -> Vec<&str> {
+        all(run).iter().map(|checker| checker.name()).skip(5).collect()
+    };
+    assert_eq!(names(&run(course(), &[])), ["availability", "elections"]);
+    let steady = Course { faults: vec![], ..course() };
+    assert_eq!(names(&run(steady, &[])), ["elections"]);
+    assert!(names(&frozen(vec![])).is_empty());
+}
