@@ -18,6 +18,7 @@ use crate::{
     plan::{Plan, StorageKind},
     register::Registers,
     seed::Seed,
+    skew::ClockFault,
 };
 
 /// Makes clusters.
@@ -108,6 +109,15 @@ pub trait Cluster: Send + Sync + 'static {
     /// Resolves when all who send by these rules have them; the time is that of the moment just
     /// before.
     fn link(&self, rules: &[LinkRule]) -> impl Future<Output = Result<Time, ClusterError>> + Send;
+
+    /// From now on this befalls the node's clocks, in place of what did before; jumps of the wall
+    /// clock add up. It outlives a restart of the node. Resolves once the node has been seen to
+    /// follow; the time is that of the moment just before.
+    fn clock(
+        &self,
+        node: NodeNumber,
+        fault: &ClockFault,
+    ) -> impl Future<Output = Result<Time, ClusterError>> + Send;
 
     /// What has befallen the datagrams on all links that were ever hurt, since the start of the
     /// node that sends them. Nodes that are down say nothing.

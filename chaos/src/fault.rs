@@ -29,6 +29,8 @@ pub enum Fault {
     Isolate,
     /// No datagram passes between nodes on different sides; clients still reach both.
     Partition,
+    /// The node's clocks differ from those of the others.
+    Clock,
     /// Datagrams between the node and its peers are lost, late, doubled, out of order or changed.
     Link,
 }
@@ -68,6 +70,7 @@ impl Fault {
             Self::Isolate => "isolate",
             Self::Partition => "partition",
             Self::Link => "link",
+            Self::Clock => "clock",
         }
     }
 

@@ -20,5 +20,6 @@ pub mod schedule;
 pub mod seed;
 #[cfg(all(feature = "sim", target_os = "linux", target_env = "gnu", tokio_unstable))]
 pub mod sim;
+pub mod skew;
 pub mod swarm;
 pub mod workload;

@@ -5,6 +5,7 @@
 //! run is stopped between the two.
 
 pub(crate) mod aim;
+mod clocks;
 pub(crate) mod cuts;
 
 use std::{
@@ -27,6 +28,7 @@ use crate::{
 };
 
 use aim::Aim;
+use clocks::Clocks;
 use cuts::Cuts;
 
 /// What came of the faults of one trial.
@@ -51,6 +53,7 @@ pub(crate) struct Nemesis<'a, C> {
     /// Nodes that are away from the majority, by the strike that took them.
     taken: BTreeMap<usize, BTreeSet<NodeNumber>>,
     cuts: Cuts,
+    clocks: Clocks,
     befallen: LinkCounts,
     returning: JoinSet<(usize, NodeNumber, Result<Time, ClusterError>)>,
     lost: Vec<String>,
@@ -91,6 +94,7 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
             strikes: BTreeMap::new(),
             taken: BTreeMap::new(),
             cuts: Cuts::default(),
+            clocks: Clocks::default(),
             befallen: LinkCounts::default(),
             returning: JoinSet::new(),
             lost: Vec::new(),
@@ -196,6 +200,10 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         match self.schedule.faults[place].fault {
             Fault::Kill => Ok(cluster.kill(node).await?),
             Fault::Pause => Ok(cluster.pause(node).await?),
+            Fault::Clock => {
+                let fault = self.planned(place).clock.unwrap_or_default();
+                Ok(cluster.clock(node, &self.clocks.begin(place, node, fault)).await?)
+            }
             Fault::Isolate | Fault::Partition | Fault::Link => {
                 let rules = rules(&self.lab.plan, self.planned(place), nodes);
                 let before = cluster.link_counts().await?;
@@ -252,6 +260,10 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         let returned = match fault {
             Fault::Kill => self.lab.cluster.restart(node).await,
             Fault::Pause => self.lab.cluster.resume(node).await,
+            Fault::Clock => match self.clocks.end(place) {
+                Some((node, fault)) => self.lab.cluster.clock(node, &fault).await,
+                None => Ok(self.lab.cluster.now()),
+            },
             Fault::Isolate | Fault::Partition | Fault::Link => self.heal(place, node).await,
         };
         let at = match returned {
@@ -403,6 +415,7 @@ pub(crate) fn mark(strike: &Strike) -> Mark {
     let back = match (strike.rejoined_ns, strike.fault) {
         (None, _) => "",
         (Some(_), Fault::Link) => ", healed",
+        (Some(_), Fault::Clock) => ", over",
         (Some(_), Fault::Isolate | Fault::Partition) => ", healed and caught up",
         (Some(_), Fault::Kill | Fault::Pause) => ", returned and caught up",
     };

@@ -24,6 +24,7 @@ use crate::{
 
 pub use clock::HostClock;
 pub use cluster::ProcessCluster;
+pub use control::ClockReading;
 pub use packets::PacketSocket;
 
 /// Makes clusters of processes.

@@ -99,7 +99,8 @@ pub enum Phase {
 pub struct Mark {
     /// When it began.
     pub at_ns: u64,
-    /// What: `kill`, `pause`, `isolate`, `partition`, `link`, `leader`, `stall`, `stopped`, `died`.
+    /// What: `kill`, `pause`, `isolate`, `partition`, `link`, `clock`, `leader`, `stall`,
+    /// `stopped`, `died`.
     pub kind: String,
     /// The node concerned, if one; of several hit by one fault the one that led, or the first.
     pub node: Option<NodeNumber>,

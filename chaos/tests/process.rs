@@ -3,6 +3,8 @@
 //! Without the standard harness, since this very program is also what becomes a node: told
 //! `node` it is one. Each story waits for conditions with a bound and leaves no process behind.
 
+#[path = "process/clocks.rs"]
+mod clocks;
 #[path = "process/lab.rs"]
 mod lab;
 #[path = "process/links.rs"]
@@ -42,6 +44,8 @@ const STORIES: &[(&str, Story)] = &[
     ("a_minority_acknowledges_nothing_and_returns_in_peace", links::a_leader_in_a_minority),
     ("a_ring_and_a_flapping_follower_change_no_leader", links::a_ring_and_flapping_links),
     ("a_partition_and_bad_links_cost_no_acknowledged_write", links::a_partition_and_bad_links),
+    ("a_clock_is_seen_to_differ_and_stays_so_through_a_kill", clocks::a_clock_is_seen_to_differ),
+    ("clocks_five_percent_off_cost_no_acknowledged_write", clocks::a_leader_in_a_hurry),
     ("groups_form_again_and_again", runs::groups_form),
     ("a_stopped_run_is_judged_as_far_as_it_went", runs::a_stopped_run),
     ("two_harnesses_run_side_by_side", runs::two_side_by_side),

@@ -54,6 +54,23 @@ const STORIES: &[Story] = &[
         holds: |outcome| all_struck(outcome, 2),
     },
     Story {
+        name: "clocks_that_differ_a_minority_and_held_links_cost_no_acknowledged_write",
+        plan: "scenario = \"clocks\"\nkind = \"failover\"\nnodes = 5\n[workload]\n\
+               rate_per_s = 100\nclients = 5\npinned = true\nduration_ms = 9000\n\
+               [[steps]]\nat = 500\nfault = \"clock\"\nclock = { rate_ppm = 50000 }\n\
+               return_after_ms = 5000\n\
+               [[steps]]\nat = 600\nfault = \"clock\"\ntarget = \"follower\"\n\
+               clock = { rate_ppm = -50000, wall_offset_ms = -5000 }\nreturn_after_ms = 5000\n\
+               [[steps]]\nat = 1000\nfault = \"partition\"\nside = [\"leader\", \"follower\"]\n\
+               return_after_ms = 3000\n\
+               [[steps]]\nat = 6000\nfault = \"link\"\ntarget = \"random\"\n\
+               faults = { hold = true }\nreturn_after_ms = 1500\n",
+        holds: |outcome| {
+            all_struck(outcome, 4)?;
+            expect(outcome.counts.get("packets_held") > Some(&0), "datagrams were held")
+        },
+    },
+    Story {
         name: "groups_form_again_and_again",
         plan: "scenario = \"formation\"\nkind = \"formation\"\nnodes = 3\ntrials = 4\n",
         holds: |outcome| expect(outcome.counts.get("formed") == Some(&4), "four groups formed"),

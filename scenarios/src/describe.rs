@@ -87,7 +87,7 @@ fn workload(load: &WorkloadPlan) -> String {
 }
 
 fn step(step: &Step) -> String {
-    let Step { at, fault, target, to, way, side, cut, return_after_ms, faults, flap } = step;
+    let Step { at, fault, target, to, way, side, cut, return_after_ms, faults, clock, flap } = step;
     let at = match at {
         At::Random => "at a random moment".to_owned(),
         At::Ms(ms) => format!("{ms} ms into the trial"),
@@ -95,6 +95,10 @@ fn step(step: &Step) -> String {
     let whom = match fault {
         Fault::Kill | Fault::Pause => {
             return format!("{at}: {fault} {target}, which returns {return_after_ms} ms later");
+        }
+        Fault::Clock => {
+            let clock = clock.map_or(String::new(), |clock| clock.to_string());
+            return format!("{at}: {fault} of {target}, {clock}; over {return_after_ms} ms later");
         }
         Fault::Isolate => target.to_string(),
         Fault::Partition if side.is_empty() => {
@@ -212,6 +216,13 @@ mod tests {
         assert_eq!(partition, "partition node 1, node 2 from the others, both ways");
         let cut = told("fault = \"partition\"\ncut = [[1, 2], [3, 2]]");
         assert_eq!(cut, "partition 1 from 2, 3 from 2, both ways");
+        let clock = "fault = \"clock\"\nat = 500\nclock = { rate_ppm = 5 }\nreturn_after_ms = 9";
+        let plan = format!("scenario = \"x\"\nkind = \"failover\"\n[[steps]]\n{clock}");
+        let clock = step(&chaos::plan::parse(&plan).unwrap().steps[0]);
+        assert_eq!(
+            clock,
+            "500 ms into the trial: clock of the leader, rate_ppm 5; over 9 ms later"
+        );
         let flap = told("fault = \"isolate\"\nflap = { on_ms = 20, off_ms = 30 }");
         assert_eq!(flap, "isolate the leader, both ways, 20 ms on and 30 ms off");
         let link = told("fault = \"link\"\nto = 3\nfaults = { loss = 0.05, delay_ms = 20 }");

@@ -10,6 +10,7 @@ use crate::{
     fault::{Fault, LinkRule, NodeNumber, Target},
     link::{self, LinkFaults},
     plan::{Flap, Plan, PlanError, Step, field},
+    skew,
 };
 
 /// Which way datagrams are hit, as the node that is hit sees it.
@@ -62,6 +63,9 @@ pub(crate) struct Reach {
 
 /// Who reaches whom while the step is on that hits these nodes.
 pub(crate) fn reach(plan: &Plan, step: &Step, hit: &[NodeNumber]) -> Reach {
+    if step.fault == Fault::Clock {
+        return Reach { away: BTreeSet::new(), served: plan.nodes };
+    }
     if !step.fault.hits_links() {
         let away: BTreeSet<_> = hit.iter().copied().collect();
         return Reach { served: plan.nodes.saturating_sub(away.len() as u64), away };
@@ -118,6 +122,9 @@ pub(super) fn check(
     if step.to.is_some() && fault != Fault::Link {
         return unused("to", "link");
     }
+    if step.clock.is_some() && fault != Fault::Clock {
+        return unused("clock", "clock");
+    }
     if step.faults.is_some() && fault != Fault::Link {
         return unused("faults", "link");
     }
@@ -132,8 +139,22 @@ pub(super) fn check(
         }
         Fault::Partition => partition(plan, step, &name),
         Fault::Link => link(plan, step, &name),
+        Fault::Clock => clock(step, &name),
         Fault::Kill | Fault::Pause | Fault::Isolate => Ok(()),
     }
+}
+
+fn clock(step: &Step, name: impl Fn(&str) -> String) -> Result<(), PlanError> {
+    let Some(clock) = &step.clock else {
+        return Err(field(&name("clock"), "absent", "fault = \"clock\" must say what befalls it"));
+    };
+    if clock.is_none() {
+        return Err(field(&name("clock"), "empty", "it must say what befalls the clocks"));
+    }
+    skew::validate(clock).map_err(|error| {
+        let allowed = format!("must lie between {} and {}", error.min, error.max);
+        field(&name(&format!("clock.{}", error.field)), error.value, allowed)
+    })
 }
 
 fn flap(step: &Step, name: impl Fn(&str) -> String) -> Result<(), PlanError> {
@@ -316,6 +337,8 @@ mod tests {
         assert_eq!(cut("[1, 2], [1, 3], [4, 1], [1, 5]"), (vec![1], 4));
         assert_eq!(reached("fault = \"isolate\"", &[2]), (vec![2], 4));
         assert_eq!(reached("fault = \"pause\"", &[2]), (vec![2], 4));
+        let clock = "fault = \"clock\"\nclock = { rate_ppm = 50000 }";
+        assert_eq!(reached(clock, &[2]), (vec![], 5), "whoever lives in another time");
         assert_eq!(reached("fault = \"link\"\nfaults = { loss = 0.5 }", &[2]), (vec![], 5));
         for severed in ["block", "hold"] {
             let step = format!("fault = \"link\"\nfaults = {{ {severed} = true }}");
@@ -376,6 +399,13 @@ mod tests {
             (
                 "fault = \"isolate\"\nflap = { on_ms = 50, off_ms = 1001 }",
                 "steps[0].flap.off_ms is 1001, but must lie between 10 and return_after_ms, 1000",
+            ),
+            ("fault = \"clock\"", "steps[0].clock is absent, but fault = \"clock\" must say"),
+            ("fault = \"clock\"\nclock = {}", "steps[0].clock is empty, but it must say what"),
+            ("fault = \"kill\"\nclock = {}", "steps[0].clock is present, but only fault = \"clock"),
+            (
+                "fault = \"clock\"\nclock = { rate_ppm = -900000 }",
+                "steps[0].clock.rate_ppm is -900000, but must lie between -500000 and 1000000",
             ),
             ("fault = \"link\"", "steps[0].faults is absent, but"),
             ("fault = \"link\"\nfaults = {}", "steps[0].faults is empty, but"),

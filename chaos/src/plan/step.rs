@@ -10,6 +10,7 @@ use crate::{
     fault::{Fault, NodeNumber, Target},
     link::LinkFaults,
     plan::Way,
+    skew::ClockFault,
 };
 
 /// A fault within a trial, and the return from it.
@@ -41,6 +42,9 @@ pub struct Step {
     /// For `link`: what befalls it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub faults: Option<LinkFaults>,
+    /// For `clock`: what befalls the node's clocks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<ClockFault>,
     /// For packet faults: it comes and goes until it is healed; it stays if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flap: Option<Flap>,

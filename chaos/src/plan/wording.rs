@@ -25,7 +25,7 @@ fn words_of(place: &str) -> Option<&'static str> {
 }
 
 /// Said of a value that has not even the shape of a word.
-const SHAPELESS: [&str; 8] = [
+const SHAPELESS: [&str; 9] = [
     "wanted string or table",
     "unit variant",
     "newtype variant",
@@ -33,16 +33,18 @@ const SHAPELESS: [&str; 8] = [
     "expected a sequence",
     "expected struct LinkFaults",
     "expected struct Flap",
+    "expected struct ClockFault",
     "expected a tuple of size 2",
 ];
-const WORDS: [(&str, &str); 10] = [
+const WORDS: [(&str, &str); 11] = [
     ("kind", "\"failover\", \"formation\" or \"steady\""),
     ("profile", "\"lan\", \"wan\" or \"loopback\""),
     ("storage", "\"disk\" or \"memory\""),
-    ("fault", "\"isolate\", \"partition\", \"link\", \"kill\" or \"pause\""),
+    ("fault", "\"isolate\", \"partition\", \"link\", \"clock\", \"kill\" or \"pause\""),
     ("target", "\"leader\", \"follower\", \"random\" or { node = 2 }"),
     ("side", "the nodes of one side, such as [1, 2] or [\"leader\", \"follower\"]"),
     ("cut", "the pairs between which nothing passes, such as [[1, 3], [2, 3]]"),
+    ("clock", "a table such as { rate_ppm = 50000 } or { wall_offset_ms = -5000 }"),
     ("flap", "a table such as { on_ms = 200, off_ms = 200 }"),
     ("way", "\"both\", \"out\" or \"in\""),
     ("faults", "a table such as { loss = 0.05, delay_ms = 20 }"),
@@ -74,6 +76,7 @@ mod tests {
             ("[[steps]]\nat = 1\nside = 3", "such as [1, 2]"),
             ("[[steps]]\nat = 1\ncut = 3", "[[1, 3], [2, 3]]"),
             ("[[steps]]\nat = 1\ncut = [1, 3]", "[[1, 3], [2, 3]]"),
+            ("[[steps]]\nat = 1\nclock = 3", "{ rate_ppm = 50000 }"),
             ("[[steps]]\nat = 1\nflap = 3", "{ on_ms = 200, off_ms = 200 }"),
             ("[[steps]]\nat = 1\nway = 3", "\"both\", \"out\" or \"in\""),
             ("[[steps]]\nat = 1\nfaults = 3", "{ loss = 0.05, delay_ms = 20 }"),

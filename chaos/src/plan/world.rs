@@ -6,6 +6,7 @@
 use std::{fmt, str::FromStr};
 
 use crate::{
+    fault::Fault,
     link::LinkFaults,
     plan::{Kind, Plan, PlanError, Step, field},
 };
@@ -50,6 +51,11 @@ pub fn fits(plan: &Plan, world: WorldKind) -> Result<(), PlanError> {
     if world.is_virtual() && plan.background_load > 0 {
         let allowed = format!("world {world} has no host to be kept busy: use world process");
         return Err(field("background_load", plan.background_load, allowed));
+    }
+    let skewed = plan.steps.iter().position(|step| step.fault == Fault::Clock);
+    if let Some(number) = skewed.filter(|_| world == WorldKind::Swarm) {
+        let allowed = "in world swarm clocks differ by the seed: use world process or sim";
+        return Err(field(&format!("steps[{number}].fault"), Fault::Clock, allowed));
     }
     if world != WorldKind::Swarm {
         return Ok(());

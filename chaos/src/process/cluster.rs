@@ -26,10 +26,11 @@ use crate::{
     process::{
         HostClock, Places,
         child::Child,
-        control::{Answer, Ask, Init, LinkSetting, Transport, line_of},
+        control::{Answer, Ask, ClockReading, Init, LinkSetting, Transport, line_of},
     },
     register::Registers,
     seed::Stream,
+    skew::ClockFault,
 };
 
 use links::Links;
@@ -43,6 +44,8 @@ pub struct ProcessCluster {
     children: Mutex<BTreeMap<NodeNumber, Arc<Child>>>,
     /// What befalls the datagrams between them.
     links: Links,
+    /// What befalls their clocks, with all jumps so far.
+    clocks: Mutex<BTreeMap<NodeNumber, ClockFault>>,
     /// The networks of clients, to be shut down with the cluster.
     networks: Mutex<Vec<Network>>,
     program: PathBuf,
@@ -94,6 +97,7 @@ impl ProcessCluster {
             peers: BTreeMap::new(),
             children: Mutex::default(),
             links: Links::default(),
+            clocks: Mutex::default(),
             networks: Mutex::default(),
             program: places.program.clone(),
             settings,
@@ -145,6 +149,25 @@ impl ProcessCluster {
     /// Where a node listens, through all its restarts.
     pub fn peer(&self, node: NodeNumber) -> Option<&Peer> {
         self.peers.get(&node)
+    }
+
+    /// What a node's clocks show.
+    ///
+    /// # Errors
+    /// A node that is down or does not answer.
+    pub async fn clocks(&self, node: NodeNumber) -> Result<ClockReading, ClusterError> {
+        self.tell_clock(node, None).await
+    }
+
+    async fn tell_clock(
+        &self,
+        node: NodeNumber,
+        fault: Option<ClockFault>,
+    ) -> Result<ClockReading, ClusterError> {
+        match self.child(node)?.ask(Ask::Clock { fault }, "its clocks", ASK_BOUND).await? {
+            Answer::Clock(reading) => Ok(reading),
+            other => Err(unexpected(node, &other)),
+        }
     }
 
     fn nodes(&self) -> Vec<(NodeNumber, Peer)> {
@@ -219,6 +242,7 @@ impl Cluster for ProcessCluster {
         if let Transport::Packets { links } = &mut identity.init.transport {
             *links = self.links.of(node, &self.peers);
         }
+        identity.init.clock = lock(&self.clocks).get(&node).copied().unwrap_or_default();
         let at = HostClock.now();
         let (child, _) = bind(self.program.clone(), identity, self.events.clone()).await?;
         join(&child, self.nodes()).await?;
@@ -238,6 +262,28 @@ impl Cluster for ProcessCluster {
         let told = senders.into_iter().map(|node| (node, self.links.of(node, &self.peers)));
         self.tell_links(told).await?;
         Ok(at)
+    }
+
+    async fn clock(&self, node: NodeNumber, fault: &ClockFault) -> Result<Time, ClusterError> {
+        let at = HostClock.now();
+        {
+            let mut clocks = lock(&self.clocks);
+            let before = clocks.get(&node).map_or(0, |known| known.wall_jump_ms);
+            let wall_jump_ms = before.saturating_add(fault.wall_jump_ms);
+            clocks.insert(node, ClockFault { wall_jump_ms, ..*fault });
+        }
+        // A node that is down learns it as it returns.
+        if self.child(node).is_err() {
+            return Ok(at);
+        }
+        let told = self.tell_clock(node, Some(*fault)).await?;
+        match told.fault == *fault {
+            true => Ok(at),
+            false => {
+                let reason = format!("its clocks say: {}", told.fault);
+                Err(ClusterError::Fault { node, reason })
+            }
+        }
     }
 
     async fn link_counts(&self) -> Result<CountsByLink, ClusterError> {
@@ -330,6 +376,7 @@ fn init(settings: &Settings, node: NodeNumber, group: &str, store: Option<PathBu
             false => Transport::Host,
         },
         profile: settings.profile,
+        clock: ClockFault::default(),
         store,
         store_must_exist: false,
         entropy: stream.draw(),

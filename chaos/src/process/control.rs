@@ -17,6 +17,7 @@ use crate::{
     fault::NodeNumber,
     history::{LogLine, RequestId},
     link::{Direction, LinkFaults, LinkReport},
+    skew::ClockFault,
 };
 
 /// The harness asks.
@@ -56,8 +57,26 @@ pub(super) enum Ask {
         /// The links. Others stay as they are.
         links: Vec<LinkSetting>,
     },
+    /// Have this befall your clocks from now on, if anything is said, and tell what they show.
+    Clock {
+        /// What.
+        fault: Option<ClockFault>,
+    },
     /// End in good order.
     Shutdown,
+}
+
+/// What a node's clocks show.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ClockReading {
+    /// What the host's monotonic clock showed.
+    pub host_ns: u64,
+    /// What the node's own showed at the same moment.
+    pub monotonic_ns: u64,
+    /// What befalls them.
+    pub fault: ClockFault,
+    /// How far the wall clock is off, with all its jumps.
+    pub wall_off_ms: i64,
 }
 
 /// Who a node is.
@@ -75,6 +94,8 @@ pub(super) struct Init {
     pub(super) transport: Transport,
     /// How it keeps time.
     pub(super) profile: ConsensusProfile,
+    /// What befalls its clocks.
+    pub(super) clock: ClockFault,
     /// Its store; without one it remembers nothing.
     pub(super) store: Option<PathBuf>,
     /// Whether it had its store before: then a missing one is an error and not a new one.
@@ -141,6 +162,8 @@ pub(super) enum Answer {
     Log(Vec<LogRow>),
     /// To `Links`.
     Links(Vec<LinkReport>),
+    /// To `Clock`.
+    Clock(ClockReading),
     /// To `Shutdown`.
     Bye,
 }
@@ -213,6 +236,7 @@ mod tests {
             group: "x".into(),
             transport: Transport::Packets { links: vec![setting()] },
             profile: ConsensusProfile::Loopback,
+            clock: ClockFault { wall_offset_ms: -1, ..ClockFault::default() },
             store: Some("a/b".into()),
             store_must_exist: true,
             entropy: u64::MAX,
@@ -224,6 +248,7 @@ mod tests {
             Ask::Reached { index: 1 },
             Ask::Log { from: 1 },
             Ask::Links { links: vec![setting()] },
+            Ask::Clock { fault: Some(ClockFault { rate_ppm: 5, ..ClockFault::default() }) },
             Ask::Shutdown,
         ];
         for ask in asks {
@@ -232,6 +257,14 @@ mod tests {
             assert_eq!(line.pop(), Some(b'\n'));
             assert_eq!(serde_json::from_slice::<Request>(&line).expect("its own"), request);
         }
+    }
+
+    #[test]
+    fn what_a_node_says_reads_back() {
+        let peer = Peer {
+            id: PeerId([9; 32]),
+            addresses: vec!["127.0.0.1:7".parse().expect("an address")],
+        };
         let line = LogLine {
             term: 1,
             index: 2,
@@ -253,6 +286,12 @@ mod tests {
         let report = LinkReport { remote, direction, faults, counts: LinkCounts::default() };
         let answers = [
             Answer::Links(vec![report]),
+            Answer::Clock(ClockReading {
+                host_ns: 1,
+                monotonic_ns: u64::MAX,
+                fault: ClockFault::default(),
+                wall_off_ms: -7,
+            }),
             Answer::Bound(peer),
             Answer::Joined,
             Answer::Status(status),

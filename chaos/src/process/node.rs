@@ -4,6 +4,7 @@
 //! outlives its harness: the kernel kills it when its parent dies, also while it stands still,
 //! and the end of its input ends it as well.
 
+mod clock;
 mod listening;
 mod member;
 mod outbox;

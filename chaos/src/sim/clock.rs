@@ -7,6 +7,8 @@ use std::{cell::Cell, future::Future, pin::Pin, time::Duration};
 use runtime::{Clock, Time};
 use tokio::sync::watch;
 
+use crate::skew::Skew;
+
 thread_local! {
     /// What was read last: what a crash drops may ask for the time while no host runs.
     static SHOWN: Cell<Time> = const { Cell::new(Time(Duration::ZERO)) };
@@ -29,12 +31,27 @@ pub(super) struct SimClock;
 #[derive(Clone, Debug)]
 pub(super) struct NodeClock {
     stands: watch::Receiver<bool>,
+    skew: watch::Receiver<Skew>,
 }
 
 impl NodeClock {
-    /// A clock that stops waking while the other end says `true`.
-    pub(super) fn new(stands: watch::Receiver<bool>) -> Self {
-        Self { stands }
+    /// A clock that stops waking while the other end says `true`, and is off by that much.
+    pub(super) fn new(stands: watch::Receiver<bool>, skew: watch::Receiver<Skew>) -> Self {
+        Self { stands, skew }
+    }
+}
+
+/// Resolves when the node's clock shows that, also where its pace changes meanwhile.
+async fn shows(mut skew: watch::Receiver<Skew>, deadline: Time) {
+    loop {
+        let due = skew.borrow_and_update().host(deadline);
+        tokio::select! {
+            biased;
+            () = SimClock.sleep_until(due) => return,
+            changed = skew.changed() => if changed.is_err() {
+                return SimClock.sleep_until(due).await;
+            }
+        }
     }
 }
 
@@ -54,16 +71,16 @@ impl Clock for SimClock {
 
 impl Clock for NodeClock {
     fn now(&self) -> Time {
-        now()
+        self.skew.borrow().monotonic(now())
     }
 
     fn wall(&self) -> Duration {
-        SimClock.wall()
+        self.skew.borrow().wall(SimClock.wall())
     }
 
     fn sleep_until(&self, deadline: Time) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let mut stands = self.stands.clone();
-        let due = SimClock.sleep_until(deadline);
+        let due = shows(self.skew.clone(), deadline);
         Box::pin(async move {
             due.await;
             if stands.wait_for(|stands| !stands).await.is_err() {

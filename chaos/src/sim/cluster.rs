@@ -37,6 +37,7 @@ use crate::{
     plan::Plan,
     register::Registers,
     seed::{Seed, Stream},
+    skew::{ClockFault, Skew},
 };
 
 /// Hosts and what is wanted of them; shared by the loop, the harness and the nodes.
@@ -222,9 +223,23 @@ impl SimCluster {
         let wires = Arc::new(Wires::new(Table::new(Seed(entropy))));
         let (stands, storage) = (watch::Sender::new(false), self.settings.storage);
         let witness = Arc::clone(&self.witness);
-        let part =
-            Part { secret, entropy, storage, membership, disk, wires, stands, events, witness };
-        host.cast(part);
+        // A node's clocks outlive it.
+        let skew = match host.part() {
+            Some(part) if start > 1 => part.skew,
+            _ => watch::Sender::new(Skew::default()),
+        };
+        host.cast(Part {
+            secret,
+            entropy,
+            storage,
+            membership,
+            disk,
+            wires,
+            stands,
+            skew,
+            events,
+            witness,
+        });
         let rules = lock(&self.rules).clone();
         let of_node = rules.iter().filter(|((from, _), _)| *from == node);
         of_node.clone().try_for_each(|((from, to), faults)| self.hurt(*from, *to, faults))
@@ -347,6 +362,12 @@ impl Cluster for SimCluster {
             lock(&self.rules).insert((*from, *to), faults.clone());
             self.hurt(*from, *to, faults)?;
         }
+        Ok(at)
+    }
+
+    async fn clock(&self, node: NodeNumber, fault: &ClockFault) -> Result<Time, ClusterError> {
+        let (at, part) = (clock::now(), self.part(node)?);
+        part.skew.send_modify(|skew| skew.set(at, *fault));
         Ok(at)
     }
 

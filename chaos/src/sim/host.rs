@@ -11,6 +11,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use runtime::{Clock, Event, Index, Network, SecretKey, Time, storage};
@@ -34,6 +35,7 @@ use crate::{
     history::LogLine,
     member::{Joined, Membership, NETWORK, Noting, nanos},
     plan::StorageKind,
+    skew::Skew,
 };
 
 /// What the world keeps of a node.
@@ -56,6 +58,7 @@ pub(super) struct Part {
     pub(super) disk: Disk,
     pub(super) wires: Arc<Wires>,
     pub(super) stands: watch::Sender<bool>,
+    pub(super) skew: watch::Sender<Skew>,
     pub(super) events: mpsc::Sender<NodeEvent>,
     pub(super) witness: Arc<Witness>,
 }
@@ -130,11 +133,20 @@ impl Host {
     }
 
     async fn live(self: &Arc<Self>, part: &Part) -> Result<(), String> {
-        let clock: Arc<dyn Clock> = Arc::new(NodeClock::new(part.stands.subscribe()));
+        let clock = NodeClock::new(part.stands.subscribe(), part.skew.subscribe());
+        let clock: Arc<dyn Clock> = Arc::new(clock);
         let network = listen(part, address(self.number), &self.trace, Arc::clone(&clock)).await?;
         let (host, told) = (Arc::clone(self), part.clone());
         let tell = move |at, what| host.tell(&told, at, what);
-        let noting = Noting::new(&part.membership, tell.clone());
+        let (skew, by_harness) = (part.skew.subscribe(), tell.clone());
+        // What a node notes is on its own clock.
+        let noting = Noting::new(&part.membership, move |at, mut what| {
+            let skew = *skew.borrow();
+            if let What::Stall { from_ns } = &mut what {
+                *from_ns = nanos(skew.host(Time(Duration::from_nanos(*from_ns))));
+            }
+            by_harness(skew.host(at), what);
+        });
         let wires = Arc::clone(&part.wires);
         let sight = Sight::new(Arc::clone(&part.witness), wires, network.peer().id);
         let (machine, seen) = (sight.machine(), sight.clone());

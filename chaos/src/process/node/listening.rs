@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use runtime::{Clock, Network, NetworkBuilder, SecretKey};
 
+use super::clock::NodeClock;
 use crate::{
     member::{NETWORK, nanos},
     process::{
@@ -19,6 +20,7 @@ use crate::{
 pub(super) struct Listening {
     pub(super) network: Network,
     pub(super) socket: Option<Arc<PacketSocket>>,
+    pub(super) clock: Arc<NodeClock>,
 }
 
 impl Listening {
@@ -38,9 +40,10 @@ impl Listening {
     }
 
     async fn attempt(init: &Init) -> Result<Self, String> {
+        let clock = Arc::new(NodeClock::new(init.clock));
         let builder = Network::builder(NETWORK)
             .secret_key(SecretKey::from_bytes(init.secret))
-            .clock(Arc::new(HostClock))
+            .clock(Arc::<NodeClock>::clone(&clock))
             .entropy(entropy(init));
         let (builder, socket) = match &init.transport {
             Transport::Host => (builder.bind(init.bind), None),
@@ -50,7 +53,7 @@ impl Listening {
             }
         };
         let network = builder.build().await.map_err(|error| error.to_string())?;
-        Ok(Self { network, socket })
+        Ok(Self { network, socket, clock })
     }
 }
 

@@ -5,10 +5,11 @@
 use std::{sync::Arc, time::Duration};
 
 use nix::sys::resource::{UsageWho, getrusage};
-use runtime::{Clock, Event, Index, Network, Peer, storage};
+use runtime::{Clock, Event, Index, Network, Peer, Time, storage};
 use tokio::sync::mpsc;
 
 use super::{
+    clock::NodeClock,
     listening::{self, Listening},
     outbox::Outbox,
 };
@@ -29,6 +30,7 @@ pub(super) struct Member {
     network: Network,
     /// Below the network, if the node was started so that its links can be hurt.
     socket: Option<Arc<PacketSocket>>,
+    clock: Arc<NodeClock>,
     outbox: Outbox,
     joined: Option<Joined<Registers>>,
 }
@@ -36,8 +38,8 @@ pub(super) struct Member {
 impl Member {
     /// Listens.
     pub(super) async fn bind(init: Init, outbox: Outbox) -> Result<Self, String> {
-        let Listening { network, socket } = Listening::start(&init).await?;
-        Ok(Self { init, network, socket, outbox, joined: None })
+        let Listening { network, socket, clock } = Listening::start(&init).await?;
+        Ok(Self { init, network, socket, clock, outbox, joined: None })
     }
 
     /// Answers until it is told to end.
@@ -82,6 +84,10 @@ impl Member {
                 Some(Ok(Answer::Bye))
             }
             (Ask::Links { links }, _) => Some(self.links(&links)),
+            (Ask::Clock { fault }, _) => {
+                fault.into_iter().for_each(|fault| self.clock.set(fault));
+                Some(Ok(Answer::Clock(self.clock.read())))
+            }
             (_, None) => Some(Err("it has not joined yet".into())),
             (Ask::Status, Some(joined)) => {
                 Some(Ok(Answer::Status(joined.status(self.outbox.lost()))))
@@ -111,8 +117,13 @@ impl Member {
         let Init { group, profile, store, store_must_exist, .. } = &self.init;
         let membership =
             Membership { group: group.clone(), profile: *profile, nodes: Arc::new(nodes) };
-        let outbox = self.outbox.clone();
-        let noting = Noting::new(&membership, move |at, what| outbox.event_at(at, what));
+        let (outbox, clock) = (self.outbox.clone(), Arc::clone(&self.clock));
+        let noting = Noting::new(&membership, move |at, mut what| {
+            if let What::Stall { from_ns } = &mut what {
+                *from_ns = nanos(clock.on_host(Time(Duration::from_nanos(*from_ns))));
+            }
+            outbox.event_at(clock.on_host(at), what);
+        });
         let hear = move |at, event: &Event| noting.hear(at, event);
         let (network, machine) = (&self.network, Registers::default());
         let joined = match store {

@@ -189,6 +189,8 @@ impl<'r, 'a> Strikes<'r, 'a> {
                 world.forget_callers_of(seat(node));
             }
             Fault::Pause => world.stop_until(seat(node), back_at),
+            // No plan with clocks of its own comes here: that is refused before.
+            Fault::Clock => {}
             Fault::Isolate | Fault::Partition | Fault::Link => {
                 let rules = rules(self.run.plan, self.planned(place), nodes);
                 let Some(planned) = &mut self.run.world.planned else { return };
@@ -245,7 +247,7 @@ impl<'r, 'a> Strikes<'r, 'a> {
                 self.run.bond(seat(node));
             }
             // It goes on by itself, just then.
-            Fault::Pause => {}
+            Fault::Pause | Fault::Clock => {}
             Fault::Isolate | Fault::Partition | Fault::Link => self.heal(place, node)?,
         }
         // Of a partition that takes nobody away, those at its ends may have fallen behind.
