@@ -12,6 +12,7 @@ use chaos::plan::{Plan, WorldKind};
 use chaos::process::{Places, ProcessWorld};
 use chaos::run::{self, Listener, Outcome, RunError, Stop};
 use chaos::seed::Seed;
+use chaos::swarm;
 
 /// A plan, and the world in which it is carried out.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +41,7 @@ pub(crate) fn admit(world: WorldKind, trace: bool) -> anyhow::Result<()> {
 /// Why this program has not that world.
 fn absent(world: WorldKind) -> Option<String> {
     let reason = match world {
-        WorldKind::Process => return None,
+        WorldKind::Process | WorldKind::Swarm => return None,
         WorldKind::Sim if cfg!(not(feature = "sim")) => {
             "this program was built without its feature `sim`: build it with its default features"
         }
@@ -53,7 +54,6 @@ fn absent(world: WorldKind) -> Option<String> {
              RUSTFLAGS=\"$RUSTFLAGS --cfg tokio_unstable\""
         }
         WorldKind::Sim => return None,
-        WorldKind::Swarm => "it cannot carry out plans yet; worlds process and sim do",
     };
     Some(reason.to_owned())
 }
@@ -84,11 +84,22 @@ pub(crate) async fn carry_out(
             let trace = is_traced.then(|| folder.join(TRACE));
             simulate((plan, seed), trace, listener, stop).await
         }
-        WorldKind::Swarm => Err(RunError::Lab(absent(world).unwrap_or_default())),
+        WorldKind::Swarm => {
+            let plan = plan.clone();
+            blocking(world, move || swarm::carry_out(&plan, seed, listener, &stop)).await
+        }
     }
 }
 
-/// The simulator blocks whoever calls it.
+/// On a thread on which nobody else waits.
+async fn blocking(
+    world: WorldKind,
+    run: impl FnOnce() -> Result<Outcome, RunError> + Send + 'static,
+) -> Result<Outcome, RunError> {
+    let ran = tokio::task::spawn_blocking(run).await;
+    ran.map_err(|error| RunError::Lab(format!("world {world}: {error}")))?
+}
+
 #[cfg(all(feature = "sim", target_os = "linux", target_env = "gnu", tokio_unstable))]
 async fn simulate(
     (plan, seed): (&Plan, Seed),
@@ -97,9 +108,8 @@ async fn simulate(
     stop: Stop,
 ) -> Result<Outcome, RunError> {
     let (plan, places) = (plan.clone(), chaos::sim::Places { trace });
-    let simulating =
-        tokio::task::spawn_blocking(move || chaos::sim::run(&plan, seed, listener, &stop, &places));
-    simulating.await.map_err(|error| RunError::Lab(format!("world sim: {error}")))?
+    let run = move || chaos::sim::run(&plan, seed, listener, &stop, &places);
+    blocking(WorldKind::Sim, run).await
 }
 
 #[cfg(not(all(feature = "sim", target_os = "linux", target_env = "gnu", tokio_unstable)))]
