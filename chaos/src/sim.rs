@@ -174,14 +174,12 @@ impl Simulation {
     }
 
     fn carry_out(&mut self, order: Order) {
-        let at = runtime::Time(self.sim.elapsed());
         match order {
             Order::Start(node) => self.sim.bounce(Host::name(node)),
-            Order::Crash(node) => {
+            Order::Crash(node, at) => {
                 self.sim.crash(Host::name(node));
                 if let Some(host) = self.stage.hosts.get(&node) {
                     host.went();
-                    // All that it was told to be durable by now is.
                     let losses = host.part().map(|part| part.disk.crash(at)).unwrap_or_default();
                     self.losses.open += losses.open;
                     self.losses.lost += losses.lost;

@@ -34,7 +34,7 @@ use crate::{
     history::LogLine,
     link::{LinkFaults, Table},
     member::{Membership, NETWORK},
-    plan::Plan,
+    plan::{Plan, StorageKind},
     register::Registers,
     seed::{Seed, Stream},
     skew::{ClockFault, Skew},
@@ -53,8 +53,8 @@ pub(super) struct Stage {
 pub(super) enum Order {
     /// Start what runs on the host, anew if it runs.
     Start(NodeNumber),
-    /// Drop all that runs on the host.
-    Crash(NodeNumber),
+    /// Drop all that runs on the host, which fell silent at that moment.
+    Crash(NodeNumber, Time),
 }
 
 /// Makes simulated clusters, one after the other, on the same hosts.
@@ -73,6 +73,8 @@ pub(super) struct SimCluster {
     /// How often each node was started.
     starts: Mutex<BTreeMap<NodeNumber, u64>>,
     witness: Arc<Witness>,
+    /// Decides at which moments nodes crash.
+    moments: Mutex<Stream>,
     /// The networks of clients, to be shut down with the cluster.
     networks: Mutex<Vec<Network>>,
     started: Time,
@@ -182,6 +184,7 @@ impl SimCluster {
             })
             .collect();
         let witness = stage.fresh_witness();
+        let moments = Mutex::new(Stream::named(settings.seed, "moments"));
         Self {
             stage,
             group: format!("{} {}", settings.seed, settings.number),
@@ -190,6 +193,7 @@ impl SimCluster {
             rules: Mutex::default(),
             starts: Mutex::default(),
             witness,
+            moments,
             networks: Mutex::default(),
             started: clock::now(),
         }
@@ -306,6 +310,21 @@ impl SimCluster {
         host.is_ok_and(|host| matches!(&*host.doing().borrow(), Doing::Up(_)))
     }
 
+    /// Moments are not alike: in every other case the crash waits a while for one at which
+    /// something is on its way to the node's disk.
+    async fn until_busy(&self, node: NodeNumber) -> Result<(), ClusterError> {
+        let part = self.part(node)?;
+        let patience = match lock(&self.moments).chance(500) {
+            true if part.storage == StorageKind::Disk => BUSY_BOUND,
+            _ => Duration::ZERO,
+        };
+        let latest = clock::now().plus(patience);
+        while !part.disk.is_busy() && clock::now() < latest {
+            self.advance(clock::now().plus(BUSY_PAUSE)).await;
+        }
+        Ok(())
+    }
+
     fn silence(&self, node: NodeNumber) -> Result<(), ClusterError> {
         let part = self.part(node)?;
         part.disk.freeze();
@@ -328,9 +347,10 @@ impl Cluster for SimCluster {
     }
 
     async fn kill(&self, node: NodeNumber) -> Result<Time, ClusterError> {
+        self.until_busy(node).await?;
         let at = clock::now();
         self.silence(node)?;
-        self.stage.order(Order::Crash(node)).await?;
+        self.stage.order(Order::Crash(node, at)).await?;
         Ok(at)
     }
 
@@ -438,7 +458,7 @@ impl Cluster for SimCluster {
             // One that does not end in good order ends all the same.
             drop(self.ask(*node, ("its end", END_BOUND), Asked::Shutdown).await);
             self.silence(*node)?;
-            self.stage.order(Order::Crash(*node)).await?;
+            self.stage.order(Order::Crash(*node, clock::now())).await?;
         }
         let networks = std::mem::take(&mut *lock(&self.networks));
         for network in networks {
@@ -476,3 +496,6 @@ const START_BOUND: Duration = Duration::from_secs(30);
 const ASK_BOUND: Duration = Duration::from_secs(5);
 const REACHED_BOUND: Duration = Duration::from_secs(60);
 const END_BOUND: Duration = Duration::from_secs(5);
+/// How long a crash waits for its moment.
+const BUSY_BOUND: Duration = Duration::from_millis(100);
+const BUSY_PAUSE: Duration = Duration::from_millis(1);

@@ -37,6 +37,8 @@ struct Inner {
     changes: VecDeque<Change>,
     /// When the last sync is done.
     busy_until: Time,
+    /// Of what was done by then, whoever writes was told that it is durable.
+    told: Time,
     /// The node is gone: nothing reaches the disk any more.
     frozen: bool,
     files_ever: u64,
@@ -101,6 +103,7 @@ impl Disk {
             safe,
             changes: VecDeque::new(),
             busy_until: Time::default(),
+            told: Time::default(),
             frozen: false,
             files_ever: 0,
         })))
@@ -126,6 +129,18 @@ impl Disk {
                 *done = Time::default();
             }
         }
+    }
+
+    /// Whoever writes was told that everything synced by then is durable.
+    pub(super) fn told(&self, done: Time) {
+        let mut inner = self.inner();
+        inner.told = inner.told.max(done);
+    }
+
+    /// Whether something is on its way to the disk.
+    pub(super) fn is_busy(&self) -> bool {
+        let inner = self.inner();
+        inner.busy_until > inner.told.max(super::clock::now())
     }
 
     /// From now on nothing reaches the disk.
@@ -161,8 +176,11 @@ impl Inner {
 
     /// A sync takes a drawn time, and begins when the one before it is done.
     fn sync(&mut self, now: Time, change: impl FnOnce(Time) -> Change) -> io::Result<()> {
-        let slow = self.stream.chance(SLOW_PERMILLE);
-        let (least, most) = if slow { (SYNC_MAX, SLOW_MAX) } else { (SYNC_MIN, SYNC_MAX) };
+        let (least, most) = match self.stream.below(1_000) {
+            0..STUCK_PERMILLE => (SLOW_MAX, STUCK_MAX),
+            STUCK_PERMILLE..SLOW_PERMILLE => (SYNC_MAX, SLOW_MAX),
+            _ => (SYNC_MIN, SYNC_MAX),
+        };
         let done = self.busy_until.max(now).plus(self.stream.duration(least, most));
         self.change(change(done))?;
         self.busy_until = done;
@@ -228,6 +246,8 @@ impl Inner {
     }
 
     fn crash(&mut self, at: Time) -> Losses {
+        // The node may have been ahead of whoever crashed it, by less than a tick.
+        let at = at.max(self.told);
         let is_under_way = |change: &Change| match change {
             Change::SyncFile { done, .. } | Change::SyncNames { done } => *done > at,
             _ => false,
@@ -258,6 +278,7 @@ impl Inner {
         self.safe.forget_unnamed();
         self.seen = self.safe.clone();
         self.busy_until = Time::default();
+        self.told = Time::default();
         self.frozen = false;
         losses
     }
@@ -423,9 +444,11 @@ impl MediumFile for OpenFile {
 const SECTOR_BYTES: usize = 512;
 const SYNC_MIN: Duration = Duration::from_micros(100);
 const SYNC_MAX: Duration = Duration::from_millis(4);
-/// Now and then a disk is busy with something else.
-const SLOW_MAX: Duration = Duration::from_millis(80);
-const SLOW_PERMILLE: u64 = 5;
+/// Often enough for a crash to find a sync under way, a disk is busy with something else.
+const SLOW_MAX: Duration = Duration::from_millis(15);
+const SLOW_PERMILLE: u64 = 150;
+const STUCK_MAX: Duration = Duration::from_millis(80);
+const STUCK_PERMILLE: u64 = 5;
 
 #[cfg(test)]
 mod tests {

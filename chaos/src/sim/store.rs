@@ -13,7 +13,7 @@ use std::{
 };
 
 use runtime::{
-    Clock, StoreId,
+    Clock, StoreId, Time,
     storage::{Contents, Founding, Journal, Owner, Storage, StorageError, Store, Write, WriteId},
 };
 
@@ -32,8 +32,8 @@ struct Open {
     disk: Disk,
     clock: Arc<dyn Clock>,
     queue: Vec<(WriteId, Write)>,
-    /// The newest write under way, and when it is durable.
-    syncing: Option<(WriteId, Sleep)>,
+    /// The newest write under way, when it is durable, and the wait for that.
+    syncing: Option<(WriteId, Time, Sleep)>,
     /// The pause that a seal waits for.
     pause: Option<Sleep>,
     failed: Option<StorageError>,
@@ -66,7 +66,8 @@ impl Open {
         self.journal.commit(self.queue.iter().map(|(_, write)| write))?;
         self.queue.clear();
         self.pause = None;
-        self.syncing = Some((newest, self.clock.sleep_until(self.disk.busy_until())));
+        let done = self.disk.busy_until();
+        self.syncing = Some((newest, done, self.clock.sleep_until(done)));
         Ok(())
     }
 
@@ -93,10 +94,11 @@ impl Open {
         if self.syncing.is_none() && !self.queue.is_empty() {
             self.begin()?;
         }
-        if let Some((newest, done)) = &mut self.syncing {
-            let newest = *newest;
-            return done.as_mut().poll(context).map(|()| {
+        if let Some((newest, done, wait)) = &mut self.syncing {
+            let (newest, done) = (*newest, *done);
+            return wait.as_mut().poll(context).map(|()| {
                 self.syncing = None;
+                self.disk.told(done);
                 Ok(newest)
             });
         }
