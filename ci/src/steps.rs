@@ -37,6 +37,7 @@ pub(crate) fn nightly() -> Vec<Step> {
         Step { name: "deny", about: DENY_ABOUT, run: deny_installed },
         Step { name: "swarm", about: "ten million random steps of the core", run: swarm },
         Step { name: "mutants", about: MUTANTS_ABOUT, run: mutants_in_swarm },
+        Step { name: "plans", about: PLANS_ABOUT, run: sweep_in_swarm },
         Step { name: "sim", about: SIM_ABOUT, run: sweep_in_sim },
         Step { name: "flags", about: "a user's RUSTFLAGS leave all but the simulator", run: flags },
         Step { name: "failover", about: "leader-failover, 100 trials, release", run: failover },
@@ -121,11 +122,20 @@ fn mutants_in_swarm(root: &Path) -> anyhow::Result<Outcome> {
     program(root, &words.split(' ').collect::<Vec<_>>())
 }
 
-/// Bounded twice: an hour is more than the seeds take on two cores.
+fn sweep_in_swarm(root: &Path) -> anyhow::Result<Outcome> {
+    sweep(root, "leader-failover --world swarm --trials 8 --rate 100 --seeds 10000")
+}
+
 fn sweep_in_sim(root: &Path) -> anyhow::Result<Outcome> {
-    let words = "cargo run --release --locked -p scenarios -- sweep leader-failover --world sim \
-                 --trials 8 --rate 50 --seeds 1000 --minutes 60 --check-twice 1 --out target";
-    program(root, &words.split_whitespace().collect::<Vec<_>>())
+    sweep(root, "leader-failover --world sim --trials 8 --rate 50 --seeds 1000 --check-twice 1")
+}
+
+/// Bounded twice: on two cores the seeds take less than the hour.
+fn sweep(root: &Path, what: &str) -> anyhow::Result<Outcome> {
+    let words = format!(
+        "cargo run --release --locked -p scenarios -- sweep {what} --minutes 60 --out target"
+    );
+    program(root, &words.split(' ').collect::<Vec<_>>())
 }
 
 /// Flags of a user's replace those of the workspace: the simulator must say what it lacks.
@@ -180,6 +190,7 @@ fn shell(root: &Path, script: &str) -> anyhow::Result<Outcome> {
 }
 
 const MUTANTS_ABOUT: &str = "every planted fault of core and driver is caught in the swarm";
+const PLANS_ABOUT: &str = "ten thousand seeds of a plan on cores alone, every tenth twice";
 const SIM_ABOUT: &str = "a thousand seeds in virtual time, each twice, in two processes";
 const DENY: &str = "cargo-deny";
 const DENY_VERSION: &str = "0.20.2";

@@ -9,7 +9,7 @@ use chaos::plan::{self, Plan, WorldKind};
 use chaos::seed::Seed;
 use reports::{RunFolder, RunRecord};
 
-use crate::check;
+use crate::{check, convert};
 
 /// What it takes to do a run again.
 pub(crate) struct Earlier {
@@ -56,7 +56,12 @@ pub(crate) fn compare(then: &RunRecord, now: &RunRecord) -> (Repeated, String) {
         let told = format!("{verdicts}; in world process wall time does not repeat");
         return (Repeated::Free, told);
     }
-    let (Some(trace), Some(trace_now)) = (&then.trace_hash, &now.trace_hash) else {
+    // Where a run was stopped, its trace ends where the host's clock says.
+    let whole = |record: &RunRecord| {
+        let is_stopped = record.checks.iter().any(|check| check.name == convert::FINISHED);
+        record.trace_hash.clone().filter(|_| !is_stopped)
+    };
+    let (Some(trace), Some(trace_now)) = (whole(then), whole(now)) else {
         let told = format!("{verdicts}; not both runs came to their end: no traces to compare");
         return (Repeated::Free, told);
     };
@@ -147,5 +152,12 @@ mod tests {
         let (repeated, told) = compare(&killed, &sim("c1", "0x1", Verdict::Valid));
         assert_eq!(repeated, Repeated::Free);
         assert!(told.contains("no traces to compare"), "{told}");
+        let mut stopped = sim("c1", "0x1", Verdict::Unknown);
+        stopped.checks.push(reports::Check {
+            name: convert::FINISHED.to_owned(),
+            verdict: Verdict::Unknown,
+            detail: String::new(),
+        });
+        assert_eq!(compare(&stopped, &sim("c1", "0x2", Verdict::Valid)).0, Repeated::Free);
     }
 }
