@@ -171,10 +171,12 @@ pub struct NodeStatus {
     pub commit: u64,
     /// What it has applied.
     pub applied: u64,
+    /// The term of the last entry of its log.
+    pub last_term: u64,
     /// The last entry of its log.
     pub last: u64,
-    /// Members that it holds bonds to.
-    pub bonded: u64,
+    /// Members that it holds bonds to, in order.
+    pub bonded: Vec<NodeNumber>,
     /// Why it stopped, once it has.
     pub stopped: Option<String>,
     /// Events that it could not tell because the harness did not listen.

@@ -82,15 +82,21 @@ impl<M: StateMachine> Joined<M> {
     /// What it says of itself; so many of its events did not reach the harness.
     pub(crate) fn status(&self, events_lost: u64) -> NodeStatus {
         let status = self.group.status();
-        let number = |peer| self.nodes.iter().find(|(_, known)| known.id == peer);
+        let number = |peer| {
+            let known = self.nodes.iter().find(|(_, known)| known.id == peer);
+            known.map(|(node, _)| *node)
+        };
+        let bonded: BTreeSet<_> =
+            status.bonded.iter().filter_map(|other| number(other.peer)).collect();
         NodeStatus {
             role: status.role,
             term: status.term.0,
-            leader: status.leader.and_then(|leader| number(leader.peer)).map(|(node, _)| *node),
+            leader: status.leader.and_then(|leader| number(leader.peer)),
             commit: status.commit.0,
             applied: status.applied.0,
+            last_term: status.last.term.0,
             last: status.last.index.0,
-            bonded: status.bonded.len() as u64,
+            bonded: bonded.into_iter().collect(),
             stopped: status.stopped,
             events_lost,
         }

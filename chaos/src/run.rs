@@ -4,6 +4,7 @@
 //! Knows no report: what happens is told to a [`Listener`] while it happens. Invariant: every
 //! wait has a bound, and what was done before a stop or a failure is still judged.
 
+mod able;
 mod busy;
 mod course;
 mod cutoff;
@@ -11,6 +12,7 @@ mod expect;
 mod formation;
 mod judging;
 mod lab;
+mod liveness;
 mod loaded;
 mod measures;
 mod recorder;
@@ -34,15 +36,14 @@ use crate::{
     seed::Seed,
 };
 
+pub(crate) use able::{Statuses, able};
 pub use course::course;
 pub(crate) use cutoff::served_rate;
 pub(crate) use judging::{
     Found, RATE_BOUND, formed, judge_all, not_formed, returned, too_slow, well_again_ns,
 };
-pub(crate) use lab::{
-    CATCH_UP_BOUND, FORM_BOUND, LIVENESS_BOUND, Lab, PROBE_KEY, caught_up, check, lives, pinned_to,
-    probe_client,
-};
+pub(crate) use lab::{CATCH_UP_BOUND, FORM_BOUND, Lab, caught_up, check, pinned_to};
+pub(crate) use liveness::{LIVENESS_BOUND, PROBE_KEY, Probed, lives, probe_client};
 pub(crate) use recorder::{Journal, View};
 use stage::{Stage, recorded};
 pub use stop::{Stop, Stopper};

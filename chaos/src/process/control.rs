@@ -278,7 +278,8 @@ mod tests {
             commit: 3,
             applied: 3,
             last: 4,
-            bonded: 2,
+            last_term: 1,
+            bonded: vec![NodeNumber(2)],
             stopped: None,
             events_lost: 0,
         };

@@ -13,7 +13,7 @@ use crate::{
     checker::{Check, Verdict},
     cluster::{Cluster, ClusterError, Settings},
     fault::NodeNumber,
-    history::{Function, LogLine, NodeLog, Outcome},
+    history::{LogLine, NodeLog},
     plan::{Plan, WorkloadPlan, packet_faults},
     register::Registers,
     run::{
@@ -21,7 +21,7 @@ use crate::{
         recorder::{Recorder, View, nanos},
     },
     seed::Seed,
-    workload::{Intent, Invoker, Numbers},
+    workload::{Invoker, Numbers},
 };
 
 /// One cluster under one plan.
@@ -85,54 +85,6 @@ impl<C: Cluster> Lab<C> {
             nodes.rotate_left(1);
         }
         Ok(clients)
-    }
-
-    /// Proves that the healed cluster lives: a write commits through every node.
-    pub(crate) async fn prove_liveness(&self) -> Result<Check, RunError> {
-        let mut complaints = Vec::new();
-        let mut slowest = Duration::ZERO;
-        for node in self.nodes() {
-            let begun = self.cluster.now();
-            let deadline = begun.plus(LIVENESS_BOUND);
-            match timeout(LIVENESS_BOUND, self.write_through(node, deadline)).await {
-                Ok(Ok(())) => slowest = slowest.max(self.cluster.now().since(begun)),
-                Ok(Err(ProbeError::Run(error))) => return Err(error),
-                Ok(Err(ProbeError::Refused(reason))) => {
-                    complaints.push(format!("node {node}: {reason}"));
-                }
-                Err(_) => complaints.push(format!("node {node}: no answer")),
-            }
-        }
-        Ok(lives(self.plan.nodes, slowest, &complaints))
-    }
-
-    /// Writes through one node, again with a new value where an attempt came to nothing.
-    async fn write_through(&self, node: NodeNumber, deadline: Time) -> Result<(), ProbeError> {
-        let name = probe_client(node.0);
-        let connected = self.cluster.client(name, &[node]).await;
-        let client = connected.map_err(|error| ProbeError::Refused(error.to_string()))?;
-        loop {
-            let id = self.numbers.next();
-            let intent = Intent {
-                client: name,
-                id,
-                f: Function::Write,
-                key: PROBE_KEY,
-                value: Some(id),
-                expected: None,
-            };
-            let operation = self.invoker.invoke(&client, &intent, self.invoker.now_ns()).await;
-            let outcome = operation.outcome;
-            self.recorder.operation(operation).await.map_err(ProbeError::Run)?;
-            if outcome == Outcome::Ok {
-                return Ok(());
-            }
-            let now = self.cluster.now();
-            if now >= deadline {
-                return Err(ProbeError::Refused(format!("its last answer was {outcome:?}")));
-            }
-            self.cluster.advance(now.plus(PROBE_PAUSE)).await;
-        }
     }
 
     /// Waits until every node has applied what is committed, and reads their logs.
@@ -216,21 +168,6 @@ pub(crate) fn settings(plan: &Plan, seed: Seed, number: u64) -> Settings {
     }
 }
 
-/// Whether a write committed through each node, the slowest within that time.
-pub(crate) fn lives(nodes: u64, slowest: Duration, complaints: &[String]) -> Check {
-    if complaints.is_empty() {
-        let detail = format!(
-            "after healing a write committed through each of {nodes} nodes, the slowest within {} \
-             ms",
-            slowest.as_millis()
-        );
-        return check("liveness", Verdict::Valid, detail);
-    }
-    let (bound, reasons) = (LIVENESS_BOUND.as_secs(), complaints.join("; "));
-    let detail = format!("no write committed within {bound} s through {reasons}");
-    check("liveness", Verdict::Invalid, detail)
-}
-
 /// Whether all nodes have applied what is committed.
 pub(crate) fn caught_up(nodes: u64, commit: u64, complaints: &[String]) -> Check {
     match complaints.is_empty() {
@@ -242,25 +179,9 @@ pub(crate) fn caught_up(nodes: u64, commit: u64, complaints: &[String]) -> Check
     }
 }
 
-/// The name of the client that proves that a node lives.
-pub(crate) fn probe_client(node: u64) -> u64 {
-    PROBE_CLIENTS_FROM + node
-}
-
 pub(crate) fn check(name: &str, verdict: Verdict, detail: String) -> Check {
     Check { name: name.into(), verdict, detail }
 }
 
-enum ProbeError {
-    Run(RunError),
-    Refused(String),
-}
-
 pub(crate) const FORM_BOUND: Duration = Duration::from_secs(30);
-pub(crate) const LIVENESS_BOUND: Duration = Duration::from_secs(30);
 pub(crate) const CATCH_UP_BOUND: Duration = Duration::from_secs(30);
-const PROBE_PAUSE: Duration = Duration::from_millis(50);
-/// The workload's keys begin at 1.
-pub(crate) const PROBE_KEY: u64 = 0;
-/// The workload's clients have lower names.
-const PROBE_CLIENTS_FROM: u64 = 1_000;

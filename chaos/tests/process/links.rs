@@ -78,7 +78,7 @@ pub(crate) fn a_cut_outlives_a_restart() {
         .await;
         cluster.link(&around(2, &LinkFaults::default())).await.expect("they are told");
         eventually("it finds the others", BOUND, || async {
-            cluster.status(victim).await.is_ok_and(|status| status.bonded == 2)
+            cluster.status(victim).await.is_ok_and(|status| status.bonded.len() == 2)
         })
         .await;
         cluster.stop().await.expect("all end");

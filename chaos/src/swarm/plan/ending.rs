@@ -1,7 +1,5 @@
 //! The end of a plan: proof that the healed group lives, and the logs for the checkers.
 
-use std::time::Duration;
-
 use raft::Index;
 
 use super::{
@@ -10,7 +8,11 @@ use super::{
 };
 use crate::{
     checker::Verdict,
-    run::{CATCH_UP_BOUND, LIVENESS_BOUND, PROBE_KEY, Phase, caught_up, check, lives},
+    cluster::NodeStatus,
+    run::{
+        CATCH_UP_BOUND, LIVENESS_BOUND, PROBE_KEY, Phase, Probed, Statuses, able, caught_up, check,
+        lives,
+    },
     swarm::node::Seat,
 };
 
@@ -18,21 +20,45 @@ impl Conductor<'_> {
     /// A write commits through each node, all apply what is committed, and their logs are read.
     pub(super) fn prove_and_freeze(&mut self) -> Result<(), Broken> {
         self.journal.phase(Phase::Liveness)?;
-        let mut complaints = Vec::new();
-        let mut slowest = Duration::ZERO;
+        let mut probed = Probed::default();
         let clients = self.plan.workload.as_ref().map_or(0, |load| load.clients);
         for node in self.nodes() {
             let begun = self.world.now;
             let caller = usize::try_from(clients + node.0 - 1).unwrap_or(0);
             if self.writes_through(caller)? {
-                slowest = slowest.max(self.world.now.since(begun));
+                probed.slowest = probed.slowest.max(self.world.now.since(begun));
             } else {
-                complaints.push(format!("node {node}: no answer"));
+                let able = able(&self.statuses());
+                probed.failed.push((format!("node {node}: no answer"), able));
             }
         }
-        self.found.checks.push(lives(self.plan.nodes, slowest, &complaints));
+        self.found.checks.push(lives(self.plan.nodes, &probed));
         self.journal.phase(Phase::Freeze)?;
         self.freeze()
+    }
+
+    /// How all servers stand. Their links are healed: whoever runs reaches whoever runs.
+    fn statuses(&self) -> Statuses {
+        let seats = || (0..self.world.nodes.len()).map(Seat);
+        let core = |seat: Seat| self.world.nodes[seat.0].core.as_ref();
+        let runs = |seat: &Seat| core(*seat).is_some();
+        let status = |seat: Seat| {
+            let core = core(seat).ok_or("it is down")?;
+            let bonded = seats().filter(|other| *other != seat).filter(runs).map(number);
+            Ok(NodeStatus {
+                role: core.role(),
+                term: core.term().0,
+                leader: None,
+                commit: core.commit().0,
+                applied: core.applied().0,
+                last_term: core.last().term.0,
+                last: core.last().index.0,
+                bonded: bonded.collect(),
+                stopped: None,
+                events_lost: 0,
+            })
+        };
+        seats().map(|seat| (number(seat), status(seat))).collect()
     }
 
     fn writes_through(&mut self, caller: usize) -> Result<bool, Broken> {
