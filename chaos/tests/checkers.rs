@@ -13,6 +13,8 @@ mod register;
 mod script;
 #[path = "checkers/sessions.rs"]
 mod sessions;
+#[path = "checkers/speed.rs"]
+mod speed;
 
 use std::path::{Path, PathBuf};
 
