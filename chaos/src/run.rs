@@ -16,6 +16,7 @@ mod liveness;
 mod loaded;
 mod measures;
 mod recorder;
+mod sampling;
 mod stage;
 mod stop;
 mod usage;

@@ -16,6 +16,7 @@ use crate::{
         lab::{FORM_BOUND, check},
         measures,
         recorder::Records,
+        sampling::{self, Status},
         usage,
     },
     workload::Driven,
@@ -29,6 +30,8 @@ pub(crate) struct Found {
     pub(crate) driven: Driven,
     pub(crate) counts: BTreeMap<String, u64>,
     pub(crate) logs: Vec<NodeLog>,
+    /// How nodes stood when they were asked; `None` if nobody asked them.
+    pub(crate) statuses: Option<Vec<Status>>,
     /// From the rate being reached to the end of the load.
     pub(crate) load_ns: Option<(u64, u64)>,
     pub(crate) failure: Option<String>,
@@ -56,6 +59,10 @@ pub(crate) fn judge_all(
     let course = course(plan, &records.schedule, &records.marks, &counts);
     let frozen = Frozen { history, nodes, logs: found.logs, course: Some(course) };
     let (_, mut checks) = judge(&frozen, &all(&frozen));
+    if let Some(statuses) = &found.statuses {
+        let (events, logs) = (&records.events[..], &frozen.logs[..]);
+        checks.push(sampling::invariants(statuses, events, &found.strikes, logs));
+    }
     let mut outcome = Outcome {
         counts,
         marks: std::mem::take(&mut records.marks),

@@ -22,6 +22,7 @@ use crate::{
         judging::{
             self, Found, RATE_BOUND, judge_all, not_formed, returned, too_slow, well_again_ns,
         },
+        sampling::Sampling,
     },
     schedule::{self, Schedule},
     workload::{Driven, drive},
@@ -53,11 +54,13 @@ async fn carry_out<C: Cluster>(lab: &Lab<C>) -> Result<Found, RunError> {
     found.checks.push(judging::formed(forming_ms));
     let clients = lab.clients(&load).await?;
     let busy = BusyLoops::start(lab.plan.background_load);
+    let sampling = Sampling::start(lab);
     let (stopper, driving) = start_load(lab, &load, clients);
     let carried = under_load(lab, &load, &mut found).await;
     let load_end_ns = lab.since_origin(lab.cluster.now());
     lab.recorder.phase(Phase::Heal).await?;
     stopper.stop();
+    found.statuses = Some(sampling.finish().await?);
     found.driven = driving.await.map_err(|error| RunError::Lab(format!("the load: {error}")))?;
     found.counts.extend(lab.invoker.reasons());
     drop(busy);
