@@ -17,6 +17,7 @@ mod quiesce;
 mod relay;
 mod shim;
 mod socket;
+mod stage;
 mod store;
 mod trace;
 mod witness;
@@ -38,11 +39,12 @@ use crate::{
     seed::{Seed, Stream},
 };
 
-use cluster::{HARNESS, Order, SimWorld, Stage};
+use cluster::{HARNESS, SimWorld};
 use disk::Losses;
 use host::Host;
 use relay::Relay;
 use shim::Simulated;
+use stage::{Order, Stage};
 use trace::Trace;
 
 /// Where a simulated run leaves things.

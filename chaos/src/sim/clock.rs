@@ -39,6 +39,12 @@ impl NodeClock {
     pub(super) fn new(stands: watch::Receiver<bool>, skew: watch::Receiver<Skew>) -> Self {
         Self { stands, skew }
     }
+
+    /// A clock that stops waking with the node, and is never off: what a disk goes by.
+    pub(super) fn of_disk(stands: watch::Receiver<bool>) -> Self {
+        let (_, skew) = watch::channel(Skew::default());
+        Self { stands, skew }
+    }
 }
 
 /// Resolves when the node's clock shows that, also where its pace changes meanwhile.

@@ -5,7 +5,7 @@
 //! from that very moment on.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -24,11 +24,10 @@ use super::{
     host::{self, Asked, Doing, Host, Part},
     quiesce::quiesce,
     socket::{SimSocket, Wires},
-    trace::Trace,
+    stage::{Order, Stage},
     witness::Witness,
 };
 use crate::{
-    checker::{Check, Verdict},
     cluster::{Cluster, ClusterError, CountsByLink, NodeEvent, NodeStatus, Settings, World},
     fault::{LinkRule, NodeNumber},
     history::LogLine,
@@ -39,23 +38,6 @@ use crate::{
     seed::{Seed, Stream},
     skew::{ClockFault, Skew},
 };
-
-/// Hosts and what is wanted of them; shared by the loop, the harness and the nodes.
-pub(super) struct Stage {
-    pub(super) hosts: BTreeMap<NodeNumber, Arc<Host>>,
-    pub(super) trace: Arc<Trace>,
-    orders: Mutex<VecDeque<(Order, oneshot::Sender<()>)>>,
-    witnesses: Mutex<Vec<Arc<Witness>>>,
-}
-
-/// What only the loop around the simulation can do.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Order {
-    /// Start what runs on the host, anew if it runs.
-    Start(NodeNumber),
-    /// Drop all that runs on the host, which fell silent at that moment.
-    Crash(NodeNumber, Time),
-}
 
 /// Makes simulated clusters, one after the other, on the same hosts.
 pub(super) struct SimWorld {
@@ -78,54 +60,6 @@ pub(super) struct SimCluster {
     /// The networks of clients, to be shut down with the cluster.
     networks: Mutex<Vec<Network>>,
     started: Time,
-}
-
-impl Stage {
-    pub(super) fn new(nodes: u64, trace: Arc<Trace>) -> Self {
-        let host = |node| (node, Arc::new(Host::new(node, Arc::clone(&trace))));
-        let hosts = (1..=nodes).map(NodeNumber).map(host).collect();
-        let (orders, witnesses) = Default::default();
-        Self { hosts, trace, orders, witnesses }
-    }
-
-    /// Whoever sees the next cluster.
-    fn fresh_witness(&self) -> Arc<Witness> {
-        let witness = Arc::<Witness>::default();
-        lock(&self.witnesses).push(Arc::clone(&witness));
-        witness
-    }
-
-    /// Whether what was seen of all clusters keeps the invariants.
-    pub(super) fn invariants(&self) -> Check {
-        let witnesses = lock(&self.witnesses);
-        let broken = witnesses.iter().find_map(|witness| witness.broken());
-        let views: u64 = witnesses.iter().map(|witness| witness.views()).sum();
-        let (verdict, detail) = match broken {
-            Some((at, violation)) => {
-                (Verdict::Invalid, format!("{:.6} s: {violation}", at.0.as_secs_f64()))
-            }
-            None if views == 0 => (Verdict::Unknown, "no server was seen".into()),
-            None => (Verdict::Valid, format!("they hold in each of {views} views of servers")),
-        };
-        Check { name: "invariants".into(), verdict, detail }
-    }
-
-    /// What is to be done next.
-    pub(super) fn next_order(&self) -> Option<(Order, oneshot::Sender<()>)> {
-        lock(&self.orders).pop_front()
-    }
-
-    /// Has it done before the next tick.
-    async fn order(&self, order: Order) -> Result<(), ClusterError> {
-        let (done, waits) = oneshot::channel();
-        lock(&self.orders).push_back((order, done));
-        waits.await.map_err(|_| ClusterError::World("the simulation is over".into()))
-    }
-
-    fn host(&self, node: NodeNumber) -> Result<&Arc<Host>, ClusterError> {
-        let unknown = || ClusterError::Gone { node, reason: "there is no such node".into() };
-        self.hosts.get(&node).ok_or_else(unknown)
-    }
 }
 
 impl World for SimWorld {

@@ -160,6 +160,7 @@ impl Host {
                 Joined::join(&network, &part.membership, machine, store, hear).await
             }
             StorageKind::Disk => {
+                let clock = Arc::new(NodeClock::of_disk(part.stands.subscribe()));
                 let store = SimStore { disk: part.disk.clone(), clock };
                 let store = SeenStore { store, sight };
                 Joined::join(&network, &part.membership, machine, store, hear).await
