@@ -45,7 +45,8 @@ impl Failures {
         let mut kinds: Vec<_> = self.kinds.iter().collect();
         kinds.sort_by_key(|(_, kind)| kind.first.exit_code == INVALID);
         let told = kinds.into_iter().map(|(name, Kind { count, first })| {
-            format!("{count} x {name}; first {}\n", told_first(first, ledger))
+            let head = format!("{count} x {name}; first seed {}", first.seed);
+            told_as(head, first, ledger) + "\n"
         });
         told.collect()
     }
@@ -53,7 +54,10 @@ impl Failures {
 
 /// A seed that failed, and the commands that run it again.
 pub(crate) fn told_first(line: &SeedLine, ledger: &Ledger) -> String {
-    let mut told = format!("seed {}: {}", line.seed, line.kind());
+    told_as(format!("seed {}: {}", line.seed, line.kind()), line, ledger)
+}
+
+fn told_as(mut told: String, line: &SeedLine, ledger: &Ledger) -> String {
     if let Some(check) = line.failed_checks.first() {
         let detail: String = check.detail.chars().take(DETAIL_CHARS_MAX).collect();
         told.push_str(&format!(": {detail}"));
@@ -117,7 +121,7 @@ mod tests {
         assert!(!failures.add(&line(3, &[run(1, "0x1")])));
         assert!(failures.add(&line(4, &[run(2, "0x1")])));
         let told = failures.told(&ledger);
-        assert!(told.contains("2 x invalid: linearizable; first seed 0x2: invalid"), "{told}");
+        assert!(told.contains("2 x invalid: linearizable; first seed 0x2: key 3\n"), "{told}");
         assert!(told.contains("1 x unknown: linearizable; first seed 0x4"), "{told}");
         let last = told.lines().last().unwrap();
         assert!(last.ends_with("-p scenarios -- leader-failover --seed 0x2"), "{told}");

@@ -187,7 +187,8 @@ impl SeedLine {
         match self.exit_code {
             1 => format!("invalid: {}", names.join(", ")),
             2 => format!("unknown: {}", names.join(", ")),
-            _ => format!("laboratory: {}", names.join(", ")),
+            // Its failures name themselves.
+            _ => names.join(", "),
         }
     }
 
@@ -322,7 +323,7 @@ pub(crate) mod tests {
         assert_eq!((same.simulated_s, same.folder), (Some(120.0), None));
         let other = line(0, &[run(0, "0x1"), run(0, "0x2")]);
         assert_eq!((other.exit_code, other.verdict), (3, Verdict::Unknown));
-        assert_eq!(other.kind(), "laboratory: diverged");
+        assert_eq!(other.kind(), "diverged");
         assert!(other.failed_checks[0].detail.contains("0x1 in one process and 0x2"));
         // A verdict that changes under the same trace is no repetition, either.
         let judged = line(0, &[run(0, "0x1"), run(2, "0x1")]);
@@ -336,7 +337,7 @@ pub(crate) mod tests {
         assert_eq!(broken.kind(), "invalid: linearizable, diverged");
         assert_eq!(broken.folder.as_deref(), Some("runs/0x9"));
         let lost = line(0, &[SeedRun::lost("killed".to_owned())]);
-        assert_eq!((lost.exit_code, lost.kind().as_str()), (3, "laboratory: laboratory"));
+        assert_eq!((lost.exit_code, lost.kind().as_str()), (3, "laboratory"));
     }
 
     #[test]
