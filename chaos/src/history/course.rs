@@ -29,7 +29,7 @@ pub struct Course {
 /// A fault that was carried out.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Struck {
-    /// What: `kill`, `pause`, `isolate`, `partition`, `link`.
+    /// What: `kill`, `pause`, `isolate`, `partition`, `link`, `clock`.
     pub what: String,
     /// The node that was hit.
     pub node: u64,
@@ -37,8 +37,8 @@ pub struct Struck {
     pub down: Vec<u64>,
     /// Links that carry nothing meanwhile: from, to.
     pub cut: Vec<(u64, u64)>,
-    /// Whether datagrams are lost, late or changed on links that are not cut, or the cuts come and
-    /// go.
+    /// Whether datagrams are lost, late or changed on links that are not cut, the cuts come and
+    /// go, or a clock runs at another pace.
     pub hurts: bool,
     /// When it struck.
     pub from_ns: u64,

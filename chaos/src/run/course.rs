@@ -69,7 +69,9 @@ fn struck(plan: &Plan, fault: &Scheduled, marks: &[Mark]) -> Option<Struck> {
             _ => Vec::new(),
         },
         cut: cut.map(|rule| (rule.from.0, rule.to.0)).collect(),
-        hurts: step.flap.is_some() || rules.iter().any(|rule| !rule.faults.block),
+        hurts: step.flap.is_some()
+            || step.clock.is_some_and(|clock| clock.rate_ppm != 0)
+            || rules.iter().any(|rule| !rule.faults.block),
         from_ns,
         returned_ns: fault.returned_ns,
         rejoined_ns: marks.iter().find(same).and_then(|mark| mark.until_ns),
@@ -153,6 +155,22 @@ mod tests {
         assert_eq!(partition.cut.len(), 4);
         assert!(partition.takes_away(2, &[1, 2, 3]) && !partition.takes_away(1, &[1, 2, 3]));
         assert!(kill.is_on(100) && !kill.is_on(400) && partition.is_on(u64::MAX));
+    }
+
+    #[test]
+    fn a_clock_of_another_pace_hurts_and_one_that_is_merely_off_does_not() {
+        for (clock, hurts) in [("rate_ppm = 300000", true), ("wall_offset_ms = 5000", false)] {
+            let plan = plan::parse(&format!(
+                "scenario = \"x\"\nkind = \"failover\"\n[workload]\n[[steps]]\nat = 1\n\
+                 fault = \"clock\"\nclock = {{ {clock} }}\nreturn_after_ms = 5\n"
+            ));
+            let plan = plan.expect("a plan");
+            let mut schedule = crate::schedule::draw(&plan, crate::seed::Seed(1));
+            let scheduled = &mut schedule.faults[0];
+            (scheduled.node, scheduled.struck_ns) = (Some(NodeNumber(2)), Some(100));
+            let course = course(&plan, &schedule, &[], &BTreeMap::new());
+            assert_eq!(course.faults[0].hurts, hurts, "{clock}");
+        }
     }
 
     #[test]
