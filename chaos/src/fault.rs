@@ -74,6 +74,11 @@ impl Fault {
         }
     }
 
+    /// Whether nodes must be told of it, which those that stand still cannot be.
+    pub fn is_told(self) -> bool {
+        self.hits_links() || self == Self::Clock
+    }
+
     /// Whether it hits datagrams on their way and leaves the nodes alone.
     pub fn hits_links(self) -> bool {
         matches!(self, Self::Isolate | Self::Partition | Self::Link)

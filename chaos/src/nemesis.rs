@@ -46,6 +46,7 @@ pub(crate) struct Carried {
 pub(crate) struct Nemesis<'a, C> {
     lab: &'a Lab<C>,
     schedule: &'a mut Schedule,
+    begin: Time,
     /// What is to be done next, by time.
     due: BTreeMap<(Time, usize), Action>,
     /// The strikes that were carried out, by their place in the schedule.
@@ -90,6 +91,7 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         Self {
             lab,
             schedule,
+            begin,
             due,
             strikes: BTreeMap::new(),
             taken: BTreeMap::new(),
@@ -182,8 +184,8 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
                 let hit = aim.at(&view, &down);
                 Ok(hit.map(|hit| (hit, view.leader())))
             }
-            Err(_) if let Some(next) = next => {
-                let after = next.plus(Duration::from_nanos(1));
+            Err(_) if let Some(next) = next.filter(|_| self.may_wait(place, now)) => {
+                let after = next.max(now).plus(STRIKE_PAUSE);
                 self.due.insert((after, place), Action::Strike);
                 Ok(None)
             }
@@ -192,6 +194,12 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
                 LEADER_BOUND.as_secs()
             ))),
         }
+    }
+
+    /// Whether the strike is not overdue by more than anybody waits for a leader.
+    fn may_wait(&self, place: usize, now: Time) -> bool {
+        let due = self.begin.plus(Duration::from_nanos(self.schedule.faults[place].due_ns));
+        now.since(due) < LEADER_BOUND
     }
 
     async fn hit(&mut self, place: usize, nodes: &[NodeNumber]) -> Result<Time, RunError> {
@@ -306,8 +314,10 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         let healed = self.lab.cluster.link(&rules).await?;
         let befallen = cut.befallen(&self.lab.cluster.link_counts().await?);
         self.befallen += befallen;
-        // Stopped, it may not have had the time.
-        if befallen.struck() == 0 && !self.lab.stop.is_stopped() {
+        // Stopped, it may not have had the time; and where a majority may be lost there may have
+        // been nobody to send anything.
+        let excused = self.lab.stop.is_stopped() || self.lab.plan.expect.majority_may_be_lost;
+        if befallen.struck() == 0 && !excused {
             let reason = format!("nothing befell the {} datagrams on its links", befallen.offered);
             return Err(ClusterError::Fault { node, reason });
         }
@@ -431,4 +441,6 @@ pub(crate) fn mark(strike: &Strike) -> Mark {
 }
 
 pub(crate) const LEADER_BOUND: Duration = Duration::from_secs(20);
+/// Before a strike is tried again that found nobody to hit.
+pub(crate) const STRIKE_PAUSE: Duration = Duration::from_millis(20);
 pub(crate) const REJOIN_BOUND: Duration = Duration::from_secs(30);

@@ -5,6 +5,7 @@
 
 mod expect;
 mod packets;
+mod random;
 mod step;
 mod validate;
 mod variant;
@@ -22,6 +23,7 @@ use crate::{fault::Fault, seed::Seed};
 pub use expect::{ByProfile, Expect, GROWTH_LOAD_MS_MIN};
 pub use packets::{Way, packet_faults};
 pub(crate) use packets::{reach, rules};
+pub use random::{RandomFaults, draw_faults};
 pub use step::{At, Flap, Step};
 pub(crate) use validate::drawn_window_ns;
 pub use validate::validate;
@@ -63,6 +65,9 @@ pub struct Plan {
     /// What happens in each trial.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<Step>,
+    /// In place of steps: what may be [drawn](draw_faults) from the seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub random: Option<RandomFaults>,
     /// What the figures must come to, beyond the guarantees that every run is checked for.
     #[serde(default)]
     pub expect: Expect,

@@ -177,8 +177,13 @@ impl Outcome {
     }
 }
 
-/// Whether the plan is one and not several.
+/// Whether the plan is one and not several, and says itself what happens.
 pub(crate) fn chosen(plan: &Plan) -> Result<(), PlanError> {
+    if plan.random.is_some() {
+        let (field, value) = ("random".into(), "present".into());
+        let allowed = "what it means must be drawn before it is carried out".into();
+        return Err(PlanError::Field { field, value, allowed });
+    }
     let Some(variant) = plan.variants.first() else { return Ok(()) };
     let (field, value) = ("variants".into(), variant.name.clone() + " and others");
     let allowed = "one must be chosen before it is carried out".into();

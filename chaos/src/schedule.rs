@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     fault::{Fault, NodeNumber, Target},
-    plan::{Plan, drawn_window_ns},
+    plan::{Plan, Step, drawn_window_ns},
     seed::{Seed, Stream},
 };
 
@@ -21,6 +21,9 @@ pub struct Schedule {
     /// The faults.
     #[serde(default)]
     pub faults: Vec<Scheduled>,
+    /// The steps of the plan that they carry out, those included that were drawn.
+    #[serde(default)]
+    pub steps: Vec<Step>,
 }
 
 /// One fault.
@@ -86,7 +89,7 @@ pub fn draw(plan: &Plan, seed: Seed) -> Schedule {
         of_trial.sort_by_key(|scheduled| scheduled.due_ns);
         faults.extend(of_trial);
     }
-    Schedule { seed: seed.to_string(), faults }
+    Schedule { seed: seed.to_string(), faults, steps: plan.steps.clone() }
 }
 
 /// The schedule as TOML.

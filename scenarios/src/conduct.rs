@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::Context as _;
 use chaos::history::Operation;
 use chaos::outage::Trial;
-use chaos::plan::Plan;
+use chaos::plan::{self, Plan};
 use chaos::run::{Listener, Mark, Phase, Stop, Stopper};
 use chaos::schedule::{self, Schedule};
 use chaos::seed::Seed;
@@ -64,7 +64,9 @@ pub(crate) async fn conduct(
     folder: RunFolder,
     manner: Manner,
 ) -> anyhow::Result<Conducted> {
-    let Setting { world, plan, seed, .. } = setting;
+    let plan = &plan::draw_faults(setting.plan, setting.world, setting.seed)?;
+    let setting = Setting { plan, ..setting };
+    let Setting { world, seed, .. } = setting;
     let place = Place { world: world.name(), transport: worlds::transport(world, plan) };
     let record = convert::begun(plan, seed, place, manner.environment)
         .context("the plan cannot be written as JSON")?;

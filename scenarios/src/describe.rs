@@ -4,8 +4,8 @@
 
 use chaos::fault::Fault;
 use chaos::plan::{
-    At, Expect, Flap, GROWTH_LOAD_MS_MIN, Kind, Plan, Step, StorageKind, Variant, Way,
-    WorkloadPlan, WorldKind, fits, profile_name,
+    At, Expect, Flap, GROWTH_LOAD_MS_MIN, Kind, Plan, RandomFaults, Step, StorageKind, Variant,
+    Way, WorkloadPlan, WorldKind, fits, profile_name,
 };
 
 use crate::catalogue::Builtin;
@@ -39,9 +39,11 @@ pub(crate) fn plan(plan: &Plan) -> String {
     lines.push(trials(plan));
     lines.extend(plan.workload.as_ref().map(workload));
     lines.extend(plan.steps.iter().map(step));
-    for Variant { name, about, steps, expect } in &plan.variants {
+    lines.extend(plan.random.as_ref().map(random));
+    for Variant { name, about, steps, random, expect } in &plan.variants {
         lines.push(format!("kind {}: {}", printable(name), printable(about)));
         lines.extend(steps.iter().map(|of_variant| format!("  {}", step(of_variant))));
+        lines.extend(random.as_ref().map(|random| format!("  {}", self::random(random))));
         let expect = expect.iter().flat_map(|expect| self::expect(plan, expect));
         lines.extend(expect.map(|line| format!("  {line}")));
     }
@@ -84,6 +86,12 @@ fn workload(load: &WorkloadPlan) -> String {
          {} % reads, {} % writes, {} % compare-and-set, {duration_ms} ms per trial",
         mix.read, mix.write, mix.cas
     )
+}
+
+fn random(random: &RandomFaults) -> String {
+    let RandomFaults { faults, steps_max } = random;
+    let kinds: Vec<&str> = faults.iter().map(|fault| fault.word()).collect();
+    format!("up to {steps_max} faults drawn from the seed, of {}", kinds.join(", "))
 }
 
 fn step(step: &Step) -> String {

@@ -4,7 +4,7 @@
 //! `validate`'s to say. Invariant: what is not given changes nothing.
 
 use chaos::fault::Fault;
-use chaos::plan::{self, Kind, Plan, PlanError, StorageKind};
+use chaos::plan::{self, Expect, Kind, Plan, PlanError, RandomFaults, StorageKind};
 use chaos::seed::Seed;
 use clap::Args;
 use runtime::ConsensusProfile;
@@ -33,6 +33,9 @@ pub(crate) struct Overrides {
     /// What is done to the node: isolate, kill or pause
     #[arg(long, value_name = "FAULT")]
     pub(crate) fault: Option<Fault>,
+    /// Draw the faults from the seed, in place of those of the plan
+    #[arg(long)]
+    pub(crate) random_faults: bool,
     /// Which variant of the plan, where it has several
     #[arg(long, value_name = "VARIANT")]
     pub(crate) kind: Option<String>,
@@ -63,6 +66,14 @@ impl Overrides {
         plan.background_load = background_load.unwrap_or(plan.background_load);
         plan.seed = seed.or(plan.seed);
         self.apply_load(plan)?;
+        if self.random_faults {
+            if plan.kind != Kind::Failover {
+                return Err(out_of_place("--random-faults", "given", "faults", plan));
+            }
+            // What the plan expected, it expected of its own steps.
+            plan.steps.clear();
+            (plan.random, plan.expect) = (Some(RandomFaults::default()), Expect::default());
+        }
         let Some(fault) = self.fault else { return Ok(()) };
         if plan.steps.is_empty() {
             return Err(out_of_place("--fault", fault, "faults", plan));
@@ -100,8 +111,8 @@ pub(crate) fn out_of_place_in(plan: &Plan) -> Vec<&'static str> {
         // What is done to whom is what variants differ in.
         Kind::Failover if !plan.variants.is_empty() => return vec!["fault"],
         Kind::Failover => Vec::new(),
-        Kind::Formation => vec!["rate", "clients", "duration", "fault"],
-        Kind::Steady => vec!["trials", "fault"],
+        Kind::Formation => vec!["rate", "clients", "duration", "fault", "random_faults"],
+        Kind::Steady => vec!["trials", "fault", "random_faults"],
     };
     names.push("kind");
     names
@@ -160,6 +171,7 @@ pub(crate) mod tests {
             storage: Some(StorageKind::Memory),
             fault: Some(Fault::Pause),
             kind: None,
+            random_faults: false,
             duration: Some(9_000),
             background_load: Some(1),
             seed: Some(Seed(0xabc)),
@@ -204,6 +216,23 @@ pub(crate) mod tests {
         let fault = Overrides { fault: Some(Fault::Kill), ..Overrides::default() };
         let text = refused("steady", fault);
         assert_eq!(text, "--fault is kill, but steady has no faults: its kind is steady");
+    }
+
+    #[test]
+    fn random_faults_take_the_place_of_a_plans_own() {
+        let random = |name: &str| {
+            let mut plan = builtin(name);
+            let overrides = Overrides { random_faults: true, ..Overrides::default() };
+            overrides.apply(&mut plan).map(|()| plan).map_err(|error| error.to_string())
+        };
+        let plan = random("leader-failover").unwrap();
+        assert_eq!((plan.steps.len(), plan.random.clone()), (0, Some(RandomFaults::default())));
+        assert_eq!(plan::validate(&plan), Ok(()));
+        let world = plan::WorldKind::Process;
+        let drawn = plan::draw_faults(&plan, world, Seed(7)).unwrap();
+        assert!(!drawn.steps.is_empty() && drawn.random.is_none());
+        let error = random("steady").unwrap_err();
+        assert!(error.starts_with("--random-faults is given, but steady has no faults"), "{error}");
     }
 
     #[test]

@@ -6,7 +6,8 @@
 use crate::{
     fault::{Fault, NodeNumber, Target},
     plan::{
-        At, Kind, Mix, Plan, PlanError, Step, StorageKind, WorkloadPlan, field, packets, variant,
+        At, Kind, Mix, Plan, PlanError, Step, StorageKind, WorkloadPlan, field, packets, random,
+        variant,
     },
 };
 
@@ -23,6 +24,7 @@ pub fn validate(plan: &Plan) -> Result<(), PlanError> {
     within("trials", plan.trials, 1, TRIALS_MAX)?;
     within("background_load", plan.background_load, 0, BACKGROUND_LOAD_MAX)?;
     shape(plan)?;
+    plan.random.iter().try_for_each(|random| random::check(plan, random))?;
     if let Some(load) = &plan.workload {
         workload(load)?;
         for (number, step) in plan.steps.iter().enumerate() {
@@ -57,7 +59,13 @@ fn shape(plan: &Plan) -> Result<(), PlanError> {
             let allowed = format!("{kind} has no faults: use kind = \"failover\"");
             Err(field("steps", "not empty", allowed))
         }
-        (Kind::Failover, _, true) => Err(field("steps", "empty", "failover needs at least one")),
+        (Kind::Formation | Kind::Steady, _, true) if plan.random.is_some() => {
+            let allowed = format!("{kind} has no faults: use kind = \"failover\"");
+            Err(field("random", "present", allowed))
+        }
+        (Kind::Failover, _, true) if plan.random.is_none() => {
+            Err(field("steps", "empty", "failover needs at least one"))
+        }
         _ if plan.steps.len() > STEPS_MAX => {
             let steps = format!("a list of {}", plan.steps.len());
             Err(field("steps", steps, format!("there may be at most {STEPS_MAX}")))
@@ -168,7 +176,8 @@ fn lasts(load: &WorkloadPlan, step: &Step) -> (u64, u64) {
     (earliest, latest.saturating_add(step.return_after_ms))
 }
 
-/// Links are hurt by the nodes at their ends, which must be running to hear of it.
+/// Links are hurt by the nodes at their ends, and clocks by the nodes themselves, which must be
+/// running to hear of it.
 fn can_be_told(
     number: usize,
     step: &Step,
@@ -177,11 +186,11 @@ fn can_be_told(
 ) -> Result<(), PlanError> {
     let faults = [step.fault, candidate.fault];
     let stands_still = faults.contains(&Fault::Pause);
-    if !stands_still || !faults.iter().any(|fault| fault.hits_links()) {
+    if !stands_still || !faults.iter().any(|fault| fault.is_told()) {
         return Ok(());
     }
     let allowed = format!(
-        "step {other}, {}, may not be over: a node that stands still cannot be told of its links",
+        "step {other}, {}, may not be over: a node that stands still cannot be told of it",
         candidate.fault
     );
     Err(field(&format!("steps[{number}].fault"), step.fault, allowed))

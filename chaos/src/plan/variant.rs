@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{Expect, Plan, PlanError, Step, field};
+use crate::plan::{Expect, Plan, PlanError, RandomFaults, Step, field};
 
 /// One of the plans that a plan with variants can be made into.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -18,6 +18,9 @@ pub struct Variant {
     /// What happens in each trial.
     #[serde(default)]
     pub steps: Vec<Step>,
+    /// In place of steps: what may be drawn from the seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub random: Option<RandomFaults>,
     /// What the figures must come to; what the plan itself expects if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expect: Option<Expect>,
@@ -37,13 +40,13 @@ pub fn choose(plan: &mut Plan, name: Option<&str>) -> Result<(), PlanError> {
             place.ok_or_else(|| unknown(plan, name))?
         }
     };
-    let Variant { name, about, steps, expect } = plan.variants.swap_remove(place);
+    let Variant { name, about, steps, random, expect } = plan.variants.swap_remove(place);
     plan.variants.clear();
     if !about.is_empty() {
         plan.about = about;
     }
     plan.variant = Some(name);
-    plan.steps = steps;
+    (plan.steps, plan.random) = (steps, random);
     plan.expect = expect.unwrap_or_else(|| plan.expect.clone());
     Ok(())
 }
@@ -89,7 +92,9 @@ pub(super) fn check(
 fn within(number: usize, own_expect: bool, error: PlanError) -> PlanError {
     match error {
         PlanError::Field { field, value, allowed }
-            if field.starts_with("steps") || (own_expect && field.starts_with("expect")) =>
+            if field.starts_with("steps")
+                || field.starts_with("random")
+                || (own_expect && field.starts_with("expect")) =>
         {
             PlanError::Field { field: format!("variants[{number}].{field}"), value, allowed }
         }

@@ -25,7 +25,7 @@ fn words_of(place: &str) -> Option<&'static str> {
 }
 
 /// Said of a value that has not even the shape of a word.
-const SHAPELESS: [&str; 9] = [
+const SHAPELESS: [&str; 10] = [
     "wanted string or table",
     "unit variant",
     "newtype variant",
@@ -33,10 +33,11 @@ const SHAPELESS: [&str; 9] = [
     "expected a sequence",
     "expected struct LinkFaults",
     "expected struct Flap",
+    "expected struct RandomFaults",
     "expected struct ClockFault",
     "expected a tuple of size 2",
 ];
-const WORDS: [(&str, &str); 11] = [
+const WORDS: [(&str, &str); 12] = [
     ("kind", "\"failover\", \"formation\" or \"steady\""),
     ("profile", "\"lan\", \"wan\" or \"loopback\""),
     ("storage", "\"disk\" or \"memory\""),
@@ -44,6 +45,7 @@ const WORDS: [(&str, &str); 11] = [
     ("target", "\"leader\", \"follower\", \"random\" or { node = 2 }"),
     ("side", "the nodes of one side, such as [1, 2] or [\"leader\", \"follower\"]"),
     ("cut", "the pairs between which nothing passes, such as [[1, 3], [2, 3]]"),
+    ("random", "a table such as { faults = [\"kill\", \"link\"], steps_max = 6 }"),
     ("clock", "a table such as { rate_ppm = 50000 } or { wall_offset_ms = -5000 }"),
     ("flap", "a table such as { on_ms = 200, off_ms = 200 }"),
     ("way", "\"both\", \"out\" or \"in\""),
@@ -70,6 +72,7 @@ mod tests {
         for (line, words) in [
             ("kind = 3", "\"failover\", \"formation\" or \"steady\""),
             ("profile = true", "\"lan\", \"wan\" or \"loopback\""),
+            ("random = 3", "steps_max = 6"),
             ("storage = 1.5", "\"disk\" or \"memory\""),
             ("steps = [\n{ fault = 3 } ]", "string or table"),
             ("[[steps]]\nat = 1\nfault = 3", "\"kill\" or \"pause\""),

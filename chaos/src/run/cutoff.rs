@@ -40,7 +40,7 @@ pub(super) fn checks(
         return Vec::new();
     }
     let silent = acknowledgements(plan, &cut, history);
-    silent.into_iter().chain(undisturbed(plan, &cut, terms)).collect()
+    silent.into_iter().chain(undisturbed(plan, strikes, &cut, terms)).collect()
 }
 
 /// What became of the operations that were asked of those who were cut off.
@@ -121,7 +121,12 @@ fn concerns(plan: &Plan, strike: &Strike, operation: &Operation) -> bool {
 }
 
 /// Whether no term began because somebody returned.
-fn undisturbed(plan: &Plan, cut: &[&Strike], terms: Option<&Terms>) -> Option<Check> {
+fn undisturbed(
+    plan: &Plan,
+    strikes: &[Strike],
+    cut: &[&Strike],
+    terms: Option<&Terms>,
+) -> Option<Check> {
     let terms = terms?;
     let consensus = plan.profile.config();
     // Whoever will disturb does so at the latest when he has waited his longest, twice.
@@ -135,8 +140,16 @@ fn undisturbed(plan: &Plan, cut: &[&Strike], terms: Option<&Terms>) -> Option<Ch
         if !is_led(strike, returned_ns, terms) {
             continue;
         }
-        returns += 1;
         let until_ns = strike.until_ns.min(returned_ns.saturating_add(reach_ns));
+        // What another fault causes nobody need answer for who returns.
+        let apart = |other: &Strike| {
+            let over_ns = other.returned_ns.unwrap_or(u64::MAX).saturating_add(reach_ns);
+            other.at_ns >= until_ns || over_ns <= strike.at_ns
+        };
+        if !strikes.iter().all(|other| apart(other) || other == *strike) {
+            continue;
+        }
+        returns += 1;
         let caused = terms.changes.iter().filter(|change| {
             (returned_ns..until_ns).contains(&change.at_ns) && change.stalled_ms.is_none()
         });
@@ -151,7 +164,11 @@ fn undisturbed(plan: &Plan, cut: &[&Strike], terms: Option<&Terms>) -> Option<Ch
     }
     let name = "return-disturbs-nobody";
     Some(match (returns, complaints.is_empty()) {
-        (0, _) => check(name, Verdict::Unknown, "nobody returned".into()),
+        (0, _) if plan.expect.majority_may_be_lost => {
+            let detail = "nobody returned to a leader, with no other fault about".into();
+            check(name, Verdict::Valid, detail)
+        }
+        (0, _) => check(name, Verdict::Unknown, "nobody returned to a leader".into()),
         (_, false) => check(name, Verdict::Invalid, complaints.join("; ")),
         (_, true) => {
             let within = reach.as_millis();
@@ -277,7 +294,8 @@ mod tests {
             stalled_ms: *stalled_ms,
         };
         let terms = Terms { changes: elected.iter().map(change).collect(), stalls: 0 };
-        undisturbed(&plan(true), &[&strike(led)], Some(&terms)).expect("there was load")
+        let strikes = [strike(led)];
+        undisturbed(&plan(true), &strikes, &[&strikes[0]], Some(&terms)).expect("there was load")
     }
 
     #[test]
@@ -289,6 +307,19 @@ mod tests {
         assert!(late.detail.contains("term 7 began 100 ms after the return"), "{late:?}");
         assert_eq!(disturbed(false, &[(2_100, 2, Some(80))]).verdict, Verdict::Valid, "a stall");
         assert_eq!(disturbed(false, &[(8_000, 2, None)]).verdict, Verdict::Valid, "long after");
+        let other = Strike { at_ns: 2_050 * MS, fault: Fault::Kill, ..strike(false) };
+        let change = TermChange {
+            at_ns: 2_200 * MS,
+            term: 8,
+            leader: NodeNumber(2),
+            from: None,
+            stalled_ms: None,
+        };
+        let terms = Terms { changes: vec![change], stalls: 0 };
+        let strikes = [strike(false), other];
+        let beside = undisturbed(&plan(true), &strikes, &[&strikes[0]], Some(&terms));
+        let beside = beside.expect("there was load");
+        assert_eq!(beside.verdict, Verdict::Unknown, "a kill explains it");
         // Nobody had been elected by the others yet: then somebody must be.
         assert_eq!(disturbed(true, &[(2_100, 2, None)]).verdict, Verdict::Unknown);
     }

@@ -74,7 +74,9 @@ pub(crate) fn assumptions(
         complaints.push(format!("{events_lost} events of nodes were lost"));
     }
     let mut healthy_since_ns = 0;
-    for strike in strikes {
+    // Where a majority may be lost no rate is promised after the first fault.
+    let promised = if plan.expect.majority_may_be_lost { 1 } else { strikes.len() };
+    for strike in strikes.iter().take(promised) {
         // While an earlier fault is still on, or not got over yet, no rate is promised.
         let from_ns = strike.at_ns.saturating_sub(BEFORE_NS).max(healthy_since_ns);
         let successes = count_within(&records.successes, from_ns, strike.at_ns);

@@ -1,0 +1,354 @@
+//! Faults that are drawn from the seed: which kinds, on whom, when and for how long.
+//!
+//! Each seed has some kinds enabled and the others not: what only shows where one kind is absent
+//! is found as well. Draws from the stream "random faults" alone. Invariant: what is drawn can be
+//! carried out in the world that it is drawn for, and stands in the plan as plain steps.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    fault::{Fault, NodeNumber, Target},
+    link::{LinkFaults, Share},
+    plan::{
+        At, Flap, Plan, PlanError, Step, StorageKind, Way, WorkloadPlan, WorldKind, field, fits,
+        validate,
+    },
+    seed::{Seed, Stream},
+    skew::ClockFault,
+};
+
+/// What may be drawn.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RandomFaults {
+    /// The kinds; a seed enables some of them.
+    pub faults: Vec<Fault>,
+    /// How many steps a trial has at most; at least one.
+    pub steps_max: u64,
+}
+
+impl Default for RandomFaults {
+    fn default() -> Self {
+        let faults = vec![
+            Fault::Kill,
+            Fault::Pause,
+            Fault::Isolate,
+            Fault::Partition,
+            Fault::Link,
+            Fault::Clock,
+        ];
+        Self { faults, steps_max: 6 }
+    }
+}
+
+/// The plan with its faults drawn; as it is where none are to be. Drawn faults may leave no
+/// majority for a while.
+///
+/// # Errors
+/// A plan that could not be carried out whatever is drawn.
+pub fn draw_faults(plan: &Plan, world: WorldKind, seed: Seed) -> Result<Plan, PlanError> {
+    let (Some(random), Some(load)) = (&plan.random, &plan.workload) else {
+        return Ok(plan.clone());
+    };
+    let mut stream = Stream::named(seed, "random faults");
+    let mut drawn = Plan { random: None, steps: Vec::new(), ..plan.clone() };
+    drawn.expect.majority_may_be_lost = true;
+    let possible = possible(random, plan.storage, world);
+    if possible.is_empty() {
+        let allowed = format!("none of them can be carried out in world {world} on this storage");
+        return Err(field("random.faults", shown(&random.faults), allowed));
+    }
+    let enabled = enabled(&possible, &mut stream);
+    let count = usize::try_from(stream.between(1, random.steps_max)).unwrap_or(1);
+    for _ in 0..ATTEMPTS {
+        if drawn.steps.len() >= count {
+            break;
+        }
+        let fault = stream.pick(&enabled).copied();
+        drawn.steps.extend(fault.map(|fault| step(fault, plan.nodes, load, &mut stream)));
+        if validate(&drawn).and_then(|()| fits(&drawn, world)).is_err() {
+            drawn.steps.pop();
+        }
+    }
+    drawn.steps.sort_by_key(|step| match step.at {
+        At::Random => 0,
+        At::Ms(ms) => ms,
+    });
+    validate(&drawn)?;
+    fits(&drawn, world)?;
+    Ok(drawn)
+}
+
+/// Checks what may be drawn.
+pub(super) fn check(plan: &Plan, random: &RandomFaults) -> Result<(), PlanError> {
+    let RandomFaults { faults, steps_max } = random;
+    if !plan.steps.is_empty() {
+        return Err(field("random", "present", "there are steps as well: give one of them"));
+    }
+    if !(1..=STEPS_MAX).contains(steps_max) {
+        let allowed = format!("must lie between 1 and {STEPS_MAX}");
+        return Err(field("random.steps_max", steps_max, allowed));
+    }
+    let twice = |(place, fault): (usize, &Fault)| faults[..place].contains(fault);
+    if faults.is_empty() || faults.iter().enumerate().any(twice) {
+        return Err(field("random.faults", shown(faults), "must name some kinds, none twice"));
+    }
+    if *faults == [Fault::Kill] && plan.storage == StorageKind::Memory {
+        let allowed = "a voter on memory storage that restarts is a new server: name others too";
+        return Err(field("random.faults", shown(faults), allowed));
+    }
+    Ok(())
+}
+
+fn shown(faults: &[Fault]) -> String {
+    faults.iter().map(|fault| fault.word()).collect::<Vec<_>>().join(", ")
+}
+
+fn possible(random: &RandomFaults, storage: StorageKind, world: WorldKind) -> Vec<Fault> {
+    let mut possible = random.faults.clone();
+    possible.retain(|fault| match fault {
+        Fault::Kill => storage == StorageKind::Disk,
+        Fault::Clock => world != WorldKind::Swarm,
+        _ => true,
+    });
+    possible
+}
+
+/// Each kind with an even chance, and at least one.
+fn enabled(possible: &[Fault], stream: &mut Stream) -> Vec<Fault> {
+    let mut enabled = possible.to_vec();
+    enabled.retain(|_| stream.chance(500));
+    let one = stream.pick(possible).copied();
+    if enabled.is_empty() {
+        enabled.extend(one);
+    }
+    // Who stands still cannot be told of links and clocks, and a fault that waits for a leader
+    // may come later than it was drawn.
+    let told = |fault: &Fault| fault.is_told();
+    let pauses = stream.chance(500);
+    if enabled.contains(&Fault::Pause) && enabled.iter().any(told) {
+        enabled.retain(|fault| if pauses { !told(fault) } else { *fault != Fault::Pause });
+    }
+    enabled
+}
+
+fn step(fault: Fault, nodes: u64, load: &WorkloadPlan, stream: &mut Stream) -> Step {
+    let duration_ms = load.duration_ms;
+    let return_after_ms = stream.between(LASTS_MS_MIN, duration_ms * 3 / 10);
+    // It must be over some time before the trial is.
+    let latest_ms = (duration_ms * 9 / 10).saturating_sub(return_after_ms);
+    let at = At::Ms(stream.between(duration_ms / 10, latest_ms));
+    let target = [Target::Leader, Target::Follower, Target::Random];
+    let target = *stream.pick(&target).unwrap_or(&Target::Random);
+    let way = match stream.below(5) {
+        0 => Way::Out,
+        1 => Way::In,
+        _ => Way::Both,
+    };
+    let (on_ms, off_ms) = (stream.between(50, 400), stream.between(50, 400));
+    let flap = stream.chance(200).then_some(Flap { on_ms, off_ms });
+    let mut step = Step {
+        at,
+        fault,
+        target,
+        to: None,
+        way: Way::Both,
+        side: Vec::new(),
+        cut: Vec::new(),
+        return_after_ms,
+        faults: None,
+        clock: None,
+        flap: None,
+    };
+    if fault.hits_links() {
+        (step.way, step.flap) = (way, flap);
+    }
+    match fault {
+        Fault::Partition => partition(&mut step, nodes, stream),
+        Fault::Link => step.faults = Some(link(stream)),
+        Fault::Clock => step.clock = Some(clock(stream)),
+        Fault::Kill | Fault::Pause | Fault::Isolate => {}
+    }
+    step
+}
+
+/// A side of any size, or any pairs.
+fn partition(step: &mut Step, nodes: u64, stream: &mut Stream) {
+    step.target = Target::default();
+    let all: Vec<NodeNumber> = (1..=nodes).map(NodeNumber).collect();
+    if stream.chance(300) {
+        let pairs = all.iter().flat_map(|one| all.iter().map(move |other| (*one, *other)));
+        let pairs = pairs.filter(|(one, other)| one < other);
+        step.cut = pairs.filter(|_| stream.chance(400)).collect();
+        return;
+    }
+    let mut side = all;
+    let size = stream.between(1, nodes.saturating_sub(1));
+    while side.len() as u64 > size.max(1) {
+        let out = stream.below(side.len() as u64);
+        side.remove(usize::try_from(out).unwrap_or(0));
+    }
+    step.side = side.into_iter().map(Target::Node).collect();
+}
+
+/// Enough of each to be felt within the shortest time.
+fn link(stream: &mut Stream) -> LinkFaults {
+    let alone = stream.below(8);
+    let mut share = |max_permille: u64| {
+        let (given, permille) = (stream.chance(400), stream.between(20, max_permille));
+        let share = Share::new(permille as f64 / 1_000.0).ok().filter(|_| given);
+        share.unwrap_or(Share::NONE)
+    };
+    let (loss, reorder) = (share(300), share(300));
+    let (duplicate, corrupt) = (share(300), share(50));
+    let delay_ms = stream.between(1, 60);
+    let jitter_ms = if stream.chance(500) { stream.between(1, 60) } else { 0 };
+    let bandwidth = stream.between(50_000, 2_000_000);
+    let bandwidth_bytes_per_s = stream.chance(200).then_some(bandwidth);
+    match alone {
+        0 => LinkFaults { hold: true, ..LinkFaults::default() },
+        1 => LinkFaults::blocked(),
+        _ => LinkFaults {
+            loss,
+            reorder,
+            duplicate,
+            corrupt,
+            delay_ms,
+            jitter_ms,
+            bandwidth_bytes_per_s,
+            ..LinkFaults::default()
+        },
+    }
+}
+
+/// Within what a lease would be given for drift, and far beyond it.
+fn clock(stream: &mut Stream) -> ClockFault {
+    let mut signed = |max: u64| {
+        let (size, is_negative) = (stream.between(1, max), stream.chance(500));
+        let size = i64::try_from(size).unwrap_or(0);
+        if is_negative { -size } else { size }
+    };
+    let (rate_ppm, offset, jump) = (signed(100_000), signed(3_600_000), signed(3_600_000));
+    match stream.below(4) {
+        0 => ClockFault { wall_offset_ms: offset, ..ClockFault::default() },
+        1 => ClockFault { wall_jump_ms: jump, ..ClockFault::default() },
+        2 => ClockFault { rate_ppm, ..ClockFault::default() },
+        _ => ClockFault { wall_offset_ms: offset, wall_jump_ms: jump, rate_ppm },
+    }
+}
+
+const STEPS_MAX: u64 = 32;
+/// What cannot be carried out beside the rest is drawn anew, so often in all.
+const ATTEMPTS: usize = 256;
+/// Longer than the longest wait of `lan` for a heartbeat.
+const LASTS_MS_MIN: u64 = 300;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::plan::parse;
+
+    fn plan(head: &str, random: &str) -> Plan {
+        let text = format!(
+            "scenario = \"x\"\nkind = \"failover\"\n{head}\n[workload]\n[random]\n{random}\n"
+        );
+        let plan = parse(&text).expect("well formed");
+        validate(&plan).expect("some of it can be carried out");
+        plan
+    }
+
+    fn draw(plan: &Plan, seed: u64) -> Plan {
+        draw_faults(plan, WorldKind::Process, Seed(seed)).expect("there is always something")
+    }
+
+    #[test]
+    fn every_seed_gives_a_plan_that_can_be_carried_out_and_reads_back() {
+        let plan = plan("", "");
+        let mut kinds = BTreeSet::new();
+        let mut sets = BTreeSet::new();
+        for seed in 0..300 {
+            let drawn = draw(&plan, seed);
+            assert_eq!(drawn, draw(&plan, seed));
+            validate(&drawn).expect("it was looked at");
+            assert!((1..=6).contains(&drawn.steps.len()));
+            assert!(drawn.random.is_none() && drawn.expect.majority_may_be_lost);
+            let set: BTreeSet<_> = drawn.steps.iter().map(|step| step.fault).collect();
+            kinds.extend(set.iter().copied());
+            sets.insert(set);
+            let text = toml::to_string(&drawn).expect("plain data");
+            assert_eq!(parse(&text).expect("its own text"), drawn);
+        }
+        assert_eq!(kinds.len(), 6, "each kind is drawn now and then");
+        assert!(sets.len() > 20, "seeds differ in what they enable: {}", sets.len());
+        assert_ne!(draw(&plan, 1).steps, draw(&plan, 2).steps);
+    }
+
+    #[test]
+    fn majorities_are_lost_now_and_then() {
+        let plan = plan("nodes = 3", "faults = [\"partition\", \"isolate\"]");
+        let severed = |plan: &Plan| {
+            let away = |step| crate::plan::reach(plan, step, &hit(step)).away.len();
+            plan.steps.iter().any(|step| away(step) == 3)
+        };
+        let lost = (0..200).filter(|seed| severed(&draw(&plan, *seed))).count();
+        assert!((1..200).contains(&lost), "{lost} of 200");
+    }
+
+    fn hit(step: &Step) -> Vec<NodeNumber> {
+        let node = |target: &Target| match target {
+            Target::Node(node) => *node,
+            _ => NodeNumber(1),
+        };
+        step.side.iter().map(node).collect()
+    }
+
+    #[test]
+    fn what_cannot_be_carried_out_is_never_drawn() {
+        let memory = plan("storage = \"memory\"", "faults = [\"kill\", \"pause\"]");
+        let swarm = plan("", "");
+        for seed in 0..100 {
+            let drawn = draw(&memory, seed);
+            assert!(drawn.steps.iter().all(|step| step.fault == Fault::Pause));
+            let drawn = draw_faults(&swarm, WorldKind::Swarm, Seed(seed)).expect("most of it");
+            assert_eq!(fits(&drawn, WorldKind::Swarm), Ok(()));
+        }
+        let clocks = plan("", "faults = [\"clock\"]");
+        let error = draw_faults(&clocks, WorldKind::Swarm, Seed(1)).expect_err("no clocks there");
+        assert!(error.to_string().contains("none of them can be carried out in world swarm"));
+    }
+
+    #[test]
+    fn a_plan_without_random_faults_stays_as_it_is() {
+        let mut fixed = plan("", "");
+        fixed.random = None;
+        assert_eq!(draw(&fixed, 1), fixed);
+    }
+
+    #[test]
+    fn what_may_not_be_asked_for_is_refused_by_name() {
+        let refused = |random: &str, steps: &str| {
+            let text = format!(
+                "scenario = \"x\"\nkind = \"failover\"\nstorage = \"memory\"\n[workload]\n\
+                 [random]\n{random}\n{steps}"
+            );
+            validate(&parse(&text).expect("well formed")).expect_err(random).to_string()
+        };
+        for (random, expected) in [
+            ("faults = []", "random.faults is , but must name some kinds"),
+            ("faults = [\"link\", \"link\"]", "random.faults is link, link, but must name"),
+            ("faults = [\"kill\"]", "random.faults is kill, but a voter on memory storage"),
+            ("steps_max = 0", "random.steps_max is 0, but must lie between 1 and 32"),
+        ] {
+            let error = refused(random, "");
+            assert!(error.starts_with(expected), "{error}");
+        }
+        let step = "[[steps]]\nat = 1\nfault = \"pause\"\nreturn_after_ms = 1\n";
+        let error = refused("", step);
+        assert!(error.starts_with("random is present, but there are steps as well"), "{error}");
+        let steady = "scenario = \"x\"\nkind = \"steady\"\n[workload]\n[random]\n";
+        let error = validate(&parse(steady).expect("well formed")).expect_err("steady").to_string();
+        assert!(error.starts_with("random is present, but steady has no faults"), "{error}");
+    }
+}
