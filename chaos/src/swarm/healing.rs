@@ -84,7 +84,7 @@ impl World {
     }
 
     /// One line per server.
-    fn portrait(&self) -> String {
+    pub(super) fn portrait(&self) -> String {
         let line = |node: &super::node::Node| {
             let core = node.core.as_ref()?;
             Some(format!(

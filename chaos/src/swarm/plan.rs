@@ -51,9 +51,19 @@ pub fn carry_out(
     validate(plan)?;
     chosen(plan)?;
     fits(plan, WorldKind::Swarm)?;
+    let world = world(plan, seed, Invariants::default());
+    conduct((plan, seed), world, listener, stop)
+}
+
+fn conduct(
+    (plan, seed): (&Plan, Seed),
+    world: World,
+    listener: Box<dyn Listener>,
+    stop: &Stop,
+) -> Result<Outcome, RunError> {
     let mut journal = Journal::new(listener, Time::default());
     journal.phase(Phase::Start)?;
-    let mut conductor = Conductor::new(plan, seed, world(plan, seed), journal, stop);
+    let mut conductor = Conductor::new(plan, seed, world, journal, stop);
     // A core that finds itself in an impossible state panics. That is a finding like any other.
     let run = panic::catch_unwind(AssertUnwindSafe(|| conductor.conduct()));
     let ran = run.unwrap_or_else(|panic| Err(Broken::Rule(Violation::of("panic", said(&*panic)))));
@@ -69,7 +79,7 @@ pub fn carry_out(
     conductor.conclude()
 }
 
-fn world(plan: &Plan, seed: Seed) -> World {
+fn world(plan: &Plan, seed: Seed, invariants: Invariants) -> World {
     let consensus = plan.profile.config();
     let profile = Profile::of(plan, seed);
     let Span(min, max) = profile.network.delay;
@@ -87,7 +97,79 @@ fn world(plan: &Plan, seed: Seed) -> World {
     let probes = probes.map(|(name, node)| (name, planned::seat(NodeNumber(node)), true));
     let seats = profile.founders;
     let callers = Callers::new(seed, patience, clients.chain(probes));
-    let mut world = World::of(seed, profile, Invariants::default());
+    let mut world = World::of(seed, profile, invariants);
     world.planned = Some(Box::new(Planned::new(seats, seed, callers)));
     world
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use raft::Planted;
+
+    use super::*;
+    use crate::{
+        history::Operation,
+        outage::Trial,
+        plan::parse,
+        run::Mark,
+        schedule::Schedule,
+        swarm::planted::{DriverFault, Plant},
+    };
+
+    struct Deaf;
+
+    impl Listener for Deaf {
+        fn phase(&mut self, _: Phase) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn progress(&mut self, _: u64, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn operation(&mut self, _: &Operation) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn marks(&mut self, _: &[Mark]) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn trials(&mut self, _: &[Trial]) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn schedule(&mut self, _: &Schedule) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The checks that a run with a broken rule does not pass.
+    fn broken(plant: Option<Plant>, invariants: Invariants) -> Vec<String> {
+        let plan = parse(
+            "scenario = \"x\"\nkind = \"failover\"\ntrials = 5\n[workload]\npinned = true\n\
+             clients = 10\n[[steps]]\nat = \"random\"\nfault = \"isolate\"\n\
+             return_after_ms = 1500\n",
+        );
+        let (plan, seed) = (plan.expect("a plan"), Seed(1));
+        let mut world = world(&plan, seed, invariants);
+        world.plant = plant;
+        let (_stopper, stop) = Stop::new();
+        let outcome = conduct((&plan, seed), world, Box::new(Deaf), &stop).expect("it can be done");
+        let failed = outcome.checks.into_iter().filter(|check| check.verdict == Verdict::Invalid);
+        failed.map(|check| check.name).collect()
+    }
+
+    #[test]
+    fn what_breaks_a_rule_is_seen_by_the_invariants_and_by_the_checkers_alone() {
+        let stale = || Some(Plant::Core(|raft| raft.plant(Planted::ReadWithoutRound)));
+        assert_eq!(broken(None, Invariants::default()), Vec::<String>::new());
+        assert!(broken(stale(), Invariants::default()).contains(&"invariants".to_owned()));
+        let seen = broken(stale(), Invariants::blind());
+        assert!(seen.contains(&"linearizable".to_owned()), "{seen:?}");
+        let hasty = Some(Plant::Driver(DriverFault::AcknowledgeBeforeSync));
+        assert!(broken(hasty, Invariants::default()).contains(&"invariants".to_owned()));
+    }
 }

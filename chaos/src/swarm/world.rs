@@ -64,7 +64,7 @@ pub(super) struct World {
     pub(super) calm: bool,
     /// A plan is carried out here, in place of drawn clients, operators and faults.
     pub(super) planned: Option<Box<Planned>>,
-    plant: Option<Plant>,
+    pub(super) plant: Option<Plant>,
     steps_max: u64,
     /// Empty between steps; kept for its room.
     pub(super) effects: Vec<Effect>,

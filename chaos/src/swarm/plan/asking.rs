@@ -51,7 +51,9 @@ impl World {
             CallerEvent::Arrives { task, attempt, seat } => {
                 return self.request_arrives(task, attempt, seat);
             }
-            CallerEvent::Heard { task, attempt, reply } => self.reply_heard(task, attempt, reply),
+            CallerEvent::Heard { task, attempt, reply } => {
+                return self.reply_heard(task, attempt, reply);
+            }
             CallerEvent::Silent { task, attempt } => {
                 if self.is_newest(task, attempt) {
                     self.leave_silent_server(task);
@@ -157,13 +159,8 @@ impl World {
                 Reply::Done { seat, position, output }
             }
             true => Reply::Expired,
-            // Proposed once and nowhere else, and the place is another's for good.
-            false if task.taken == 1 && task.doubts == 0 && !opens => {
-                self.counts.failed += 1;
-                self.invariants.failed(call.request, call.position)?;
-                Reply::Failed
-            }
-            false => Reply::Elsewhere(None),
+            false if opens => Reply::Elsewhere(None),
+            false => Reply::Superseded(call.position),
         };
         self.reply(seat, number, attempt, reply);
         Ok(())
@@ -317,23 +314,32 @@ impl World {
         self.queue.put(at, Event::Caller(CallerEvent::Heard { task, attempt, reply }));
     }
 
-    fn reply_heard(&mut self, number: u64, attempt: u32, reply: Reply) {
+    fn reply_heard(&mut self, number: u64, attempt: u32, reply: Reply) -> Checked {
         let (now, seats) = (self.now, self.nodes.len());
         let newest = self.is_newest(number, attempt);
-        let Some(planned) = &mut self.planned else { return };
+        let Some(planned) = &mut self.planned else { return Ok(()) };
         let callers = &mut planned.callers;
-        let Some(task) = callers.tasks.get_mut(&number) else { return };
+        let Some(task) = callers.tasks.get_mut(&number) else { return Ok(()) };
         let (caller, asked) = (task.caller, task.seat);
         let again = match reply {
             // Whatever attempt it was: it is done.
             Reply::Done { seat, position, output } => {
                 callers.succeed(number, seat, position, output, now);
                 self.trace(number);
-                return;
+                return Ok(());
             }
-            Reply::Failed => return callers.refuse(number, "superseded", now),
-            Reply::Expired => return callers.give_up(number, now),
-            _ if !newest => return,
+            // Proposed there and nowhere else, as far as the client knows by now.
+            Reply::Superseded(position) if task.taken == 1 && task.doubts == 0 => {
+                let Some(request) = task.request else { return Ok(()) };
+                callers.refuse(number, "superseded", now);
+                self.counts.failed += 1;
+                return self.invariants.failed(request, position);
+            }
+            Reply::Expired => {
+                callers.give_up(number, now);
+                return Ok(());
+            }
+            _ if !newest => return Ok(()),
             Reply::Elsewhere(Some(seat)) => {
                 task.hops += 1;
                 let at_once = task.hops == 1 && !callers.each[caller].is_pinned;
@@ -341,17 +347,18 @@ impl World {
                 caller.at = if caller.is_pinned { caller.at } else { seat };
                 if at_once { now } else { now.plus(callers.patience.pause) }
             }
-            Reply::Elsewhere(None) | Reply::Down => {
+            Reply::Elsewhere(None) | Reply::Superseded(_) | Reply::Down => {
                 callers.turn_away(caller, asked, seats);
                 now.plus(callers.patience.pause)
             }
             Reply::Busy => now.plus(callers.patience.pause),
         };
         // It was no silence: the wait for an answer is over.
-        let Some(task) = callers.tasks.get_mut(&number) else { return };
+        let Some(task) = callers.tasks.get_mut(&number) else { return Ok(()) };
         task.attempt += 1;
         let event = CallerEvent::Again { task: number, attempt: task.attempt };
         self.queue.put(again, Event::Caller(event));
+        Ok(())
     }
 
     fn leave_silent_server(&mut self, number: u64) {

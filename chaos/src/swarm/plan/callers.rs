@@ -111,8 +111,8 @@ pub(super) struct Asked {
 pub(in crate::swarm) enum Reply {
     /// It is done, for a command at this term and index.
     Done { seat: Seat, position: Option<(u64, u64)>, output: Option<u64> },
-    /// It will never be: its place went to another.
-    Failed,
+    /// Its place at this position went to another for good.
+    Superseded(raft::Position),
     /// Another leads, if any is known to.
     Elsewhere(Option<Seat>),
     /// Not now.

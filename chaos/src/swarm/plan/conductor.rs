@@ -66,7 +66,7 @@ impl<'a> Conductor<'a> {
         let Some(load) = self.plan.workload.clone() else { return Ok(()) };
         self.world.begin()?;
         for node in self.nodes() {
-            self.bond(seat(node));
+            self.welcome(seat(node));
         }
         self.journal.phase(Phase::Assume)?;
         let nodes = self.plan.nodes;
@@ -174,10 +174,14 @@ impl<'a> Conductor<'a> {
         nanos(self.world.now)
     }
 
-    /// A server is there: it holds bonds to all others, from its own side.
-    pub(super) fn bond(&mut self, seat: Seat) {
+    /// A server is there: its role is known from here on, also if it follows in silence, and it
+    /// holds bonds to all others, from its own side.
+    pub(super) fn welcome(&mut self, seat: Seat) {
         let now = self.world.now;
         let Some(planned) = &self.world.planned else { return };
+        if let Some(core) = &self.world.nodes[seat.0].core {
+            planned.became(seat, now, core.role(), core.term());
+        }
         let others = (0..self.world.nodes.len()).map(Seat).filter(|other| *other != seat);
         others.for_each(|other| planned.bonded(seat, now, other));
     }

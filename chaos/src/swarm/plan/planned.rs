@@ -5,7 +5,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap, mem, rc::Rc};
 
-use raft::{Entry, Index, NodeId, Note, Payload, Time};
+use raft::{Entry, Index, NodeId, Note, Payload, Role, Term, Time};
 use runtime::{ApplyContext, Event as MemberEvent, StateMachine};
 
 use super::callers::{Callers, Reply};
@@ -80,6 +80,12 @@ impl Planned {
     /// A core notes something.
     pub(in crate::swarm) fn noted(&self, seat: Seat, at: Time, note: &Note) {
         self.told_of(seat, at, &MemberEvent::Raft(note.clone()));
+    }
+
+    /// A server has started in this role.
+    pub(super) fn became(&self, seat: Seat, at: Time, role: Role, term: Term) {
+        let what = What::Became { role, term: term.0 };
+        self.told.borrow_mut().push(NodeEvent { at_ns: nanos(at), node: number(seat), what });
     }
 
     /// Two servers hold a bond, as each of them sees it.

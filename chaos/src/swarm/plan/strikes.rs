@@ -175,7 +175,9 @@ impl<'r, 'a> Strikes<'r, 'a> {
             }
             _ => {
                 let bound = LEADER_BOUND.as_secs();
-                Err(RunError::Lab(format!("nobody to hit: no leader for {bound} s")).into())
+                let portrait = self.run.world.portrait();
+                let what = format!("nobody to hit: no leader for {bound} s; {portrait}");
+                Err(RunError::Lab(what).into())
             }
         }
     }
@@ -250,7 +252,7 @@ impl<'r, 'a> Strikes<'r, 'a> {
         match fault {
             Fault::Kill => {
                 self.run.world.restart(seat(node))?;
-                self.run.bond(seat(node));
+                self.run.welcome(seat(node));
             }
             // It goes on by itself, just then.
             Fault::Pause | Fault::Clock => {}
