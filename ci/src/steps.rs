@@ -123,11 +123,13 @@ fn mutants_in_swarm(root: &Path) -> anyhow::Result<Outcome> {
 }
 
 fn sweep_in_swarm(root: &Path) -> anyhow::Result<Outcome> {
-    sweep(root, "leader-failover --world swarm --trials 8 --rate 100 --seeds 10000")
+    let what = "leader-failover --random-faults --world swarm --trials 1 --duration 60s --rate 50";
+    sweep(root, &format!("{what} --seeds 10000"))
 }
 
 fn sweep_in_sim(root: &Path) -> anyhow::Result<Outcome> {
-    sweep(root, "leader-failover --world sim --trials 8 --rate 50 --seeds 1000 --check-twice 1")
+    let what = "leader-failover --random-faults --world sim --trials 1 --duration 60s --rate 50";
+    sweep(root, &format!("{what} --seeds 1000 --check-twice 1"))
 }
 
 /// Bounded twice: on two cores the seeds take less than the hour.
@@ -190,8 +192,8 @@ fn shell(root: &Path, script: &str) -> anyhow::Result<Outcome> {
 }
 
 const MUTANTS_ABOUT: &str = "every planted fault of core and driver is caught in the swarm";
-const PLANS_ABOUT: &str = "ten thousand seeds of a plan on cores alone, every tenth twice";
-const SIM_ABOUT: &str = "a thousand seeds in virtual time, each twice, in two processes";
+const PLANS_ABOUT: &str = "ten thousand seeds of random faults on cores alone, every tenth twice";
+const SIM_ABOUT: &str = "a thousand seeds of random faults in virtual time, each in two processes";
 const DENY: &str = "cargo-deny";
 const DENY_VERSION: &str = "0.20.2";
 const DENY_ABOUT: &str = "cargo deny check bans licenses sources";
