@@ -288,8 +288,12 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         };
         let at_ns = self.lab.since_origin(at);
         // Of a partition that takes nobody away, those at its ends may have fallen behind.
-        let behind = match fault {
-            Fault::Partition if taken.is_empty() => hit.into_iter().collect(),
+        // Whom another fault holds down is awaited when that one is over.
+        let down = self.down();
+        let behind: BTreeSet<NodeNumber> = match fault {
+            Fault::Partition if taken.is_empty() => {
+                hit.into_iter().filter(|node| !down.contains(node)).collect()
+            }
             _ => taken,
         };
         if let Some(strike) = self.strikes.get_mut(&place) {
