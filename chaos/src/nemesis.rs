@@ -150,6 +150,7 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
             fault: self.schedule.faults[place].fault,
             led: leader.is_some_and(|leader| nodes.contains(&leader)),
             nodes,
+            deposed: leader.is_some_and(|leader| !reach.able.contains(&leader)),
             away: reach.away,
             served: reach.served,
             at_ns,

@@ -70,6 +70,8 @@ pub struct Strike {
     pub served: u64,
     /// Whether one of those that were hit led.
     pub led: bool,
+    /// Whether whoever led could no longer, since it was down or reached no majority both ways.
+    pub deposed: bool,
     /// When.
     pub at_ns: u64,
     /// From when on it had taken place.
@@ -282,6 +284,7 @@ mod tests {
             away: BTreeSet::from([NodeNumber(1)]),
             served: 4,
             led: true,
+            deposed: true,
             at_ns: 1_000 * MS,
             in_force_ns: 1_000 * MS,
             term_before: 3,

@@ -100,16 +100,26 @@ fn stretches(course: &Course, (_, load_end_ns): (u64, u64)) -> Vec<Stretch<'_>> 
     changes.windows(2).map(stretch).collect()
 }
 
-/// Whether one node that runs reaches a majority both ways, and no link is merely bad.
+/// Whether a majority runs of whom each reaches each other both ways, and no link is merely bad.
+///
+/// That one node reaches a majority is not enough: one of those may hold what a leader sent that
+/// it could not answer, refuse its vote to whoever lacks that, and reach no majority itself.
 fn is_able(on: &[&Struck], nodes: &[u64]) -> bool {
     let is_up = |node: u64| on.iter().all(|fault| !fault.down.contains(&node));
     let is_cut = |from: u64, to: u64| on.iter().any(|fault| fault.cut.contains(&(from, to)));
     let reaches = |node: u64, other: u64| {
         node == other || is_up(other) && !is_cut(node, other) && !is_cut(other, node)
     };
-    let reached = |node: u64| nodes.iter().filter(|other| reaches(node, **other)).count();
     let hurts = on.iter().any(|fault| fault.hurts);
-    !hurts && nodes.iter().any(|node| is_up(*node) && 2 * reached(*node) > nodes.len())
+    let up: Vec<u64> = nodes.iter().copied().filter(|node| is_up(*node)).collect();
+    // A group has at most nine voters: there are few sets to look at.
+    let stands_together = |set: u32| {
+        let members = up.iter().enumerate().filter(|(place, _)| set >> place & 1 == 1);
+        let members: Vec<u64> = members.map(|(_, node)| *node).collect();
+        let holds = |node: &u64| members.iter().all(|other| reaches(*node, *other));
+        2 * members.len() > nodes.len() && members.iter().all(holds)
+    };
+    !hurts && (0..1 << up.len().min(NODES_MAX)).any(stands_together)
 }
 
 /// Whether anybody was served in time of what was asked in this stretch.
@@ -214,5 +224,7 @@ fn blame(
 
 const MS: u64 = 1_000_000;
 const WINDOW_NS: u64 = 100 * MS;
+/// More nodes than a group may have voters.
+const NODES_MAX: usize = 16;
 /// How long after the bound the rate must be kept to say anything.
 const KEPT_NS: u64 = 500 * MS;

@@ -57,18 +57,22 @@ pub(crate) fn rules(plan: &Plan, step: &Step, hit: &[NodeNumber]) -> Vec<LinkRul
 pub(crate) struct Reach {
     /// Nodes that reach nobody who could lead, and do not themselves reach a majority.
     pub(crate) away: BTreeSet<NodeNumber>,
+    /// Nodes that run and reach a majority both ways: who leads among them goes on.
+    pub(crate) able: BTreeSet<NodeNumber>,
     /// How many nodes a leader that reaches a majority reaches at least, itself among them.
     pub(crate) served: u64,
 }
 
 /// Who reaches whom while the step is on that hits these nodes.
 pub(crate) fn reach(plan: &Plan, step: &Step, hit: &[NodeNumber]) -> Reach {
+    let all = || (1..=plan.nodes).map(NodeNumber);
     if step.fault == Fault::Clock {
-        return Reach { away: BTreeSet::new(), served: plan.nodes };
+        return Reach { away: BTreeSet::new(), able: all().collect(), served: plan.nodes };
     }
     if !step.fault.hits_links() {
         let away: BTreeSet<_> = hit.iter().copied().collect();
-        return Reach { served: plan.nodes.saturating_sub(away.len() as u64), away };
+        let able: BTreeSet<_> = all().filter(|node| !away.contains(node)).collect();
+        return Reach { served: able.len() as u64, away, able };
     }
     let rules = rules(plan, step, hit);
     let severed: BTreeSet<_> = rules
@@ -76,13 +80,13 @@ pub(crate) fn reach(plan: &Plan, step: &Step, hit: &[NodeNumber]) -> Reach {
         .filter(|rule| rule.faults.severs())
         .flat_map(|rule| [(rule.from, rule.to), (rule.to, rule.from)])
         .collect();
-    let all = || (1..=plan.nodes).map(NodeNumber);
     // Whoever is heard and cannot answer, or the other way round, adds to no quorum.
     let reached = |node: NodeNumber| all().filter(move |to| !severed.contains(&(node, *to)));
     let count = |node: &NodeNumber| reached.clone()(*node).count() as u64;
-    let hubs: BTreeSet<_> = all().filter(|node| count(node) > plan.nodes / 2).collect();
-    let away = all().filter(|node| !reached.clone()(*node).any(|to| hubs.contains(&to)));
-    Reach { away: away.collect(), served: hubs.iter().map(count).min().unwrap_or(0) }
+    let able: BTreeSet<_> = all().filter(|node| count(node) > plan.nodes / 2).collect();
+    let away = all().filter(|node| !reached.clone()(*node).any(|to| able.contains(&to)));
+    let (away, served) = (away.collect(), able.iter().map(count).min().unwrap_or(0));
+    Reach { away, able, served }
 }
 
 /// How many nodes the step takes away from the majority, whomever it hits.
@@ -308,7 +312,7 @@ mod tests {
         let plan = plan(step);
         validate(&plan).expect("can be carried out");
         let hit: Vec<_> = hit.iter().copied().map(NodeNumber).collect();
-        let Reach { away, served } = reach(&plan, &plan.steps[0], &hit);
+        let Reach { away, served, .. } = reach(&plan, &plan.steps[0], &hit);
         assert_eq!(super::away(&plan, &plan.steps[0]), away.len() as u64, "whomever it hits");
         (away.into_iter().map(|node| node.0).collect(), served)
     }

@@ -164,11 +164,8 @@ fn undisturbed(
     }
     let name = "return-disturbs-nobody";
     Some(match (returns, complaints.is_empty()) {
-        (0, _) if plan.expect.majority_may_be_lost => {
-            let detail = "nobody returned to a leader, with no other fault about".into();
-            check(name, Verdict::Valid, detail)
-        }
-        (0, _) => check(name, Verdict::Unknown, "nobody returned to a leader".into()),
+        // Every return had another fault about, or no leader to disturb.
+        (0, _) => return None,
         (_, false) => check(name, Verdict::Invalid, complaints.join("; ")),
         (_, true) => {
             let within = reach.as_millis();
@@ -184,7 +181,7 @@ fn is_led(strike: &Strike, returned_ns: u64, terms: &Terms) -> bool {
         terms.changes.iter().filter(|change| (strike.at_ns..returned_ns).contains(&change.at_ns));
     match meanwhile.next_back() {
         Some(change) => !strike.away.contains(&change.leader),
-        None => !strike.led || strike.away.is_empty(),
+        None => !strike.deposed,
     }
 }
 
@@ -217,6 +214,7 @@ mod tests {
             away: BTreeSet::from([NodeNumber(1)]),
             served: 4,
             led,
+            deposed: led,
             at_ns: 1_000 * MS,
             in_force_ns: 1_005 * MS,
             term_before: 1,
@@ -285,7 +283,7 @@ mod tests {
         assert_eq!(unasked.verdict, Verdict::Unknown);
     }
 
-    fn disturbed(led: bool, elected: &[(u64, u64, Option<u64>)]) -> Check {
+    fn disturbed(led: bool, elected: &[(u64, u64, Option<u64>)]) -> Option<Check> {
         let change = |(at_ms, leader, stalled_ms): &(u64, u64, Option<u64>)| TermChange {
             at_ns: at_ms * MS,
             term: 7,
@@ -295,18 +293,19 @@ mod tests {
         };
         let terms = Terms { changes: elected.iter().map(change).collect(), stalls: 0 };
         let strikes = [strike(led)];
-        undisturbed(&plan(true), &strikes, &[&strikes[0]], Some(&terms)).expect("there was load")
+        undisturbed(&plan(true), &strikes, &[&strikes[0]], Some(&terms))
     }
 
     #[test]
     fn a_term_that_begins_as_a_node_returns_breaks_a_guarantee() {
-        assert_eq!(disturbed(false, &[]).verdict, Verdict::Valid);
-        assert_eq!(disturbed(true, &[(1_200, 2, None)]).verdict, Verdict::Valid);
-        let late = disturbed(true, &[(1_200, 2, None), (2_100, 1, None)]);
+        let judged = |led, elected: &[_]| disturbed(led, elected).expect("a leader was there");
+        assert_eq!(judged(false, &[]).verdict, Verdict::Valid);
+        assert_eq!(judged(true, &[(1_200, 2, None)]).verdict, Verdict::Valid);
+        let late = judged(true, &[(1_200, 2, None), (2_100, 1, None)]);
         assert_eq!(late.verdict, Verdict::Invalid);
         assert!(late.detail.contains("term 7 began 100 ms after the return"), "{late:?}");
-        assert_eq!(disturbed(false, &[(2_100, 2, Some(80))]).verdict, Verdict::Valid, "a stall");
-        assert_eq!(disturbed(false, &[(8_000, 2, None)]).verdict, Verdict::Valid, "long after");
+        assert_eq!(judged(false, &[(2_100, 2, Some(80))]).verdict, Verdict::Valid, "a stall");
+        assert_eq!(judged(false, &[(8_000, 2, None)]).verdict, Verdict::Valid, "long after");
         let other = Strike { at_ns: 2_050 * MS, fault: Fault::Kill, ..strike(false) };
         let change = TermChange {
             at_ns: 2_200 * MS,
@@ -318,10 +317,9 @@ mod tests {
         let terms = Terms { changes: vec![change], stalls: 0 };
         let strikes = [strike(false), other];
         let beside = undisturbed(&plan(true), &strikes, &[&strikes[0]], Some(&terms));
-        let beside = beside.expect("there was load");
-        assert_eq!(beside.verdict, Verdict::Unknown, "a kill explains it");
+        assert_eq!(beside, None, "a kill explains it");
         // Nobody had been elected by the others yet: then somebody must be.
-        assert_eq!(disturbed(true, &[(2_100, 2, None)]).verdict, Verdict::Unknown);
+        assert_eq!(disturbed(true, &[(2_100, 2, None)]), None);
     }
 
     #[test]

@@ -190,6 +190,7 @@ mod tests {
             away: std::collections::BTreeSet::from([NodeNumber(node)]),
             served: 2,
             led: true,
+            deposed: true,
             at_ns,
             in_force_ns: at_ns,
             term_before: 1,

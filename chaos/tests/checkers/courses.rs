@@ -154,6 +154,20 @@ fn nothing_is_owed_where_no_node_reaches_a_majority_or_links_are_bad() {
     );
 }
 
+/// Each of five reaches a majority, and no three of them stand together: one may refuse another
+/// for an entry that only it has, and be elected by nobody.
+#[test]
+fn nothing_is_owed_in_a_ring() {
+    let faults: Vec<Struck> = [(1, [3, 4]), (2, [4, 5]), (3, [5, 5])]
+        .iter()
+        .map(|(node, others)| cut(*node, others, 1_000, 3_000))
+        .collect();
+    let ring = Course { faults, ..course() };
+    let spans = [(0, 1_000), (3_100, 6_000)];
+    let ring = Frozen { nodes: vec![1, 2, 3, 4, 5], ..run(ring, &spans) };
+    says(&Availability.check(&ring), Verdict::Valid, "the rate was back");
+}
+
 /// Node 1 leads from the start; at each of these moments the other node takes over.
 fn elections(at: &[(u64, u64)], change: impl FnOnce(&mut Course)) -> Check {
     let mut course = course();

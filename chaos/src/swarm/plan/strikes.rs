@@ -138,6 +138,7 @@ impl<'r, 'a> Strikes<'r, 'a> {
             fault,
             led: leader.is_some_and(|leader| nodes.contains(&leader)),
             nodes,
+            deposed: leader.is_some_and(|leader| !reach.able.contains(&leader)),
             away: reach.away,
             served: reach.served,
             at_ns,
