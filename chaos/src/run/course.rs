@@ -31,7 +31,9 @@ pub fn course(
             (from_ms.saturating_mul(NS_PER_MS), until_ms.saturating_mul(NS_PER_MS))
         }),
         rate_per_s: plan.workload.as_ref().map_or(0, |load| load.rate_per_s),
-        election_ns_max: nanos(election),
+        // A leader that is cut off learns of it late, and where a bare majority is left its votes
+        // may split: then there is another round.
+        election_ns_max: nanos(2 * election),
         service_ns_max: nanos(service),
         faults: schedule.faults.iter().filter_map(|fault| struck(plan, fault, marks)).collect(),
         elections: marks.iter().filter_map(elected).collect(),
