@@ -12,6 +12,7 @@ mod election_safety;
 mod fail_is_final;
 mod leader_completeness;
 mod leader_hears_quorum;
+mod lease_exclusive;
 mod linearizable_read;
 mod log_matching;
 mod monotonic;
@@ -36,6 +37,7 @@ pub use election_safety::ElectionSafety;
 pub use fail_is_final::FailIsFinal;
 pub use leader_completeness::LeaderCompleteness;
 pub use leader_hears_quorum::LeaderHearsQuorum;
+pub use lease_exclusive::LeaseExclusive;
 pub use linearizable_read::{LinearizableRead, ReadFloor};
 pub use log_matching::{LogMatching, digest};
 pub use monotonic::Monotonic;
@@ -83,10 +85,22 @@ pub struct View<'a> {
     pub cause: Cause,
     /// What its own clock showed.
     pub now: Time,
+    /// Its lease, by a clock that all servers share.
+    pub lease: Lease,
     /// For so long after it heard a leader it wants no other.
     pub election_timeout_min: Duration,
     /// The longest it waits for a leader, and the longest that it leads in silence.
     pub election_timeout_max: Duration,
+}
+
+/// A server's lease, by a clock that all servers share. Where its own clock is another, nothing is
+/// known of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Lease {
+    /// The moment of the step.
+    pub now: Time,
+    /// Until when the server may answer reads without asking anyone.
+    pub until: Option<Time>,
 }
 
 /// What a server took in a step.
@@ -218,6 +232,7 @@ pub struct Invariants {
     configuration_safety: ConfigurationSafety,
     durability: Durability,
     undisturbed_leader: UndisturbedLeader,
+    lease_exclusive: LeaseExclusive,
     linearizable_read: LinearizableRead,
 }
 
@@ -256,6 +271,7 @@ impl Invariants {
         }
         self.leader_hears_quorum.observe(view)?;
         self.undisturbed_leader.observe(view)?;
+        self.lease_exclusive.observe(view)?;
         self.linearizable_read.observe(view);
         Ok(())
     }

@@ -13,7 +13,8 @@ mod story;
 use std::time::Duration;
 
 use chaos::invariant::{
-    Cause, ConfigurationSafety, Departure, Invariants, LeaderHearsQuorum, Server, View,
+    Cause, ConfigurationSafety, Departure, Invariants, LeaderHearsQuorum, LeaseExclusive, Server,
+    View,
 };
 use raft::{
     Appended, Configuration, Entry, HardState, Index, Message, NodeId, Payload, Phase, Position,
@@ -33,6 +34,32 @@ fn two_leaders_of_one_term_break_election_safety() {
     (one.state.term, two.state.term) = (Term(5), Term(5));
     holds(invariants.stepped(&one.view(None)));
     breaks("election safety", invariants.stepped(&two.view(None)));
+}
+
+#[test]
+fn two_leases_at_one_moment_break_their_exclusiveness() {
+    let millis = |count| Time(Duration::from_millis(count));
+    let mut exclusive = LeaseExclusive::default();
+    let (mut one, mut two) = (Story::of(1, &[]), Story::of(2, &[]));
+    (one.role, two.role) = (Role::Leader, Role::Leader);
+    (one.lease, one.now) = (Some(millis(100)), millis(10));
+    holds(exclusive.observe(&one.view(None)));
+    // One that is over at the moment when the next is held, and one that was given up.
+    (two.lease, two.now) = (Some(millis(200)), millis(100));
+    holds(exclusive.observe(&two.view(None)));
+    (two.lease, two.now) = (None, millis(110));
+    holds(exclusive.observe(&two.view(None)));
+    (one.lease, one.now) = (Some(millis(190)), millis(120));
+    holds(exclusive.observe(&one.view(None)));
+    // Its holder is heard of no more: nobody can know that it is gone.
+    (two.lease, two.now) = (Some(millis(300)), millis(189));
+    breaks("lease exclusive", exclusive.observe(&two.view(None)));
+    // Nor may anybody else be elected meanwhile, lease or no lease.
+    let mut three = Story::of(3, &[]);
+    (three.role, three.now, three.state.term) = (Role::Leader, millis(150), Term(9));
+    breaks("lease exclusive", exclusive.observe(&three.view(None)));
+    three.now = millis(301);
+    holds(exclusive.observe(&three.view(None)));
 }
 
 #[test]

@@ -21,7 +21,7 @@ use std::{
 
 use abreast::abreast;
 use chaos::swarm::{Counts, Failure, Options, run, run_blind};
-use faults::FAULTS;
+use faults::{FAULTS, ORDINARY_SEEDS_MAX};
 use flags::{Flags, USAGE};
 use runtime::{Clock, SystemClock};
 
@@ -65,7 +65,8 @@ fn all(flags: &Flags) -> Result<(), String> {
     }
     repeats(flags)?;
     if flags.steps.is_none() && flags.seeds.is_none() && flags.nodes.is_none() {
-        FAULTS.iter().try_for_each(|fault| mutants::catches(flags, fault).map(drop))?;
+        let mut ordinary = FAULTS.iter().filter(|fault| fault.seeds_max <= ORDINARY_SEEDS_MAX);
+        ordinary.try_for_each(|fault| mutants::catches(flags, fault).map(drop))?;
     }
     Ok(())
 }

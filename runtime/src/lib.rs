@@ -70,7 +70,7 @@ pub use group::{
 pub use machine::{ApplyContext, StateMachine};
 pub use network::{Link, Network, NetworkBuilder, NetworkError, NetworkId, Peer, SecretKey};
 pub use raft::{
-    Configuration, Entry, HardState, Index, NodeId, Note, Payload, PeerId, Phase, Position,
-    RequestId, Role, SessionId, StoreId, Term, Time,
+    Configuration, Entry, HardState, Index, LeaseLimits, NodeId, Note, Payload, PeerId, Phase,
+    Planted, Position, RequestId, Role, SessionId, StoreId, Term, Time,
 };
 pub use storage::{Storage, StorageError};

@@ -53,6 +53,7 @@ fn times() -> Vec<Field<Duration>> {
         field!(election_timeout, roomy, 100 * MS, HOUR, beats),
         field!(election_timeout_jitter, lan, MS, HOUR, hour),
         field!(bootstrap_delay, lan, zero, HOUR, "must lie between 0ns and 3600s"),
+        field!(lease_margin, lan, zero, HOUR, "must lie between 0ns and 3600s"),
         field!(forward_timeout, lan, 150 * MS, HOUR, election),
         field!(query_timeout, lan, 150 * MS, HOUR, election),
         field!(client_silence_max, lan, 100 * MS, HOUR, beats),
@@ -77,6 +78,7 @@ fn limits() -> Vec<Field<u32>> {
         field!(message_bytes_max, lan, kib, 64 * mib, message),
         field!(command_bytes_max, roomy, 64, 64 * mib, command),
         field!(uncommitted_entries_max, lan, 1, 1 << 24, entries),
+        field!(clock_drift_ppm_max, lan, 0, 500_000, "must lie between 0 and 500000"),
         field!(requests_max, lan, 1, mib, million),
         field!(requests_bytes_max, lan, mib, gib, requests),
         field!(sessions_max, lan, 1, mib, million),
@@ -133,6 +135,10 @@ fn no_setting_is_left_out() {
         requests_bytes_max: _,
         sessions_max: _,
         replies_per_session_max: _,
+        // A switch: it has no bounds.
+        lease_reads: _,
+        clock_drift_ppm_max: _,
+        lease_margin: _,
         client_silence_max: _,
         handshake_timeout: _,
         redial_backoff_min: _,
@@ -140,7 +146,19 @@ fn no_setting_is_left_out() {
     } = lan();
     let times = times().into_iter().map(|(name, ..)| name);
     let names: BTreeSet<_> = times.chain(limits().into_iter().map(|(name, ..)| name)).collect();
-    assert_eq!(names.len(), 21);
+    assert_eq!(names.len(), 23);
+}
+
+#[test]
+fn a_lease_of_which_nothing_is_left_is_refused() {
+    let config = |lease_margin| ConsensusConfig { lease_reads: true, lease_margin, ..lan() };
+    assert_eq!(config(5 * MS).validate(), Ok(()));
+    // 150 ms, less a tenth of it twice, is 122 ms.
+    let error = config(123 * MS).validate().expect_err("nothing is left");
+    assert_eq!((error.field, error.value.as_str()), ("lease_margin", "123ms"));
+    assert!(error.rule.contains("election_timeout, 150ms"), "{error}");
+    let without = ConsensusConfig { lease_reads: false, ..config(123 * MS) };
+    assert_eq!(without.validate(), Ok(()), "nobody asks for leases");
 }
 
 #[test]

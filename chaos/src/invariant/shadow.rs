@@ -11,7 +11,7 @@ use raft::{
     Time, Write, WriteId,
 };
 
-use super::{Application, Cause, Server, View, Violation};
+use super::{Application, Cause, Lease, Server, View, Violation};
 
 /// See the module.
 #[derive(Debug)]
@@ -182,6 +182,7 @@ impl Shadow {
             written: self.written.take(),
             cause: Cause::Other,
             now,
+            lease: Lease { now, until: None },
             election_timeout_min: Duration::ZERO,
             election_timeout_max: Duration::MAX,
         })

@@ -187,7 +187,9 @@ impl World {
             self.queue.put(done, Event::Synced { seat, incarnation, last });
         }
         node.arm(self.now);
-        let Some(view) = node.view(turn.now, turn.cause, turn.written) else { return Ok(()) };
+        let Some(view) = node.view((self.now, turn.now), turn.cause, turn.written) else {
+            return Ok(());
+        };
         if view.log.last().index != node.disk.end() {
             let (last, end) = (view.log.last(), node.disk.end());
             let what = format!("{:?} has entries through {last}, wrote through {end}", node.id);

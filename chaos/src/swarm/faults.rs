@@ -165,6 +165,9 @@ impl World {
     }
 
     fn crash(&mut self, seat: Seat, lasts: Duration) {
+        // Some are started again at once: what others remember of them is still fresh then.
+        let at_once = self.streams.faults.chance(AT_ONCE_PERMILLE);
+        let lasts = if at_once { self.profile.network.delay.1.min(lasts) } else { lasts };
         if self.power_off(seat) {
             self.queue.put(self.now.plus(lasts), Event::Restart { seat });
         }
@@ -222,6 +225,16 @@ impl World {
             && acted_on.into_iter().all(|configuration| self.is_able(&configuration))
     }
 
+    /// A leader that is handing over does not hear what comes of it.
+    pub(super) fn deafen(&mut self, leader: Seat) {
+        let Span(min, max) = self.profile.faults.last;
+        if self.calm || !self.streams.faults.chance(DEAF_PERMILLE) {
+            return;
+        }
+        let lasts = self.streams.faults.duration(min, max);
+        self.cut(lasts, |_, to| to == leader);
+    }
+
     fn cut(&mut self, lasts: Duration, rule: impl Fn(Seat, Seat) -> bool) {
         self.counts.partitions += 1;
         let cut = self.network.cut(rule);
@@ -240,5 +253,9 @@ impl World {
     }
 }
 
+/// Transfers in a thousand whose leader falls deaf.
+const DEAF_PERMILLE: u64 = 200;
+/// Crashes in a thousand after which the server is back almost at once.
+const AT_ONCE_PERMILLE: u64 = 300;
 /// Messages that a muzzled leader may send, for each server of the world.
 const LAST_WORDS: u64 = 4;

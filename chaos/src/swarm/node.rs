@@ -7,7 +7,7 @@ use std::{rc::Rc, time::Duration};
 use raft::{Barrier, HardState, Index, NodeId, Raft, Time};
 
 use super::{calls::Calls, disk::Disk, machine::Machine};
-use crate::invariant::{Cause, Departure, Server, View};
+use crate::invariant::{Cause, Departure, Lease, Server, View};
 
 /// Where a server stands in the world: a peer's number, less one. A wiped store leaves the seat
 /// to a new server.
@@ -84,8 +84,13 @@ impl Node {
         self.core.is_some() && self.incarnation == incarnation
     }
 
-    /// What an invariant may see of it, when its own clock shows this much.
-    pub(super) fn view(&self, now: Time, cause: Cause, written: Option<Index>) -> Option<View<'_>> {
+    /// What an invariant may see of it, at a moment of the world and by its own clock.
+    pub(super) fn view(
+        &self,
+        (world, now): (Time, Time),
+        cause: Cause,
+        written: Option<Index>,
+    ) -> Option<View<'_>> {
         let core = self.core.as_ref()?;
         Some(View {
             server: self.server,
@@ -103,9 +108,16 @@ impl Node {
             written,
             cause,
             now,
+            lease: self.lease(world, core),
             election_timeout_min: self.election_timeout_min,
             election_timeout_max: self.election_timeout_max,
         })
+    }
+
+    /// By the world's clock, so that leases of different servers can be compared.
+    fn lease(&self, world: Time, core: &Raft) -> Lease {
+        let until = core.lease_until().map(|until| self.clock.world(until));
+        Lease { now: world, until }
     }
 
     /// What an invariant may see of a message that it sends.

@@ -42,7 +42,9 @@ impl World {
         self.counts.steps += 1;
         self.trace(seat as u64);
         self.tell(|world| format!("{} shall hand over to {to}", world.nodes[leader.0].id));
-        self.input(leader, Input::Transfer { to })
+        self.input(leader, Input::Transfer { to })?;
+        self.deafen(leader);
+        Ok(())
     }
 
     fn change(&mut self, leader: Seat) -> Option<Change> {

@@ -25,7 +25,7 @@ use crate::{
     checker::Verdict,
     fault::NodeNumber,
     invariant::{Invariants, Violation},
-    plan::{Plan, WorldKind, fits, validate},
+    plan::{Plan, WorldKind, consensus, fits, validate},
     run::{
         Journal, Listener, Outcome, Phase, RunError, Stop, check, chosen, pinned_to, probe_client,
     },
@@ -80,7 +80,7 @@ fn conduct(
 }
 
 fn world(plan: &Plan, seed: Seed, invariants: Invariants) -> World {
-    let consensus = plan.profile.config();
+    let consensus = consensus(plan);
     let profile = Profile::of(plan, seed);
     let Span(min, max) = profile.network.delay;
     let patience = Patience {
@@ -99,6 +99,10 @@ fn world(plan: &Plan, seed: Seed, invariants: Invariants) -> World {
     let callers = Callers::new(seed, patience, clients.chain(probes));
     let mut world = World::of(seed, profile, invariants);
     world.planned = Some(Box::new(Planned::new(seats, seed, callers)));
+    #[cfg(feature = "planted-faults")]
+    {
+        world.plant = plan.planted.map(super::planted::Plant::Rule);
+    }
     world
 }
 

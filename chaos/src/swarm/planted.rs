@@ -10,6 +10,9 @@ use raft::Raft;
 pub enum Plant {
     /// A rule of the core, broken in each core as it starts.
     Core(fn(&mut Raft)),
+    /// The same by name, as a plan wants it.
+    #[cfg(feature = "planted-faults")]
+    Rule(raft::Planted),
     /// A rule of the model's driver or disk.
     Driver(DriverFault),
 }

@@ -6,11 +6,11 @@
 
 use std::time::Duration;
 
-use raft::{Config, NodeId, SessionLimits};
+use raft::{Config, LeaseLimits, NodeId, SessionLimits};
 use runtime::ConsensusProfile;
 
 use crate::{
-    plan::{Plan, StorageKind},
+    plan::{self, Plan, StorageKind},
     seed::{Seed, Stream},
 };
 
@@ -156,6 +156,7 @@ impl Profile {
                     sessions_max: *some(&mut draw, &[2, 4, 64]),
                     replies_per_session_max: *some(&mut draw, &[2, 8, 64]),
                 },
+                lease: None,
                 reluctance: 1,
                 observer: false,
                 seed: seed.0,
@@ -166,13 +167,14 @@ impl Profile {
             profile.hunt();
             profile.founders = founders.unwrap_or(few);
         }
+        profile.lease(&mut Stream::named(seed, "lease"));
         profile
     }
 
     /// The world that a plan asks for: links and disks of its profile's kind, and nothing that
     /// the plan does not say.
     pub(super) fn of(plan: &Plan, seed: Seed) -> Self {
-        let consensus = plan.profile.config();
+        let consensus = plan::consensus(plan);
         let delay = match plan.profile {
             ConsensusProfile::Lan => Span(us(50), us(300)),
             ConsensusProfile::Wan => Span(ms(10), ms(40)),
@@ -214,6 +216,7 @@ impl Profile {
                 uncommitted_entries_max: u64::from(consensus.uncommitted_entries_max),
                 reads_max: consensus.requests_max as usize,
                 sessions,
+                lease: consensus.lease_limits(),
                 reluctance: 1,
                 observer: false,
                 seed: seed.0,
@@ -240,6 +243,13 @@ impl Profile {
         self.spares = 0;
         self.operator.0 = self.operator.1;
         self.read_permille = 0;
+    }
+
+    /// In half of all worlds leaders may hold leases, cut for clocks that run as wrong as here.
+    fn lease(&mut self, draw: &mut Stream) {
+        let drift_ppm_max = u32::try_from(self.skew_ppm).unwrap_or(u32::MAX);
+        let limits = LeaseLimits { drift_ppm_max, margin: Duration::ZERO };
+        self.config.lease = draw.chance(500).then_some(limits);
     }
 
     /// How the core of this server is configured.

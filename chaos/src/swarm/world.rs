@@ -199,8 +199,14 @@ impl World {
         let mut core = started.map_err(|raft::Inconsistent(what)| {
             Violation::of("restart", format!("{:?} refuses its own disk: {what}", node.id))
         })?;
-        if let Some(Plant::Core(plant)) = self.plant {
-            plant(&mut core);
+        match self.plant {
+            Some(Plant::Core(plant)) => plant(&mut core),
+            #[cfg(feature = "planted-faults")]
+            Some(Plant::Rule(rule)) => {
+                core.plant(rule);
+                node.barrier.plant(rule);
+            }
+            Some(Plant::Driver(_)) | None => {}
         }
         let written = Some(core.log().start().index);
         node.core = Some(core);

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use chaos::invariant::{Application, Cause, Server, View, Violation};
+use chaos::invariant::{Application, Cause, Lease, Server, View, Violation};
 use raft::{
     Config, Configuration, Entry, HardState, Index, NodeId, Payload, Position, Raft, RequestId,
     Restored, Role, SessionId, SessionLimits, Snapshot, Term, Time,
@@ -24,6 +24,7 @@ pub(crate) struct Story {
     pub(crate) applied: Index,
     pub(crate) cause: Cause,
     pub(crate) now: Time,
+    pub(crate) lease: Option<Time>,
 }
 
 impl Story {
@@ -50,6 +51,7 @@ impl Story {
             applied: Index(0),
             cause: Cause::Other,
             now: Time::default(),
+            lease: None,
         }
     }
 
@@ -75,6 +77,7 @@ impl Story {
             written,
             cause: self.cause,
             now: self.now,
+            lease: Lease { now: self.now, until: self.lease },
             election_timeout_min: ELECTION_TIMEOUT_MIN,
             election_timeout_max: ELECTION_TIMEOUT_MAX,
         }
@@ -93,6 +96,7 @@ fn config(number: u8) -> Config {
         uncommitted_entries_max: 64,
         reads_max: 16,
         sessions: SessionLimits { sessions_max: 8, replies_per_session_max: 8 },
+        lease: None,
         reluctance: 1,
         observer: false,
         seed: 1,

@@ -32,7 +32,7 @@ const fn driver(name: &'static str, rule: DriverFault, seeds_max: u64) -> Fault 
 }
 
 /// All of them.
-pub(crate) const FAULTS: [Fault; 18] = [
+pub(crate) const FAULTS: [Fault; 21] = [
     core!("live-quorum", LiveQuorum, 100),
     core!("learner-counts", LearnerCounts, 500),
     core!("no-back-off", NoBackOff, 100),
@@ -42,6 +42,9 @@ pub(crate) const FAULTS: [Fault; 18] = [
     core!("commit-older-term-by-count", CommitOlderTermByCount, 500),
     core!("read-without-round", ReadWithoutRound, 1000),
     core!("round-too-far", RoundTooFar, 5000),
+    core!("lease-from-answers", LeaseFromAnswers, 500),
+    core!("lease-while-handing-over", LeaseWhileHandingOver, 500),
+    core!("lease-forgotten-at-start", LeaseForgottenAtStart, 40000),
     core!("stale-leader-untold", StaleLeaderUntold, 50),
     core!("dedup-unknown", DedupUnknown, 50),
     core!("change-before-own-commit", ChangeBeforeOwnCommit, 200),
@@ -52,6 +55,9 @@ pub(crate) const FAULTS: [Fault; 18] = [
     driver("wiped-voter-votes", DriverFault::WipedVoterVotes, 100),
     driver("fail-on-truncation", DriverFault::FailOnTruncation, 200),
 ];
+
+/// What takes more seeds to catch is left to `--mutants`, and to the stories of the core.
+pub(crate) const ORDINARY_SEEDS_MAX: u64 = 5_000;
 
 /// The fault of this name.
 pub(crate) fn named(word: Option<&str>) -> Result<Fault, String> {

@@ -38,6 +38,8 @@ pub(crate) fn table(flags: &Flags) -> Result<(), String> {
     for fault in &FAULTS {
         let of = match fault.plant {
             Plant::Core(_) => "core",
+            #[cfg(feature = "planted-faults")]
+            Plant::Rule(_) => "core",
             Plant::Driver(_) => "driver",
         };
         let caught = search(flags, fault)?;

@@ -6,10 +6,12 @@
 use std::{fmt, time::Duration};
 
 use crate::{
-    Entry, HardState, Index, NodeId, SessionLimits, Sessions, Snapshot, message::are_consecutive,
+    Entry, HardState, Index, LeaseLimits, NodeId, SessionLimits, Sessions, Snapshot,
+    message::are_consecutive,
 };
 
-/// How one server behaves. What members must agree on is `sessions` alone.
+/// How one server behaves. Members must agree on `sessions`, and on `lease` with the
+/// `election_timeout_min` that it is cut from.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Config {
     /// Who this server is.
@@ -32,6 +34,8 @@ pub struct Config {
     pub reads_max: usize,
     /// Bounds of the session table.
     pub sessions: SessionLimits,
+    /// Answers reads without a round while a lease lasts (thesis §6.4.1); off where absent.
+    pub lease: Option<LeaseLimits>,
     /// Multiplies election timeouts: 1 is normal, more is reluctant.
     pub reluctance: u32,
     /// Never campaigns.
@@ -74,6 +78,10 @@ impl Config {
         })?;
         require(!beat.is_zero() && beat < min, || {
             format!("heartbeat_interval {beat:?} must be above zero and below {min:?}")
+        })?;
+        let lease = self.lease.map(|lease| lease.length(min));
+        require(lease.is_none_or(|lease| !lease.is_zero()), || {
+            format!("lease leaves nothing of election_timeout_min {min:?}")
         })?;
         let limits = [
             ("inflight_entries_max", self.inflight_entries_max == 0),

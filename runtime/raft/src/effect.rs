@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::{
     Change, Entry, Index, Message, NodeId, Position, RequestId, Role, Sessions, Snapshot, Term,
+    planted::{Plant, Planted},
 };
 
 /// What a core is told.
@@ -309,6 +310,7 @@ pub struct Barrier {
     submitted: WriteId,
     durable: WriteId,
     held: VecDeque<(WriteId, NodeId, Message)>,
+    plant: Plant,
 }
 
 impl Barrier {
@@ -320,7 +322,8 @@ impl Barrier {
 
     /// Passes a message on at once, or holds it back behind the writes it may depend on.
     pub fn pass(&mut self, to: NodeId, message: Message) -> Option<(NodeId, Message)> {
-        if self.durable == self.submitted || !message.promises() {
+        let is_free = self.durable == self.submitted || !message.promises();
+        if is_free || self.plant.breaks(Planted::AcknowledgeBeforeSync) {
             return Some((to, message));
         }
         self.held.push_back((self.submitted, to, message));
@@ -333,6 +336,12 @@ impl Barrier {
         let durable = self.durable;
         let ready = self.held.iter().take_while(|(wait, _, _)| *wait <= durable).count();
         self.held.drain(..ready).map(|(_, to, message)| (to, message))
+    }
+
+    /// Breaks a rule from now on.
+    #[cfg(feature = "planted-faults")]
+    pub fn plant(&mut self, fault: Planted) {
+        self.plant.fault = Some(fault);
     }
 
     /// How many messages wait.

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use crate::{
     Answer, Appended, Dropped, Effect, Entry, Index, Input, Message, NO_ROUND, NodeId, Note,
     Payload, Position, Refusal, Snapshot, Standing, Time,
+    lease::Lease,
     planted::Planted,
     progress::{Pace, Progress},
     quorum,
@@ -27,6 +28,7 @@ pub(crate) struct Leader {
     /// Counts heartbeat rounds.
     round: u64,
     reads: Reads,
+    lease: Lease,
     transfer: Option<Transfer>,
     /// The last entry that was handed to storage.
     submitted: Index,
@@ -48,6 +50,7 @@ impl Leader {
             followers: BTreeMap::new(),
             round: 0,
             reads: Reads::default(),
+            lease: Lease::default(),
             transfer: None,
             submitted: server.log.last().index,
         };
@@ -75,6 +78,11 @@ impl Leader {
     /// Each other member as this leader sees it.
     pub(crate) fn standings(&self) -> Vec<Standing> {
         self.followers.iter().map(|(node, progress)| progress.standing(*node)).collect()
+    }
+
+    /// Until when it may answer reads without asking anyone; `None` where it must ask.
+    pub(crate) fn lease_until(&self, server: &Server) -> Option<Time> {
+        self.lease.until(&server.config).filter(|_| server.has_committed_in_term())
     }
 
     /// Takes one input; messages are of this term.
@@ -244,6 +252,7 @@ impl Leader {
     /// Begins a heartbeat round.
     fn beat(&mut self, server: &Server, effects: &mut Vec<Effect>) {
         self.round = self.round.saturating_add(1);
+        self.lease.begin(self.round, server.now);
         if server.has_committed_in_term() {
             self.reads.begin(self.round, server.commit);
         }

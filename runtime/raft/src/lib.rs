@@ -10,6 +10,7 @@ mod config;
 mod effect;
 mod follower;
 mod leader;
+mod lease;
 mod log;
 mod membership;
 mod message;
@@ -29,10 +30,10 @@ pub use effect::{
     Answer, Barrier, Dropped, Effect, Halt, HardState, Input, Note, Proposal, ProposalId, ReadId,
     Refusal, Write, WriteId,
 };
+pub use lease::LeaseLimits;
 pub use log::Log;
 pub use membership::{Change, Configuration};
 pub use message::{Appended, Entry, Message, NO_ROUND, Payload, Phase, Snapshot};
-#[cfg(feature = "planted-faults")]
 pub use planted::Planted;
 pub use position::{Index, NodeId, PeerId, Position, StoreId, Term, Time};
 pub use progress::Standing;

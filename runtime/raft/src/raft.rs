@@ -165,6 +165,12 @@ impl Raft {
         leader.standings()
     }
 
+    /// Until when, by its own clock, it answers reads without asking anyone (thesis §6.4.1).
+    pub fn lease_until(&self) -> Option<Time> {
+        let State::Leader(leader) = &self.state else { return None };
+        leader.lease_until(&self.server)
+    }
+
     /// Why it stopped, if it did.
     pub fn halted(&self) -> Option<Halt> {
         self.server.halted

@@ -60,7 +60,16 @@ pub(crate) fn judge(server: &Server, request: &Request) -> Verdict {
 }
 
 fn hears_leader(server: &Server) -> bool {
-    let Some(leader) = server.leader else { return false };
     let silence = server.now.since(server.heard);
-    leader == server.id() || silence < server.config.election_timeout_min
+    let is_fresh = silence < server.config.election_timeout_min;
+    match server.leader {
+        Some(leader) => leader == server.id() || is_fresh,
+        // A lease counts on whoever heard its leader, also when that voter has learned of a later
+        // term since, or has forgotten all of it in a crash: `heard` begins with the start.
+        None => server.config.lease.is_some() && is_fresh && !forgets_at_start(server),
+    }
+}
+
+fn forgets_at_start(server: &Server) -> bool {
+    server.plant.breaks(Planted::LeaseForgottenAtStart)
 }

@@ -64,6 +64,8 @@ pub struct GroupBuilder<M> {
     peers: Vec<Peer>,
     preference: LeadershipPreference,
     observer: Option<Observer>,
+    #[cfg(feature = "planted-faults")]
+    planted: Option<raft::Planted>,
 }
 
 impl GroupBuilder<()> {
@@ -78,6 +80,8 @@ impl GroupBuilder<()> {
             peers: Vec::new(),
             preference: LeadershipPreference::Normal,
             observer: None,
+            #[cfg(feature = "planted-faults")]
+            planted: None,
         }
     }
 
@@ -95,6 +99,8 @@ impl GroupBuilder<()> {
             peers,
             preference,
             observer,
+            #[cfg(feature = "planted-faults")]
+            planted: self.planted,
         }
     }
 }
@@ -133,6 +139,15 @@ impl<M> GroupBuilder<M> {
     /// Is told of every event, by the member's own task: it must be quick and must not block.
     pub fn observe(mut self, observer: impl Fn(Time, &Event) + Send + Sync + 'static) -> Self {
         self.observer = Some(Arc::new(observer));
+        self
+    }
+}
+
+#[cfg(feature = "planted-faults")]
+impl<M> GroupBuilder<M> {
+    /// Breaks a rule of this member's core, to see whether those notice who shall.
+    pub fn plant(mut self, fault: raft::Planted) -> Self {
+        self.planted = Some(fault);
         self
     }
 }
@@ -211,6 +226,7 @@ impl<M: StateMachine> GroupBuilder<M> {
             uncommitted_entries_max: consensus.uncommitted_entries_max.into(),
             reads_max: consensus.requests_max as usize,
             sessions: consensus.session_limits(),
+            lease: consensus.lease_limits(),
             reluctance,
             observer,
             seed,
@@ -265,6 +281,8 @@ impl<M: StateMachine> GroupBuilder<M> {
         let (work, to_do) = mpsc::channel(WORK_MAX);
         let (applied_sender, applied) = watch::channel(Index(0));
         let applier = Applier::new(Box::new(self.machine), &self.consensus);
+        #[cfg(feature = "planted-faults")]
+        let planted = self.planted;
         tokio::spawn(async move {
             let founding = match &contents.founding {
                 Some(founding) => Ok(founding.clone()),
@@ -279,7 +297,10 @@ impl<M: StateMachine> GroupBuilder<M> {
             match ready {
                 Ok(core) => {
                     tokio::spawn(applier.run(to_do, applied_sender));
-                    Driver::new(body, core, storage, work, applied).run().await;
+                    let driver = Driver::new(body, core, storage, work, applied);
+                    #[cfg(feature = "planted-faults")]
+                    let driver = driver.planted(planted);
+                    driver.run().await;
                 }
                 Err(reason) => body.stop(reason, storage).await,
             }

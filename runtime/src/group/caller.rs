@@ -96,7 +96,8 @@ pub struct QueryError {
 /// What a query may see.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Consistency {
-    /// Everything acknowledged before the query was asked (Raft §8, read index).
+    /// Everything acknowledged before the query was asked (Raft §8, read index; or a lease, see
+    /// [`ConsensusConfig::lease_reads`]).
     Strong,
     /// What the asked node has applied; may be behind.
     Weak,

@@ -4,7 +4,7 @@
 
 use std::{fmt::Debug, time::Duration};
 
-use raft::SessionLimits;
+use raft::{LeaseLimits, SessionLimits};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -46,6 +46,14 @@ pub struct ConsensusConfig {
     pub sessions_max: u32,
     /// Unanswered requests of one session.
     pub replies_per_session_max: u32,
+    /// Leaders answer strong queries without asking the others while they hold a lease (thesis
+    /// §6.4.1). Faster, and right only as long as clocks keep to `clock_drift_ppm_max`.
+    pub lease_reads: bool,
+    /// No member's monotonic clock runs faster or slower than true time by more than so many
+    /// millionths. Only leases build on it.
+    pub clock_drift_ppm_max: u32,
+    /// Taken off each lease besides.
+    pub lease_margin: Duration,
     /// How long a node and its client may keep silent before the client tries another node.
     pub client_silence_max: Duration,
     /// The longest wait for a connection and its handshake.
@@ -118,6 +126,9 @@ impl ConsensusProfile {
             requests_bytes_max: 64 << 20,
             sessions_max: 4_096,
             replies_per_session_max: 4_096,
+            lease_reads: false,
+            clock_drift_ppm_max: 100_000,
+            lease_margin: ms(5),
             client_silence_max: ms(150),
             handshake_timeout: ms(1_000),
             redial_backoff_min: ms(20),
@@ -132,6 +143,7 @@ impl ConsensusProfile {
                 election_timeout: ms(2_000),
                 election_timeout_jitter: ms(500),
                 bootstrap_delay: ms(3_000),
+                lease_margin: ms(50),
                 client_silence_max: ms(2_000),
                 handshake_timeout: ms(5_000),
                 redial_backoff_min: ms(100),
@@ -144,6 +156,7 @@ impl ConsensusProfile {
                 max_missed_heartbeats: 100,
                 election_timeout: ms(25),
                 election_timeout_jitter: ms(25),
+                lease_margin: ms(1),
                 client_silence_max: ms(30),
                 redial_backoff_min: ms(5),
                 redial_backoff_max: ms(100),
@@ -177,6 +190,12 @@ impl ConsensusConfig {
         }
     }
 
+    /// The bounds of leases, where there are any.
+    pub fn lease_limits(&self) -> Option<LeaseLimits> {
+        let (drift_ppm_max, margin) = (self.clock_drift_ppm_max, self.lease_margin);
+        self.lease_reads.then_some(LeaseLimits { drift_ppm_max, margin })
+    }
+
     /// The largest frame between members, and between a client and its node: one message of the
     /// core, whose last entry may go beyond its weight by a whole command.
     pub(crate) fn frame_bytes_max(&self) -> usize {
@@ -203,6 +222,7 @@ impl ConsensusConfig {
         within("election_timeout_jitter", self.election_timeout_jitter, ms, hour)?;
         within("bootstrap_delay", self.bootstrap_delay, Duration::ZERO, hour)?;
         let one_election = Bound { value: election, of: " (election_timeout)" };
+        self.validate_lease()?;
         within("forward_timeout", self.forward_timeout, one_election, hour)?;
         within("query_timeout", self.query_timeout, one_election, hour)?;
         within("client_silence_max", self.client_silence_max, two_heartbeats, hour)?;
@@ -211,6 +231,22 @@ impl ConsensusConfig {
         within("redial_backoff_max", self.redial_backoff_max, ms, hour)?;
         let longest = Bound { value: self.redial_backoff_max, of: " (redial_backoff_max)" };
         within("redial_backoff_min", self.redial_backoff_min, ms, longest)
+    }
+
+    /// Something must be left of a lease.
+    fn validate_lease(&self) -> Result<(), ConfigError> {
+        let hour = Duration::from_secs(3_600);
+        within("clock_drift_ppm_max", self.clock_drift_ppm_max, 0, 500_000)?;
+        within("lease_margin", self.lease_margin, Duration::ZERO, hour)?;
+        let (margin, election) = (self.lease_margin, self.election_timeout);
+        let lease = self.lease_limits().map(|limits| limits.length(election));
+        check("lease_margin", &margin, lease.is_none_or(|lease| !lease.is_zero()), || {
+            format!(
+                "with lease_reads something must be left of election_timeout, {election:?}, less \
+                 what two clocks may drift apart in it by clock_drift_ppm_max, {}",
+                self.clock_drift_ppm_max
+            )
+        })
     }
 
     fn validate_limits(&self) -> Result<(), ConfigError> {

@@ -177,6 +177,16 @@ impl Driver {
         }
     }
 
+    /// Breaks a rule, if one is to be broken.
+    #[cfg(feature = "planted-faults")]
+    pub(crate) fn planted(mut self, fault: Option<raft::Planted>) -> Self {
+        for fault in fault {
+            self.core.plant(fault);
+            self.barrier.plant(fault);
+        }
+        self
+    }
+
     /// Works until the group is left or the member cannot go on.
     pub(crate) async fn run(mut self) {
         for node in self.body.bonded.clone() {

@@ -123,8 +123,10 @@ impl<'r, 'a> Strikes<'r, 'a> {
         let reach = reach(self.run.plan, planned, &hit);
         let back_at = now.plus(Duration::from_millis(return_after_ms));
         self.hit(place, &hit, back_at);
-        let mut nodes =
-            if reach.away.is_empty() { hit } else { Vec::from_iter(reach.away.clone()) };
+        let mut nodes = match reach.away.is_empty() {
+            true => hit.clone(),
+            false => Vec::from_iter(reach.away.clone()),
+        };
         let leader = led.map(|(leader, _)| leader);
         // The one that led stands for all.
         nodes.sort_by_key(|node| leader != Some(*node));
@@ -151,7 +153,7 @@ impl<'r, 'a> Strikes<'r, 'a> {
         self.take_away(place, &strike.away);
         let entry = &mut self.schedule.faults[place];
         (entry.node, entry.struck_ns) = (Some(strike.node()), Some(at_ns));
-        entry.nodes.clone_from(&strike.nodes);
+        entry.nodes = hit;
         self.run.journal.mark(mark(&strike))?;
         self.run.journal.schedule(self.schedule)?;
         self.strikes.insert(place, strike);

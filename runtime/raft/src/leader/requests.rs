@@ -39,8 +39,13 @@ impl Leader {
         Ok(self.append(server, payload, effects))
     }
 
-    /// Takes a read; it is answered when a later round is (thesis §6.4).
+    /// Takes a read; it is answered when a later round is (thesis §6.4), or at once while a lease
+    /// shows that nobody else can have committed anything (§6.4.1).
     pub(super) fn read(&mut self, server: &Server, id: ReadId, effects: &mut Vec<Effect>) {
+        if self.lease_until(server).is_some_and(|until| server.now < until) {
+            effects.push(answer_read(id, Ok(server.commit)));
+            return;
+        }
         if self.reads.len() >= server.config.reads_max {
             effects.push(answer_read(id, Err(Refusal::Full)));
             return;
@@ -56,6 +61,11 @@ impl Leader {
             _ if server.plant.breaks(Planted::RoundTooFar) => answered + 1,
             answered => answered,
         };
+        #[cfg(feature = "planted-faults")]
+        if server.plant.breaks(Planted::LeaseFromAnswers) {
+            self.lease.confirm_late(answered, server.now);
+        }
+        self.lease.confirm(answered);
         effects.extend(self.reads.confirm(round).map(|(id, index)| answer_read(id, Ok(index))));
     }
 
@@ -83,6 +93,10 @@ impl Leader {
             return;
         }
         *told = true;
+        // Whoever is told may be elected at any time from now on, however late the word arrives.
+        if !server.plant.breaks(Planted::LeaseWhileHandingOver) {
+            self.lease.give_up();
+        }
         let message = Message::TimeoutNow { term: server.term() };
         effects.push(Effect::Send { to: *to, message });
         effects.push(Effect::Answer(Answer::Transfer { to: *to, outcome: Ok(()) }));

@@ -64,6 +64,7 @@ pub(crate) fn config(number: u8) -> Config {
         uncommitted_entries_max: 64,
         reads_max: 8,
         sessions: SessionLimits { sessions_max: 4, replies_per_session_max: 4 },
+        lease: None,
         reluctance: 1,
         observer: false,
         seed: 7,

@@ -4,7 +4,7 @@
 //! not understood is an error that names file and line, and so is an expectation that fails.
 //!
 //! ```text
-//! nodes 3 [KNOB ...]    start voters 1 to 3; knobs: inflight-1 uncommitted-2 tiny-messages
+//! nodes 3 [KNOB ...]    start voters 1 to 3; knobs: inflight-1 uncommitted-2 tiny-messages lease
 //! join N                start a server that knows nobody
 //! campaign N | beat N   fire N's timer at its deadline, let everything follow
 //! wait MS               let time pass; timers fire
@@ -22,7 +22,7 @@
 
 use std::time::Duration;
 
-use raft::{Change, Config, Input, NodeId, Proposal, RequestId, SessionId};
+use raft::{Change, Config, Input, LeaseLimits, NodeId, Proposal, RequestId, SessionId};
 
 use super::cluster::{Cluster, command};
 
@@ -125,6 +125,7 @@ fn found(count: &str, knobs: &[&str]) -> Result<Cluster, String> {
         ["inflight-1"] => |config| config.inflight_entries_max = 1,
         ["uncommitted-2"] => |config| config.uncommitted_entries_max = 2,
         ["tiny-messages"] => |config| config.message_bytes_max = 1,
+        ["lease"] => |config| config.lease = Some(LEASE),
         _ => return Err(format!("{} is no knob", knobs.join(" "))),
     };
     Ok(Cluster::tuned(&voters, tune))
@@ -227,3 +228,6 @@ fn running(cluster: &Cluster, word: &str) -> Result<u8, String> {
 fn number<T: std::str::FromStr>(word: &str) -> Result<T, String> {
     word.parse().map_err(|_| format!("{word} is no fitting number"))
 }
+
+/// Of 150 ms, 130 are left.
+const LEASE: LeaseLimits = LeaseLimits { drift_ppm_max: 0, margin: Duration::from_millis(20) };

@@ -1,10 +1,12 @@
 //! Membership (thesis §4), transfer (§3.10), sessions (§6.3), reads (§6.4), snapshots (Raft §7).
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use raft::{
-    Admission, Answer, Appended, Change, Configuration, Effect, Entry, Index, Input, Message,
-    NodeId, Note, Payload, Phase, Proposal, ReadId, Refusal, RequestId, Role, SessionId,
-    SessionLimits, Sessions, Snapshot, Term,
+    Admission, Answer, Appended, Change, Config, Configuration, Effect, Entry, Index, Input,
+    LeaseLimits, Message, NodeId, Note, Payload, Phase, Proposal, ReadId, Refusal, RequestId, Role,
+    SessionId, SessionLimits, Sessions, Snapshot, Term,
 };
 
 use crate::{
@@ -181,6 +183,66 @@ fn reads_share_rounds() {
     assert_eq!(answers(&effects).len(), 2);
 }
 
+/// Thesis §6.4.1: a lease runs from the sending of a round that a majority has answered.
+#[test]
+fn a_lease_runs_from_the_sending_of_an_answered_round() {
+    let mut leader = leasing();
+    let began = leader.now;
+    leader.input(Input::Read { id: ReadId(1) });
+    leader.pass(100);
+    leader.hear(2, Message::HeartbeatReply { term: Term(1), round: 1 });
+    assert_eq!(leader.raft.lease_until(), Some(began.plus(LEASE)));
+    let effects = leader.input(Input::Read { id: ReadId(2) });
+    assert_eq!(answers(&effects), [&Answer::Read { id: ReadId(2), outcome: Ok(Index(1)) }]);
+    leader.now = began.plus(LEASE);
+    let effects = leader.input(Input::Read { id: ReadId(3) });
+    assert!(answers(&effects).is_empty(), "it ends at this very moment");
+    assert_eq!(sent(&effects).len(), 2, "so it asks");
+}
+
+/// Thesis §6.4.1: a leader that has committed nothing in its term does not know what is.
+#[test]
+fn a_fresh_leader_has_no_lease() {
+    let mut leader = Lone::tuned(THREE, 0, &[], lease);
+    leader.win(&[2]);
+    leader.timeout();
+    leader.hear(2, Message::HeartbeatReply { term: Term(1), round: 1 });
+    assert_eq!(leader.raft.lease_until(), None);
+}
+
+/// Thesis §6.4.1: the successor in a transfer need not wait, so the lease is dropped before.
+#[test]
+fn a_lease_ends_for_good_before_a_successor_is_told() {
+    let mut leader = leasing();
+    leader.input(Input::Read { id: ReadId(1) });
+    leader.hear(2, Message::HeartbeatReply { term: Term(1), round: 1 });
+    assert!(leader.raft.lease_until().is_some());
+    leader.input(Input::Transfer { to: NodeId::small(2) });
+    assert_eq!(leader.raft.lease_until(), None);
+    leader.timeout();
+    leader.hear(2, Message::HeartbeatReply { term: Term(1), round: 2 });
+    assert_eq!(leader.raft.lease_until(), None, "the word may still be on its way");
+}
+
+/// Thesis §6.4.1: leases count on voters that have heard the leader, whatever they know by now.
+#[test]
+fn a_voter_keeps_to_a_lease_it_does_not_know_of() {
+    // Just started: it may have answered a leader and forgotten it.
+    let mut voter = Lone::tuned(THREE, 1, &[], lease);
+    let asks = || request(2, Phase::PreVote, at(1, 1));
+    assert!(!is_granted(&voter.hear(2, asks())));
+    voter.pass(150);
+    assert!(is_granted(&voter.hear(2, asks())));
+    // It heard a leader, and then of a later term.
+    voter.hear(3, crate::lone::heartbeat(1, 0));
+    let told = Message::Vote { term: Term(5), phase: Phase::Vote, granted: false };
+    voter.hear(2, told);
+    assert_eq!((voter.raft.term(), voter.raft.leader()), (Term(5), None));
+    assert!(!is_granted(&voter.hear(2, request(6, Phase::Vote, at(1, 1)))));
+    voter.pass(150);
+    assert!(is_granted(&voter.hear(2, request(6, Phase::Vote, at(1, 1)))));
+}
+
 /// Raft §7: who needs what is compacted away is offered the snapshot.
 #[test]
 fn a_follower_that_needs_compacted_entries_is_offered_the_snapshot() {
@@ -244,6 +306,23 @@ fn settled(voters: &[u8]) -> Lone {
     assert_eq!(leader.raft.commit(), Index(1));
     leader
 }
+
+fn lease(config: &mut Config) {
+    config.lease = Some(LeaseLimits { drift_ppm_max: 0, margin: Duration::from_millis(20) });
+}
+
+/// A leader that may hold leases, with its opening entry committed.
+fn leasing() -> Lone {
+    let mut leader = Lone::tuned(THREE, 0, &[], lease);
+    leader.win(&[2]);
+    leader.sync();
+    leader.acknowledge(2, 1);
+    assert_eq!(leader.raft.lease_until(), None, "no round was answered");
+    leader
+}
+
+/// What the margin leaves of the shortest election timeout.
+const LEASE: Duration = Duration::from_millis(130);
 
 /// Why the one proposal was refused, if it was.
 fn refusal(effects: &[Effect]) -> Option<Refusal> {
