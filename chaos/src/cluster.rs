@@ -6,13 +6,13 @@
 
 use std::{collections::BTreeMap, future::Future};
 
-use runtime::{Client, ConsensusProfile, Index, PeerId, Role, Time};
+use runtime::{Client, ConsensusConfig, Index, PeerId, Planted, Role, Time};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::mpsc;
 
 use crate::{
-    fault::{LinkRule, NodeNumber},
+    fault::{CrashPoint, LinkRule, NodeNumber},
     history::LogLine,
     link::LinkCounts,
     plan::{Plan, StorageKind},
@@ -63,10 +63,12 @@ pub trait World: Send + Sync {
 pub struct Settings {
     /// How many.
     pub nodes: u64,
-    /// How they keep time.
-    pub profile: ConsensusProfile,
+    /// How they keep time and how much they take on.
+    pub consensus: ConsensusConfig,
     /// Where they remember.
     pub storage: StorageKind,
+    /// A rule that they break on purpose.
+    pub planted: Option<Planted>,
     /// Whether the links between them can be hurt.
     pub packet_faults: bool,
     /// Decides their identities and all their draws.
@@ -89,9 +91,13 @@ pub trait Cluster: Send + Sync + 'static {
     /// When the start of the first node began.
     fn started(&self) -> Time;
 
-    /// Ends a node at once; resolves when it is proven to be gone. The time is that of the
-    /// moment just before.
-    fn kill(&self, node: NodeNumber) -> impl Future<Output = Result<Time, ClusterError>> + Send;
+    /// Ends a node, at once or at a chosen point; resolves when it is proven to be gone. The time
+    /// is that of the moment just before.
+    fn kill(
+        &self,
+        node: NodeNumber,
+        point: CrashPoint,
+    ) -> impl Future<Output = Result<Time, ClusterError>> + Send;
 
     /// Makes a node stand still; resolves when it is proven to. The time is that of the moment
     /// just before.

@@ -35,6 +35,25 @@ pub enum Fault {
     Link,
 }
 
+/// At which moment of what it does a killed node ends.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CrashPoint {
+    /// Whenever it is struck.
+    #[default]
+    Any,
+    /// While something is on its way to its disk.
+    Sync,
+    /// It is about to write a vote.
+    BeforeVote,
+    /// A vote of its is durable, and nobody has heard of it.
+    AfterVote,
+    /// It is about to write entries.
+    BeforeAppend,
+    /// Entries are durable, and it has acknowledged none of them.
+    AfterAppend,
+}
+
 /// Which node it happens to.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -48,6 +67,14 @@ pub enum Target {
     Random,
     /// This one.
     Node(NodeNumber),
+}
+
+impl Target {
+    /// The node, if it is given by number.
+    pub fn number(&self) -> Option<NodeNumber> {
+        let Self::Node(node) = self else { return None };
+        Some(*node)
+    }
 }
 
 /// What shall befall the datagrams from one node to another.
@@ -88,6 +115,19 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.word())
+    }
+}
+
+impl fmt::Display for CrashPoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Any => "any",
+            Self::Sync => "sync",
+            Self::BeforeVote => "before-vote",
+            Self::AfterVote => "after-vote",
+            Self::BeforeAppend => "before-append",
+            Self::AfterAppend => "after-append",
+        })
     }
 }
 

@@ -8,8 +8,8 @@ mod noting;
 use std::{collections::BTreeSet, sync::Arc};
 
 use runtime::{
-    Bootstrap, ConsensusProfile, Entry, Event, Group, GroupKey, Index, Network, Payload, Peer,
-    StateMachine, Time, storage::Store,
+    Bootstrap, ConsensusConfig, Entry, Event, Group, GroupBuilder, GroupKey, Index, Network,
+    Payload, Peer, Planted, StateMachine, Time, storage::Store,
 };
 
 use crate::{
@@ -26,8 +26,10 @@ pub(crate) use noting::{Noting, STALL};
 pub(crate) struct Membership {
     /// What members and clients of the group share.
     pub(crate) group: String,
-    /// How they keep time.
-    pub(crate) profile: ConsensusProfile,
+    /// How they keep time and how much they take on.
+    pub(crate) consensus: ConsensusConfig,
+    /// A rule that they break on purpose.
+    pub(crate) planted: Option<Planted>,
     /// All of them, by number.
     pub(crate) nodes: Arc<Vec<(NodeNumber, Peer)>>,
 }
@@ -57,18 +59,19 @@ impl<M: StateMachine> Joined<M> {
         store: impl Store,
         hear: impl Fn(Time, &Event) + Send + Sync + 'static,
     ) -> Result<Self, String> {
-        let Membership { group, profile, nodes } = membership;
+        let Membership { group, consensus, nodes, planted } = membership;
         let voters: BTreeSet<_> = nodes.iter().map(|(_, peer)| peer.id).collect();
         let me = network.peer().id;
         let others = nodes.iter().map(|(_, peer)| peer.clone()).filter(|peer| peer.id != me);
         let builder = network
             .group(GroupKey::from_secret(group))
             .machine(machine)
-            .consensus(profile.config())
+            .consensus(consensus.clone())
             .bootstrap(Bootstrap::Voters(voters))
             .peers(others)
             .storage(store)
             .observe(hear);
+        let builder = broken(builder, *planted);
         let group = builder.join().await.map_err(|error| error.to_string())?;
         Ok(Self { group, nodes: Arc::clone(nodes) })
     }
@@ -123,6 +126,21 @@ impl<M: StateMachine> Joined<M> {
         let entries = self.group.entries(from, PAGE_ENTRIES).await;
         Ok(entries.map_err(|error| error.to_string())?.iter().map(line).collect())
     }
+}
+
+/// A member that breaks a rule, if one is to be broken.
+#[cfg(feature = "planted-faults")]
+fn broken<M>(builder: GroupBuilder<M>, planted: Option<Planted>) -> GroupBuilder<M> {
+    match planted {
+        Some(rule) => builder.plant(rule),
+        None => builder,
+    }
+}
+
+/// None can be broken here: plans that want it are refused before.
+#[cfg(not(feature = "planted-faults"))]
+fn broken<M>(builder: GroupBuilder<M>, _: Option<Planted>) -> GroupBuilder<M> {
+    builder
 }
 
 /// A moment as a number.

@@ -133,8 +133,10 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         let at = self.hit(place, &hit).await?;
         let in_force_ns = self.lab.since_origin(self.lab.cluster.now());
         let reach = reach(&self.lab.plan, self.planned(place), &hit);
-        let mut nodes =
-            if reach.away.is_empty() { hit } else { Vec::from_iter(reach.away.clone()) };
+        let mut nodes = match reach.away.is_empty() {
+            true => hit.clone(),
+            false => Vec::from_iter(reach.away.clone()),
+        };
         let leader = led.map(|(leader, _)| leader);
         // The one that led stands for all.
         nodes.sort_by_key(|node| leader != Some(*node));
@@ -163,7 +165,7 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         self.take_away(place, &strike.away).await?;
         let entry = &mut self.schedule.faults[place];
         entry.node = Some(strike.node());
-        entry.nodes.clone_from(&strike.nodes);
+        entry.nodes = hit;
         entry.struck_ns = Some(at_ns);
         self.lab.recorder.mark(mark(&strike)).await?;
         self.lab.recorder.schedule(self.schedule).await?;
@@ -207,7 +209,7 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         let cluster = Arc::clone(&self.lab.cluster);
         let node = nodes.first().copied().unwrap_or_default();
         match self.schedule.faults[place].fault {
-            Fault::Kill => Ok(cluster.kill(node).await?),
+            Fault::Kill => Ok(cluster.kill(node, self.planned(place).point).await?),
             Fault::Pause => Ok(cluster.pause(node).await?),
             Fault::Clock => {
                 let fault = self.planned(place).clock.unwrap_or_default();

@@ -14,7 +14,7 @@ mod world;
 
 use std::{fmt, str::FromStr};
 
-use runtime::ConsensusProfile;
+use runtime::{ConsensusConfig, ConsensusProfile, Planted};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use thiserror::Error;
 
@@ -50,12 +50,19 @@ pub struct Plan {
     /// How the nodes keep time.
     #[serde(default)]
     pub profile: ConsensusProfile,
+    /// Whether leaders answer strong reads without asking the others while they hold a lease.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lease_reads: bool,
     /// Where the nodes remember.
     #[serde(default)]
     pub storage: StorageKind,
     /// What decides every draw; a fresh one is drawn where it is absent.
     #[serde(default, with = "seed_text", skip_serializing_if = "Option::is_none")]
     pub seed: Option<Seed>,
+    /// A rule that every node breaks on purpose, to see whether the checks notice. Refused unless
+    /// built with the feature `planted-faults`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planted: Option<Planted>,
     /// Busy loops that run beside the nodes.
     #[serde(default)]
     pub background_load: u64,
@@ -180,6 +187,11 @@ pub fn parse_profile(name: &str) -> Result<ConsensusProfile, PlanError> {
         "loopback" => Ok(ConsensusProfile::Loopback),
         _ => Err(field("profile", name, "must be lan, wan or loopback")),
     }
+}
+
+/// How the group of a plan keeps time and how much it takes on.
+pub fn consensus(plan: &Plan) -> ConsensusConfig {
+    ConsensusConfig { lease_reads: plan.lease_reads, ..plan.profile.config() }
 }
 
 /// The name of a consensus profile.

@@ -47,7 +47,7 @@ pub struct Scheduled {
     /// The node that was hit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<NodeNumber>,
-    /// All that were hit, that one first.
+    /// All that the fault was aimed at, as the plan means it: of a partition those on its side.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<NodeNumber>,
     /// When it was hit, from the beginning of the run.

@@ -20,6 +20,7 @@ mod socket;
 mod stage;
 mod store;
 mod trace;
+mod trap;
 mod witness;
 
 use std::{

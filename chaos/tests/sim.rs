@@ -71,6 +71,36 @@ const STORIES: &[Story] = &[
         },
     },
     Story {
+        name: "nodes_that_die_between_a_promise_and_its_telling_keep_it",
+        plan: "scenario = \"points\"\nkind = \"failover\"\nnodes = 5\n[workload]\n\
+               rate_per_s = 200\nduration_ms = 12000\n\
+               [[steps]]\nat = 500\nfault = \"kill\"\npoint = \"after-append\"\n\
+               target = \"follower\"\nreturn_after_ms = 700\n\
+               [[steps]]\nat = 2000\nfault = \"kill\"\npoint = \"before-append\"\n\
+               return_after_ms = 700\n\
+               [[steps]]\nat = 4000\nfault = \"pause\"\nreturn_after_ms = 1500\n\
+               [[steps]]\nat = 4001\nfault = \"kill\"\npoint = \"after-vote\"\n\
+               target = \"random\"\nreturn_after_ms = 700\n\
+               [[steps]]\nat = 7000\nfault = \"isolate\"\nreturn_after_ms = 1500\n\
+               [[steps]]\nat = 7001\nfault = \"kill\"\npoint = \"before-vote\"\n\
+               target = \"random\"\nreturn_after_ms = 700\n\
+               [[steps]]\nat = 10000\nfault = \"kill\"\npoint = \"sync\"\n\
+               return_after_ms = 700\n",
+        holds: |outcome| all_struck(outcome, 7),
+    },
+    Story {
+        name: "leases_over_clocks_that_differ_cost_no_stale_read",
+        plan: "scenario = \"leases\"\nkind = \"failover\"\nnodes = 5\nlease_reads = true\n\
+               [workload]\nrate_per_s = 200\nclients = 10\npinned = true\nduration_ms = 9000\n\
+               [[steps]]\nat = 300\nfault = \"clock\"\nclock = { rate_ppm = -90000 }\n\
+               return_after_ms = 7000\n\
+               [[steps]]\nat = 400\nfault = \"clock\"\ntarget = \"follower\"\n\
+               clock = { rate_ppm = 90000 }\nreturn_after_ms = 7000\n\
+               [[steps]]\nat = 1000\nfault = \"isolate\"\nreturn_after_ms = 2000\n\
+               [[steps]]\nat = 4500\nfault = \"pause\"\nreturn_after_ms = 1500\n",
+        holds: |outcome| all_struck(outcome, 4),
+    },
+    Story {
         name: "groups_form_again_and_again",
         plan: "scenario = \"formation\"\nkind = \"formation\"\nnodes = 3\ntrials = 4\n",
         holds: |outcome| expect(outcome.counts.get("formed") == Some(&4), "four groups formed"),

@@ -37,6 +37,7 @@ pub(crate) fn nightly() -> Vec<Step> {
         Step { name: "deny", about: DENY_ABOUT, run: deny_installed },
         Step { name: "swarm", about: "ten million random steps of the core", run: swarm },
         Step { name: "mutants", about: MUTANTS_ABOUT, run: mutants_in_swarm },
+        Step { name: "runtime-mutants", about: RUNTIME_MUTANTS_ABOUT, run: mutants_in_runtime },
         Step { name: "plans", about: PLANS_ABOUT, run: sweep_in_swarm },
         Step { name: "sim", about: SIM_ABOUT, run: sweep_in_sim },
         Step { name: "flags", about: "a user's RUSTFLAGS leave all but the simulator", run: flags },
@@ -52,7 +53,10 @@ pub(crate) fn nightly() -> Vec<Step> {
 
 /// One step for each world that has planted faults to catch.
 pub(crate) fn mutants() -> Vec<Step> {
-    vec![Step { name: "swarm", about: MUTANTS_ABOUT, run: mutants_in_swarm }]
+    vec![
+        Step { name: "swarm", about: MUTANTS_ABOUT, run: mutants_in_swarm },
+        Step { name: "runtime", about: RUNTIME_MUTANTS_ABOUT, run: mutants_in_runtime },
+    ]
 }
 
 fn fmt(root: &Path) -> anyhow::Result<Outcome> {
@@ -119,6 +123,12 @@ fn swarm(root: &Path) -> anyhow::Result<Outcome> {
 
 fn mutants_in_swarm(root: &Path) -> anyhow::Result<Outcome> {
     let words = "cargo test --release --locked -p chaos --test swarm -- --mutants";
+    program(root, &words.split(' ').collect::<Vec<_>>())
+}
+
+fn mutants_in_runtime(root: &Path) -> anyhow::Result<Outcome> {
+    let words = "cargo test --release --locked -p chaos --features sim,planted-faults \
+                 --test mutants";
     program(root, &words.split(' ').collect::<Vec<_>>())
 }
 
@@ -192,6 +202,8 @@ fn shell(root: &Path, script: &str) -> anyhow::Result<Outcome> {
 }
 
 const MUTANTS_ABOUT: &str = "every planted fault of core and driver is caught in the swarm";
+const RUNTIME_MUTANTS_ABOUT: &str =
+    "whole runtimes that break a rule are caught in virtual time and as real processes";
 const PLANS_ABOUT: &str = "ten thousand seeds of random faults on cores alone, every tenth twice";
 const SIM_ABOUT: &str = "a thousand seeds of random faults in virtual time, each in two processes";
 const DENY: &str = "cargo-deny";

@@ -2,7 +2,7 @@
 //!
 //! Reads the plan and nothing else. Invariant: every field that decides what happens is said.
 
-use chaos::fault::Fault;
+use chaos::fault::{CrashPoint, Fault};
 use chaos::plan::{
     At, Expect, Flap, GROWTH_LOAD_MS_MIN, Kind, Plan, RandomFaults, Step, StorageKind, Variant,
     Way, WorkloadPlan, WorldKind, fits, profile_name,
@@ -36,6 +36,10 @@ pub(crate) fn plan(plan: &Plan) -> String {
         StorageKind::Disk => "on disk",
     };
     lines.push(format!("{nodes} nodes, profile {}, storage {storage}", profile_name(*profile)));
+    if plan.lease_reads {
+        lines.push("leaders answer strong reads alone while they hold a lease".to_owned());
+    }
+    lines.extend(plan.planted.map(|rule| format!("broken on purpose: {rule}")));
     lines.push(trials(plan));
     lines.extend(plan.workload.as_ref().map(workload));
     lines.extend(plan.steps.iter().map(step));
@@ -95,14 +99,21 @@ fn random(random: &RandomFaults) -> String {
 }
 
 fn step(step: &Step) -> String {
-    let Step { at, fault, target, to, way, side, cut, return_after_ms, faults, clock, flap } = step;
+    let Step { at, fault, target, to, way, side, cut, return_after_ms, faults, clock, flap, point } =
+        step;
     let at = match at {
         At::Random => "at a random moment".to_owned(),
         At::Ms(ms) => format!("{ms} ms into the trial"),
     };
     let whom = match fault {
         Fault::Kill | Fault::Pause => {
-            return format!("{at}: {fault} {target}, which returns {return_after_ms} ms later");
+            let point = match point {
+                CrashPoint::Any => String::new(),
+                point => format!(" at point {point}"),
+            };
+            return format!(
+                "{at}: {fault} {target}{point}, which returns {return_after_ms} ms later"
+            );
         }
         Fault::Clock => {
             let clock = clock.map_or(String::new(), |clock| clock.to_string());

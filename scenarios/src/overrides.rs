@@ -30,6 +30,9 @@ pub(crate) struct Overrides {
     /// Where the nodes remember: disk or memory
     #[arg(long, value_name = "STORAGE")]
     pub(crate) storage: Option<StorageKind>,
+    /// Leaders answer strong reads without asking the others while they hold a lease
+    #[arg(long)]
+    pub(crate) lease_reads: bool,
     /// What is done to the node: isolate, kill or pause
     #[arg(long, value_name = "FAULT")]
     pub(crate) fault: Option<Fault>,
@@ -63,6 +66,7 @@ impl Overrides {
         plan.trials = trials.unwrap_or(plan.trials);
         plan.profile = profile.unwrap_or(plan.profile);
         plan.storage = storage.unwrap_or(plan.storage);
+        plan.lease_reads |= self.lease_reads;
         plan.background_load = background_load.unwrap_or(plan.background_load);
         plan.seed = seed.or(plan.seed);
         self.apply_load(plan)?;
@@ -169,6 +173,7 @@ pub(crate) mod tests {
             clients: Some(4),
             profile: Some(ConsensusProfile::Wan),
             storage: Some(StorageKind::Memory),
+            lease_reads: true,
             fault: Some(Fault::Pause),
             kind: None,
             random_faults: false,
@@ -190,6 +195,7 @@ pub(crate) mod tests {
         assert_eq!((plan.nodes, plan.trials, plan.background_load), (3, 2, 1));
         assert_eq!(plan.profile, ConsensusProfile::Wan);
         assert_eq!(plan.storage, StorageKind::Memory);
+        assert!(plan.lease_reads);
         assert_eq!(plan.seed, Some(Seed(0xabc)));
         assert!(plan.steps.iter().all(|step| step.fault == Fault::Pause));
         let load = plan.workload.as_ref().unwrap();

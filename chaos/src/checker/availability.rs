@@ -184,6 +184,8 @@ fn keeps_rate(
     }
     let kept = (place(stretch.until_ns) - place(served_by_ns)) as u64;
     let due = course.rate_per_s.saturating_mul((stretch.until_ns - served_by_ns) / MS) / 1_000;
+    // Where a burst is due at the edge, all of it may lie on one side or on the other.
+    let due_at_least = due.saturating_sub(course.burst);
     let what = || {
         format!(
             "healed at {healed_ms} ms: from {} to {} ms {kept} operations succeeded, but {due} \
@@ -193,9 +195,9 @@ fn keeps_rate(
         )
     };
     // A host that is too slow for the rate is no fault of the group's.
-    if kept * 2 < due {
+    if kept * 2 < due_at_least {
         blame(course, stretch, breaches, doubts, what);
-    } else if kept * 10 < due * 9 {
+    } else if kept * 10 < due_at_least * 9 {
         doubts.add(what);
     }
 }

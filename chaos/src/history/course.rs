@@ -10,6 +10,8 @@ pub struct Course {
     pub load_ns: Option<(u64, u64)>,
     /// Operations that were due each second.
     pub rate_per_s: u64,
+    /// So many are due at the same instant.
+    pub burst: u64,
     /// Within this a new leader is elected: everyone has waited the longest, campaigned, and
     /// waited once more for a split vote.
     pub election_ns_max: u64,

@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    fault::{Fault, LinkRule, NodeNumber, Target},
+    fault::{CrashPoint, Fault, LinkRule, NodeNumber, Target},
     link::{self, LinkFaults},
-    plan::{Flap, Plan, PlanError, Step, field},
+    plan::{Flap, Plan, PlanError, Step, consensus, field},
     skew,
 };
 
@@ -95,10 +95,7 @@ pub(super) fn away(plan: &Plan, step: &Step) -> u64 {
         Fault::Partition => &step.side[..],
         _ => &[step.target],
     };
-    let given = members.iter().filter_map(|member| match member {
-        Target::Node(node) => Some(*node),
-        _ => None,
-    });
+    let given = members.iter().filter_map(Target::number);
     let given: BTreeSet<_> = given.collect();
     // Nobody knows yet who the others are, and their number is all that matters.
     let any = (1..=plan.nodes).map(NodeNumber).filter(|node| !given.contains(node));
@@ -132,6 +129,9 @@ pub(super) fn check(
     if step.faults.is_some() && fault != Fault::Link {
         return unused("faults", "link");
     }
+    if step.point != CrashPoint::Any && fault != Fault::Kill {
+        return unused("point", "kill");
+    }
     let of_links = [("way", step.way != Way::Both), ("flap", step.flap.is_some())];
     if let Some((part, _)) = of_links.iter().find(|(_, given)| *given && !fault.hits_links()) {
         return Err(field(&name(part), "present", "only packet faults have a use for it"));
@@ -143,17 +143,25 @@ pub(super) fn check(
         }
         Fault::Partition => partition(plan, step, &name),
         Fault::Link => link(plan, step, &name),
-        Fault::Clock => clock(step, &name),
+        Fault::Clock => clock(plan, step, &name),
         Fault::Kill | Fault::Pause | Fault::Isolate => Ok(()),
     }
 }
 
-fn clock(step: &Step, name: impl Fn(&str) -> String) -> Result<(), PlanError> {
+fn clock(plan: &Plan, step: &Step, name: impl Fn(&str) -> String) -> Result<(), PlanError> {
     let Some(clock) = &step.clock else {
         return Err(field(&name("clock"), "absent", "fault = \"clock\" must say what befalls it"));
     };
     if clock.is_none() {
         return Err(field(&name("clock"), "empty", "it must say what befalls the clocks"));
+    }
+    let drift_max = i64::from(consensus(plan).clock_drift_ppm_max);
+    if plan.lease_reads && clock.rate_ppm.abs() > drift_max {
+        let allowed = format!(
+            "leases are promised while clocks keep to {drift_max} (clock_drift_ppm_max): with \
+             lease_reads = true a clock may differ by no more"
+        );
+        return Err(field(&name("clock.rate_ppm"), clock.rate_ppm, allowed));
     }
     skew::validate(clock).map_err(|error| {
         let allowed = format!("must lie between {} and {}", error.min, error.max);
@@ -273,7 +281,7 @@ const FLAP_MS_MIN: u64 = 10;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{parse, validate};
+    use crate::plan::{WorldKind, fits, parse, validate};
 
     fn plan(step: &str) -> Plan {
         let text = format!(
@@ -411,6 +419,7 @@ mod tests {
                 "fault = \"clock\"\nclock = { rate_ppm = -900000 }",
                 "steps[0].clock.rate_ppm is -900000, but must lie between -500000 and 1000000",
             ),
+            ("fault = \"pause\"\npoint = \"sync\"", "steps[0].point is present, but only"),
             ("fault = \"link\"", "steps[0].faults is absent, but"),
             ("fault = \"link\"\nfaults = {}", "steps[0].faults is empty, but"),
             ("fault = \"link\"\nto = 9\nfaults = { block = true }", "steps[0].to is 9, but must"),
@@ -431,6 +440,10 @@ mod tests {
             let error = refused(step);
             assert!(error.starts_with(expected), "{step}: {error}");
         }
+        let leased =
+            Plan { lease_reads: true, ..plan("fault = \"clock\"\nclock = { rate_ppm = -100001 }") };
+        let error = validate(&leased).expect_err("no clock is thought to be so wrong").to_string();
+        assert!(error.starts_with("steps[0].clock.rate_ppm is -100001, but leases"), "{error}");
         let mut four = Plan { nodes: 4, ..plan("fault = \"partition\"\nside = [1, 2]") };
         let error = validate(&four).expect_err("a tie").to_string();
         assert!(error.contains("side is [1, 2], but no node would reach a majority"), "{error}");
@@ -442,10 +455,16 @@ mod tests {
     fn a_standing_node_cannot_be_told_of_its_links() {
         let pause = "fault = \"pause\"\n[[steps]]\nat = 1500\nreturn_after_ms = 1000\n";
         for packet in ["fault = \"isolate\"", "fault = \"link\"\nfaults = { loss = 0.1 }"] {
-            let error = refused(&format!("{pause}{packet}"));
+            let both = plan(&format!("{pause}{packet}"));
+            validate(&both).expect("some world can do it");
+            let error = fits(&both, WorldKind::Process).expect_err("not this one").to_string();
             assert!(error.contains("stands still"), "{error}");
+            for able in [WorldKind::Sim, WorldKind::Swarm] {
+                fits(&both, able).expect("nobody has to be told there");
+            }
         }
         let later = "fault = \"pause\"\n[[steps]]\nat = 2600\nreturn_after_ms = 1000\n";
-        validate(&plan(&format!("{later}fault = \"isolate\""))).expect("one after the other");
+        let later = plan(&format!("{later}fault = \"isolate\""));
+        fits(&later, WorldKind::Process).expect("one after the other");
     }
 }

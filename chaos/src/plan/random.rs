@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    fault::{Fault, NodeNumber, Target},
+    fault::{CrashPoint, Fault, NodeNumber, Target},
     link::{LinkFaults, Share},
     plan::{
         At, Flap, Plan, PlanError, Step, StorageKind, Way, WorkloadPlan, WorldKind, field, fits,
@@ -58,7 +58,7 @@ pub fn draw_faults(plan: &Plan, world: WorldKind, seed: Seed) -> Result<Plan, Pl
         let allowed = format!("none of them can be carried out in world {world} on this storage");
         return Err(field("random.faults", shown(&random.faults), allowed));
     }
-    let enabled = enabled(&possible, &mut stream);
+    let enabled = enabled(&possible, world, &mut stream);
     let count = usize::try_from(stream.between(1, random.steps_max)).unwrap_or(1);
     for _ in 0..ATTEMPTS {
         if drawn.steps.len() >= count {
@@ -115,18 +115,19 @@ fn possible(random: &RandomFaults, storage: StorageKind, world: WorldKind) -> Ve
 }
 
 /// Each kind with an even chance, and at least one.
-fn enabled(possible: &[Fault], stream: &mut Stream) -> Vec<Fault> {
+fn enabled(possible: &[Fault], world: WorldKind, stream: &mut Stream) -> Vec<Fault> {
     let mut enabled = possible.to_vec();
     enabled.retain(|_| stream.chance(500));
     let one = stream.pick(possible).copied();
     if enabled.is_empty() {
         enabled.extend(one);
     }
-    // Who stands still cannot be told of links and clocks, and a fault that waits for a leader
-    // may come later than it was drawn.
+    // A process that stands still cannot be told of links and clocks, and a fault that waits for
+    // a leader may come later than it was drawn.
     let told = |fault: &Fault| fault.is_told();
     let pauses = stream.chance(500);
-    if enabled.contains(&Fault::Pause) && enabled.iter().any(told) {
+    let is_told = world == WorldKind::Process && enabled.iter().any(told);
+    if enabled.contains(&Fault::Pause) && is_told {
         enabled.retain(|fault| if pauses { !told(fault) } else { *fault != Fault::Pause });
     }
     enabled
@@ -157,6 +158,7 @@ fn step(fault: Fault, nodes: u64, load: &WorkloadPlan, stream: &mut Stream) -> S
         cut: Vec::new(),
         return_after_ms,
         faults: None,
+        point: CrashPoint::Any,
         clock: None,
         flap: None,
     };

@@ -7,7 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
-    fault::{Fault, NodeNumber, Target},
+    fault::{CrashPoint, Fault, NodeNumber, Target},
     link::LinkFaults,
     plan::Way,
     skew::ClockFault,
@@ -42,12 +42,19 @@ pub struct Step {
     /// For `link`: what befalls it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub faults: Option<LinkFaults>,
+    /// For `kill`: at which moment of what the node does, once it is due.
+    #[serde(default, skip_serializing_if = "is_any")]
+    pub point: CrashPoint,
     /// For `clock`: what befalls the node's clocks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock: Option<ClockFault>,
     /// For packet faults: it comes and goes until it is healed; it stays if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flap: Option<Flap>,
+}
+
+fn is_any(point: &CrashPoint) -> bool {
+    *point == CrashPoint::Any
 }
 
 /// How a packet fault comes and goes. It begins by being there.

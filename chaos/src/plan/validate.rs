@@ -22,6 +22,7 @@ pub fn validate(plan: &Plan) -> Result<(), PlanError> {
     name(&plan.scenario)?;
     within("nodes", plan.nodes, 1, NODES_MAX)?;
     within("trials", plan.trials, 1, TRIALS_MAX)?;
+    planted(plan)?;
     within("background_load", plan.background_load, 0, BACKGROUND_LOAD_MAX)?;
     shape(plan)?;
     plan.random.iter().try_for_each(|random| random::check(plan, random))?;
@@ -33,6 +34,18 @@ pub fn validate(plan: &Plan) -> Result<(), PlanError> {
         overlapping(plan, load)?;
     }
     expect(plan)
+}
+
+/// What is broken on purpose must not be by accident.
+fn planted(plan: &Plan) -> Result<(), PlanError> {
+    match plan.planted {
+        Some(rule) if cfg!(not(feature = "planted-faults")) => {
+            let allowed = "rules are broken on purpose only in a build with \
+                           --features planted-faults";
+            Err(field("planted", rule, allowed))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn name(scenario: &str) -> Result<(), PlanError> {
@@ -147,7 +160,6 @@ fn overlapping(plan: &Plan, load: &WorkloadPlan) -> Result<(), PlanError> {
             *other != number && start <= from && from <= end
         });
         for (other, candidate) in others {
-            can_be_told(number, step, other, candidate)?;
             let also_away = packets::away(plan, candidate);
             away += also_away;
             let same = matches!(step.target, Target::Node(_)) && step.target == candidate.target;
@@ -171,29 +183,9 @@ fn overlapping(plan: &Plan, load: &WorkloadPlan) -> Result<(), PlanError> {
 }
 
 /// The earliest moment at which the step may strike, and the latest at which it may be over.
-fn lasts(load: &WorkloadPlan, step: &Step) -> (u64, u64) {
+pub(super) fn lasts(load: &WorkloadPlan, step: &Step) -> (u64, u64) {
     let (earliest, latest) = window(load, step.at);
     (earliest, latest.saturating_add(step.return_after_ms))
-}
-
-/// Links are hurt by the nodes at their ends, and clocks by the nodes themselves, which must be
-/// running to hear of it.
-fn can_be_told(
-    number: usize,
-    step: &Step,
-    other: usize,
-    candidate: &Step,
-) -> Result<(), PlanError> {
-    let faults = [step.fault, candidate.fault];
-    let stands_still = faults.contains(&Fault::Pause);
-    if !stands_still || !faults.iter().any(|fault| fault.is_told()) {
-        return Ok(());
-    }
-    let allowed = format!(
-        "step {other}, {}, may not be over: a node that stands still cannot be told of it",
-        candidate.fault
-    );
-    Err(field(&format!("steps[{number}].fault"), step.fault, allowed))
 }
 
 fn expect(plan: &Plan) -> Result<(), PlanError> {

@@ -37,7 +37,7 @@ const SHAPELESS: [&str; 10] = [
     "expected struct ClockFault",
     "expected a tuple of size 2",
 ];
-const WORDS: [(&str, &str); 12] = [
+const WORDS: [(&str, &str); 13] = [
     ("kind", "\"failover\", \"formation\" or \"steady\""),
     ("profile", "\"lan\", \"wan\" or \"loopback\""),
     ("storage", "\"disk\" or \"memory\""),
@@ -47,6 +47,10 @@ const WORDS: [(&str, &str); 12] = [
     ("cut", "the pairs between which nothing passes, such as [[1, 3], [2, 3]]"),
     ("random", "a table such as { faults = [\"kill\", \"link\"], steps_max = 6 }"),
     ("clock", "a table such as { rate_ppm = 50000 } or { wall_offset_ms = -5000 }"),
+    (
+        "point",
+        "\"any\", \"sync\", \"before-vote\", \"after-vote\", \"before-append\" or \"after-append\"",
+    ),
     ("flap", "a table such as { on_ms = 200, off_ms = 200 }"),
     ("way", "\"both\", \"out\" or \"in\""),
     ("faults", "a table such as { loss = 0.05, delay_ms = 20 }"),

@@ -6,9 +6,9 @@
 use std::{fmt, str::FromStr};
 
 use crate::{
-    fault::Fault,
+    fault::{CrashPoint, Fault},
     link::LinkFaults,
-    plan::{Kind, Plan, PlanError, Step, field},
+    plan::{Kind, Plan, PlanError, Step, WorkloadPlan, field, validate::lasts},
 };
 
 /// Where a plan is carried out.
@@ -57,7 +57,16 @@ pub fn fits(plan: &Plan, world: WorldKind) -> Result<(), PlanError> {
         let allowed = "in world swarm clocks differ by the seed: use world process or sim";
         return Err(field(&format!("steps[{number}].fault"), Fault::Clock, allowed));
     }
-    if world != WorldKind::Swarm {
+    if world != WorldKind::Sim
+        && let Some(number) = plan.steps.iter().position(|step| step.point != CrashPoint::Any)
+    {
+        let allowed = format!("world {world} does not see what a node is about: use world sim");
+        return Err(field(&format!("steps[{number}].point"), plan.steps[number].point, allowed));
+    }
+    if world == WorldKind::Process {
+        return plan.workload.iter().try_for_each(|load| can_be_told(plan, load));
+    }
+    if world == WorldKind::Sim {
         return Ok(());
     }
     if plan.kind == Kind::Formation {
@@ -81,6 +90,28 @@ pub fn drop_unmeasured(plan: &mut Plan, world: WorldKind) -> Vec<String> {
         )
     };
     growth.map(told).into_iter().collect()
+}
+
+/// Links are hurt by the processes at their ends, and clocks by the processes themselves, which
+/// must be running to hear of it.
+fn can_be_told(plan: &Plan, load: &WorkloadPlan) -> Result<(), PlanError> {
+    let paused = plan.steps.iter().enumerate().filter(|(_, step)| step.fault == Fault::Pause);
+    for (number, step) in paused {
+        let (from, until) = lasts(load, step);
+        let meanwhile = plan.steps.iter().position(|other| {
+            let (start, end) = lasts(load, other);
+            other.fault.is_told() && start <= until && from <= end
+        });
+        if let Some(other) = meanwhile {
+            let allowed = format!(
+                "step {other}, {}, may not be over, and a process that stands still cannot be \
+                 told of it: use world sim or swarm",
+                plan.steps[other].fault
+            );
+            return Err(field(&format!("steps[{number}].fault"), step.fault, allowed));
+        }
+    }
+    Ok(())
 }
 
 /// The swarm carries whole messages: nothing below them can be hurt.
@@ -151,6 +182,13 @@ mod tests {
             let text = refused(&busy, world);
             assert!(text.starts_with("background_load is 2, but world s"), "{text}");
         }
+        let mut killed = failover("", "loss = 0.1");
+        (killed.steps[0].fault, killed.steps[0].point) = (Fault::Kill, CrashPoint::AfterVote);
+        for world in [WorldKind::Process, WorldKind::Swarm] {
+            let text = refused(&killed, world);
+            assert!(text.starts_with("steps[0].point is after-vote, but world"), "{text}");
+        }
+        assert_eq!(fits(&killed, WorldKind::Sim), Ok(()));
         let formation = parse("scenario = \"x\"\nkind = \"formation\"\n").expect("a plan");
         assert!(refused(&formation, WorldKind::Swarm).starts_with("kind is formation"));
         let corrupt = refused(&failover("", "corrupt = 0.5"), WorldKind::Swarm);

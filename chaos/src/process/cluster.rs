@@ -19,7 +19,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
     cluster::{Cluster, ClusterError, CountsByLink, NodeEvent, NodeStatus, Settings},
-    fault::{LinkRule, NodeNumber},
+    fault::{CrashPoint, LinkRule, NodeNumber},
     history::LogLine,
     member::NETWORK,
     plan::StorageKind,
@@ -222,7 +222,11 @@ impl Cluster for ProcessCluster {
         self.started
     }
 
-    async fn kill(&self, node: NodeNumber) -> Result<Time, ClusterError> {
+    async fn kill(&self, node: NodeNumber, point: CrashPoint) -> Result<Time, ClusterError> {
+        if point != CrashPoint::Any {
+            let reason = format!("nobody sees when a process is at {point}");
+            return Err(ClusterError::Fault { node, reason });
+        }
         let at = self.child(node)?.kill().await?;
         lock(&self.children).remove(&node);
         Ok(at)
@@ -331,7 +335,7 @@ impl Cluster for ProcessCluster {
             nodes.iter().filter_map(|node| self.peers.get(node)).cloned().collect();
         let client = network
             .client(GroupKey::from_secret(&self.group))
-            .consensus(self.settings.profile.config())
+            .consensus(self.settings.consensus.clone())
             .members(members)
             .connect()
             .await
@@ -375,7 +379,8 @@ fn init(settings: &Settings, node: NodeNumber, group: &str, store: Option<PathBu
             true => Transport::Packets { links: Vec::new() },
             false => Transport::Host,
         },
-        profile: settings.profile,
+        consensus: settings.consensus.clone(),
+        planted: settings.planted,
         clock: ClockFault::default(),
         store,
         store_must_exist: false,

@@ -9,7 +9,7 @@ use std::{
     path::PathBuf,
 };
 
-use runtime::{ConsensusProfile, Peer};
+use runtime::{ConsensusConfig, Peer, Planted};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -92,8 +92,10 @@ pub(super) struct Init {
     pub(super) group: String,
     /// What carries its datagrams.
     pub(super) transport: Transport,
-    /// How it keeps time.
-    pub(super) profile: ConsensusProfile,
+    /// How it keeps time and how much it takes on.
+    pub(super) consensus: ConsensusConfig,
+    /// A rule that it breaks on purpose.
+    pub(super) planted: Option<Planted>,
     /// What befalls its clocks.
     pub(super) clock: ClockFault,
     /// Its store; without one it remembers nothing.
@@ -210,7 +212,7 @@ pub(super) const LINE_BYTES_MAX: u64 = 4 << 20;
 
 #[cfg(test)]
 mod tests {
-    use runtime::{PeerId, Role};
+    use runtime::{ConsensusProfile, PeerId, Role};
 
     use super::*;
     use crate::{cluster::What, link::LinkCounts};
@@ -235,7 +237,8 @@ mod tests {
             bind: "127.0.0.1:0".parse().expect("an address"),
             group: "x".into(),
             transport: Transport::Packets { links: vec![setting()] },
-            profile: ConsensusProfile::Loopback,
+            consensus: ConsensusProfile::Loopback.config(),
+            planted: Some(Planted::LiveQuorum),
             clock: ClockFault { wall_offset_ms: -1, ..ClockFault::default() },
             store: Some("a/b".into()),
             store_must_exist: true,

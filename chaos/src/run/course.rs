@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 use crate::{
     fault::{Fault, NodeNumber},
     history::{Course, Elected, Stalled, Struck},
-    plan::{Plan, rules},
+    plan::{Plan, consensus, rules},
     run::Mark,
     schedule::{Schedule, Scheduled},
 };
@@ -22,7 +22,7 @@ pub fn course(
     counts: &BTreeMap<String, u64>,
 ) -> Course {
     let count = |name: &str| counts.get(name).copied();
-    let consensus = plan.profile.config();
+    let consensus = consensus(plan);
     let election = 2 * (consensus.election_timeout + consensus.election_timeout_jitter);
     let dialled = consensus.redial_backoff_max + consensus.handshake_timeout;
     let service = election + dialled + consensus.client_silence_max;
@@ -31,6 +31,7 @@ pub fn course(
             (from_ms.saturating_mul(NS_PER_MS), until_ms.saturating_mul(NS_PER_MS))
         }),
         rate_per_s: plan.workload.as_ref().map_or(0, |load| load.rate_per_s),
+        burst: plan.workload.as_ref().map_or(0, |load| load.burst),
         // A leader that is cut off learns of it late, and where a bare majority is left its votes
         // may split: then there is another round.
         election_ns_max: nanos(2 * election),
@@ -111,7 +112,7 @@ const SAME_NS: u64 = 1_000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan;
+    use crate::{fault::Target, plan};
 
     fn mark(at_ns: u64, kind: &str, node: u64, detail: &str, until_ns: Option<u64>) -> Mark {
         let (kind, detail) = (kind.to_owned(), detail.to_owned());
@@ -157,6 +158,24 @@ mod tests {
         assert_eq!(partition.cut.len(), 4);
         assert!(partition.takes_away(2, &[1, 2, 3]) && !partition.takes_away(1, &[1, 2, 3]));
         assert!(kill.is_on(100) && !kill.is_on(400) && partition.is_on(u64::MAX));
+    }
+
+    #[test]
+    fn a_one_way_cut_keeps_its_direction_also_where_its_side_is_the_majority() {
+        for (side, link, other) in [("[2]", (2, 1), (1, 2)), ("[2, 3]", (2, 1), (1, 2))] {
+            let plan = plan::parse(&format!(
+                "scenario = \"x\"\nkind = \"failover\"\nnodes = 3\n[workload]\n[[steps]]\nat = 1\n\
+                 fault = \"partition\"\nside = {side}\nway = \"out\"\nreturn_after_ms = 5\n"
+            ));
+            let plan = plan.expect("a plan");
+            let mut schedule = crate::schedule::draw(&plan, crate::seed::Seed(1));
+            let scheduled = &mut schedule.faults[0];
+            // Of two sides the smaller one is away, and one of its nodes stands for all.
+            (scheduled.node, scheduled.struck_ns) = (Some(NodeNumber(1)), Some(100));
+            scheduled.nodes = plan.steps[0].side.iter().filter_map(Target::number).collect();
+            let cut = &course(&plan, &schedule, &[], &BTreeMap::new()).faults[0].cut;
+            assert!(cut.contains(&link) && !cut.contains(&other), "side {side}: {cut:?}");
+        }
     }
 
     #[test]

@@ -4,12 +4,17 @@
 //! Pure functions of strikes, history and terms. Invariant: where nobody was asked, nothing is
 //! said to hold.
 
+use std::time::Duration;
+
+use runtime::Time;
+
 use crate::{
     checker::{Check, Verdict},
     fault::Fault,
-    history::{History, Operation, Outcome as Answer},
+    history::{Function, History, Operation, Outcome as Answer},
+    member::nanos,
     outage::Strike,
-    plan::{Plan, WorkloadPlan},
+    plan::{Plan, WorkloadPlan, consensus},
     run::{
         lab::{check, pinned_to},
         measures::Terms,
@@ -117,7 +122,14 @@ fn concerns(plan: &Plan, strike: &Strike, operation: &Operation) -> bool {
         Some(node) => strike.away.iter().any(|away| away.0 == node),
         None => is_pinned && strike.away.contains(&pinned_to(plan, operation.client)),
     };
-    node && (strike.in_force_ns..until(strike)).contains(&operation.invoked_ns)
+    // A lease lasts no longer than an election timeout after the last round: for that long its
+    // holder may answer reads, and nobody has written anything that it does not know.
+    let lease = match plan.lease_reads && operation.f == Function::Read {
+        true => consensus(plan).election_timeout,
+        false => Duration::ZERO,
+    };
+    let from_ns = strike.in_force_ns.saturating_add(nanos(Time(lease)));
+    node && (from_ns..until(strike)).contains(&operation.invoked_ns)
 }
 
 /// Whether no term began because somebody returned.
@@ -128,7 +140,7 @@ fn undisturbed(
     terms: Option<&Terms>,
 ) -> Option<Check> {
     let terms = terms?;
-    let consensus = plan.profile.config();
+    let consensus = consensus(plan);
     // Whoever will disturb does so at the latest when he has waited his longest, twice.
     let reach = 2 * (consensus.election_timeout + consensus.election_timeout_jitter);
     let reach_ns = u64::try_from(reach.as_nanos()).unwrap_or(u64::MAX);
@@ -192,7 +204,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::{fault::NodeNumber, history::Function, plan, run::measures::TermChange};
+    use crate::{fault::NodeNumber, plan, run::measures::TermChange};
 
     const MS: u64 = 1_000_000;
 
@@ -294,6 +306,20 @@ mod tests {
         let terms = Terms { changes: elected.iter().map(change).collect(), stalls: 0 };
         let strikes = [strike(led)];
         undisturbed(&plan(true), &strikes, &[&strikes[0]], Some(&terms))
+    }
+
+    #[test]
+    fn a_lease_may_answer_reads_for_as_long_as_it_lasts_and_no_longer() {
+        let leased = |asked, lease_reads| {
+            let plan = Plan { lease_reads, ..plan(true) };
+            let operations = vec![read(0, asked, Some(asked + 2), Some(1))];
+            let history = History::new(operations).expect("a history");
+            let strike = strike(true);
+            acknowledgements(&plan, &[&strike], &history).expect("it was cut off").verdict
+        };
+        assert_eq!(leased(1_100, false), Verdict::Invalid);
+        assert_ne!(leased(1_100, true), Verdict::Invalid, "150 ms after the cut at the latest");
+        assert_eq!(leased(1_160, true), Verdict::Invalid);
     }
 
     #[test]

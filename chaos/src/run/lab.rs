@@ -14,7 +14,7 @@ use crate::{
     cluster::{Cluster, ClusterError, Settings},
     fault::NodeNumber,
     history::{LogLine, NodeLog},
-    plan::{Plan, WorkloadPlan, packet_faults},
+    plan::{Plan, WorkloadPlan, consensus, packet_faults},
     register::Registers,
     run::{
         RunError, Stop,
@@ -160,7 +160,8 @@ pub(crate) fn pinned_to(plan: &Plan, client: u64) -> NodeNumber {
 pub(crate) fn settings(plan: &Plan, seed: Seed, number: u64) -> Settings {
     Settings {
         nodes: plan.nodes,
-        profile: plan.profile,
+        consensus: consensus(plan),
+        planted: plan.planted,
         storage: plan.storage,
         packet_faults: packet_faults(plan),
         seed: seed.child(number),

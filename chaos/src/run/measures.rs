@@ -13,7 +13,7 @@ use crate::{
     fault::NodeNumber,
     history::{Function, History, Outcome as Answer},
     outage::{Strike, Success, Trial},
-    plan::Plan,
+    plan::{Plan, consensus},
     run::{Outcome, lab::check, recorder::Records},
     workload::Driven,
 };
@@ -182,7 +182,7 @@ pub(crate) fn trials(outcome: &mut Outcome) {
 /// The terms that began while load ran, and what stalls explain them; `None` if it never ran.
 pub(crate) fn terms(plan: &Plan, load_ns: Option<(u64, u64)>, records: &Records) -> Option<Terms> {
     let (from_ns, to_ns) = load_ns?;
-    let consensus = plan.profile.config();
+    let consensus = consensus(plan);
     // A stall shows in a new term at the latest when everyone has waited his longest, campaigned
     // and waited once more for a split vote.
     let reach = 2 * (consensus.election_timeout + consensus.election_timeout_jitter);

@@ -25,11 +25,12 @@ use super::{
     quiesce::quiesce,
     socket::{SimSocket, Wires},
     stage::{Order, Stage},
+    trap::Trap,
     witness::Witness,
 };
 use crate::{
     cluster::{Cluster, ClusterError, CountsByLink, NodeEvent, NodeStatus, Settings, World},
-    fault::{LinkRule, NodeNumber},
+    fault::{CrashPoint, LinkRule, NodeNumber},
     history::LogLine,
     link::{LinkFaults, Table},
     member::{Membership, NETWORK},
@@ -155,12 +156,14 @@ impl SimCluster {
         let nodes = self.peers.iter().map(|(node, peer)| (*node, peer.clone())).collect();
         let membership = Membership {
             group: self.group.clone(),
-            profile: self.settings.profile,
+            consensus: self.settings.consensus.clone(),
+            planted: self.settings.planted,
             nodes: Arc::new(nodes),
         };
         let wires = Arc::new(Wires::new(Table::new(Seed(entropy))));
         let (stands, storage) = (watch::Sender::new(false), self.settings.storage);
         let witness = Arc::clone(&self.witness);
+        let trap = Arc::new(Trap::new(disk.clone(), Arc::clone(&wires)));
         // A node's clocks outlive it.
         let skew = match host.part() {
             Some(part) if start > 1 => part.skew,
@@ -177,6 +180,7 @@ impl SimCluster {
             skew,
             events,
             witness,
+            trap,
         });
         let rules = lock(&self.rules).clone();
         let of_node = rules.iter().filter(|((from, _), _)| *from == node);
@@ -244,19 +248,38 @@ impl SimCluster {
         host.is_ok_and(|host| matches!(&*host.doing().borrow(), Doing::Up(_)))
     }
 
-    /// Moments are not alike: in every other case the crash waits a while for one at which
-    /// something is on its way to the node's disk.
-    async fn until_busy(&self, node: NodeNumber) -> Result<(), ClusterError> {
-        let part = self.part(node)?;
-        let patience = match lock(&self.moments).chance(500) {
-            true if part.storage == StorageKind::Disk => BUSY_BOUND,
+    /// Moments are not alike: in every other case a crash waits a while for one at which something
+    /// is on its way to the node's disk.
+    fn patience(&self, node: NodeNumber) -> Result<Duration, ClusterError> {
+        let storage = self.part(node)?.storage;
+        Ok(match lock(&self.moments).chance(500) {
+            true if storage == StorageKind::Disk => BUSY_BOUND,
             _ => Duration::ZERO,
-        };
-        let latest = clock::now().plus(patience);
+        })
+    }
+
+    async fn until_busy(&self, node: NodeNumber, bound: Duration) -> Result<Time, ClusterError> {
+        let part = self.part(node)?;
+        let latest = clock::now().plus(bound);
         while !part.disk.is_busy() && clock::now() < latest {
             self.advance(clock::now().plus(BUSY_PAUSE)).await;
         }
-        Ok(())
+        Ok(clock::now())
+    }
+
+    /// Waits until the node has fallen silent at that point.
+    async fn until_trapped(
+        &self,
+        node: NodeNumber,
+        point: CrashPoint,
+    ) -> Result<Time, ClusterError> {
+        let part = self.part(node)?;
+        let sprung = timeout(POINT_BOUND, part.trap.arm(point)).await;
+        part.trap.disarm();
+        match sprung {
+            Ok(Ok(at)) => Ok(at),
+            _ => Err(missed(node, point)),
+        }
     }
 
     fn silence(&self, node: NodeNumber) -> Result<(), ClusterError> {
@@ -280,9 +303,15 @@ impl Cluster for SimCluster {
         self.started
     }
 
-    async fn kill(&self, node: NodeNumber) -> Result<Time, ClusterError> {
-        self.until_busy(node).await?;
-        let at = clock::now();
+    async fn kill(&self, node: NodeNumber, point: CrashPoint) -> Result<Time, ClusterError> {
+        let at = match point {
+            CrashPoint::Any => self.until_busy(node, self.patience(node)?).await?,
+            CrashPoint::Sync => match self.until_busy(node, POINT_BOUND).await? {
+                at if self.part(node)?.disk.is_busy() => at,
+                _ => return Err(missed(node, point)),
+            },
+            _ => self.until_trapped(node, point).await?,
+        };
         self.silence(node)?;
         self.stage.order(Order::Crash(node, at)).await?;
         Ok(at)
@@ -374,7 +403,7 @@ impl Cluster for SimCluster {
             nodes.iter().filter_map(|node| self.peers.get(node)).cloned().collect();
         let client = network
             .client(GroupKey::from_secret(&self.group))
-            .consensus(self.settings.profile.config())
+            .consensus(self.settings.consensus.clone())
             .members(members)
             .connect()
             .await
@@ -400,6 +429,11 @@ impl Cluster for SimCluster {
         }
         Ok(())
     }
+}
+
+fn missed(node: NodeNumber, point: CrashPoint) -> ClusterError {
+    let reason = format!("it was not at point {point} within {} s", POINT_BOUND.as_secs());
+    ClusterError::Fault { node, reason }
 }
 
 /// All that is drawn for a node.
@@ -432,4 +466,6 @@ const REACHED_BOUND: Duration = Duration::from_secs(60);
 const END_BOUND: Duration = Duration::from_secs(5);
 /// How long a crash waits for its moment.
 const BUSY_BOUND: Duration = Duration::from_millis(100);
+/// How long a crash waits for the point that was chosen for it.
+const POINT_BOUND: Duration = Duration::from_secs(5);
 const BUSY_PAUSE: Duration = Duration::from_millis(1);

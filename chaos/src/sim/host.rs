@@ -27,6 +27,7 @@ use super::{
     socket::{SimSocket, Wires},
     store::SimStore,
     trace::Trace,
+    trap::Trap,
     witness::{SeenMachine, SeenStore, Sight, Witness},
 };
 use crate::{
@@ -61,6 +62,7 @@ pub(super) struct Part {
     pub(super) skew: watch::Sender<Skew>,
     pub(super) events: mpsc::Sender<NodeEvent>,
     pub(super) witness: Arc<Witness>,
+    pub(super) trap: Arc<Trap>,
 }
 
 /// What a node does now.
@@ -149,20 +151,20 @@ impl Host {
         });
         let wires = Arc::clone(&part.wires);
         let sight = Sight::new(Arc::clone(&part.witness), wires, network.peer().id);
-        let (machine, seen) = (sight.machine(), sight.clone());
+        let (machine, seen, trap) = (sight.machine(), sight.clone(), Arc::clone(&part.trap));
         let hear = move |at, event: &Event| {
             seen.hear(event);
             noting.hear(at, event);
         };
         let joined = match part.storage {
             StorageKind::Memory => {
-                let store = SeenStore { store: storage::Memory, sight };
+                let store = SeenStore { store: storage::Memory, sight, trap };
                 Joined::join(&network, &part.membership, machine, store, hear).await
             }
             StorageKind::Disk => {
                 let clock = Arc::new(NodeClock::of_disk(part.stands.subscribe()));
                 let store = SimStore { disk: part.disk.clone(), clock };
-                let store = SeenStore { store, sight };
+                let store = SeenStore { store, sight, trap };
                 Joined::join(&network, &part.membership, machine, store, hear).await
             }
         }?;

@@ -17,7 +17,11 @@ use runtime::{
     storage::{Contents, Founding, Owner, Storage, StorageError, Store, Write, WriteId},
 };
 
-use super::{clock, socket::Wires};
+use super::{
+    clock,
+    socket::Wires,
+    trap::{Trap, Underway},
+};
 use crate::{
     invariant::{Invariants, Opened, Server, Shadow, Violation},
     register::{Command, Read, Registers},
@@ -51,6 +55,7 @@ pub(super) struct Sight {
 pub(super) struct SeenStore<S> {
     pub(super) store: S,
     pub(super) sight: Sight,
+    pub(super) trap: Arc<Trap>,
 }
 
 /// A machine whose applying is seen.
@@ -62,6 +67,8 @@ pub(super) struct SeenMachine {
 struct SeenStorage {
     storage: Box<dyn Storage>,
     sight: Sight,
+    trap: Arc<Trap>,
+    underway: Underway,
 }
 
 impl Default for Seen {
@@ -155,7 +162,8 @@ impl Sight {
 impl<S: Store> Store for SeenStore<S> {
     fn open(self: Box<Self>, owner: Owner) -> Result<Box<dyn Storage>, StorageError> {
         let storage = Box::new(self.store).open(owner)?;
-        Ok(Box::new(SeenStorage { storage, sight: self.sight }))
+        let (sight, trap, underway) = (self.sight, self.trap, Underway::default());
+        Ok(Box::new(SeenStorage { storage, sight, trap, underway }))
     }
 }
 
@@ -179,6 +187,8 @@ impl Storage for SeenStorage {
     }
 
     fn submit(&mut self, id: WriteId, write: Write) {
+        self.trap.before(&write);
+        self.underway.begun(id, &write);
         self.sight.with(|seen, server| {
             let judged = seen.shadows[server.0].submitted(id, &write);
             seen.judge(judged);
@@ -191,6 +201,8 @@ impl Storage for SeenStorage {
         self.sight.with(Seen::look);
         let polled = self.storage.poll_persisted(context);
         if let Poll::Ready(Ok(id)) = &polled {
+            let done = self.underway.done(*id);
+            done.into_iter().for_each(|kind| self.trap.after(kind));
             self.sight.with(|seen, server| seen.shadows[server.0].persisted(*id));
         }
         polled

@@ -16,6 +16,7 @@ fn course() -> Course {
     Course {
         load_ns: Some((0, 6_000 * MS)),
         rate_per_s: 100,
+        burst: 1,
         election_ns_max: 600 * MS,
         service_ns_max: 1_000 * MS,
         faults: vec![killed(1, 1_000, Some(2_000))],
@@ -110,6 +111,15 @@ fn a_host_that_stood_still_casts_doubt() {
     assert_eq!(stalled(2_500, 2_550).verdict, Verdict::Invalid, "that is too short");
     // What had stood still before the return explains nothing after it.
     assert_eq!(stalled(1_000, 2_010).verdict, Verdict::Invalid);
+}
+
+#[test]
+fn a_burst_at_the_edge_of_what_is_counted_is_nobodys_loss() {
+    // From 3 s on 300 are due and 266 come: fewer than nine tenths.
+    let spans = [(0, 1_000), (1_300, 2_000), (2_010, 5_660)];
+    says(&available(course(), &spans), Verdict::Unknown, "266 operations succeeded, but 300");
+    let bursts = Course { burst: 5, ..course() };
+    assert_eq!(available(bursts, &spans).verdict, Verdict::Valid);
 }
 
 #[test]

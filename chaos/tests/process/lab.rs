@@ -41,7 +41,8 @@ pub(crate) fn folder() -> tempfile::TempDir {
 pub(crate) fn settings(nodes: u64) -> Settings {
     Settings {
         nodes,
-        profile: ConsensusProfile::Lan,
+        consensus: ConsensusProfile::Lan.config(),
+        planted: None,
         storage: StorageKind::Disk,
         packet_faults: false,
         seed: Seed(7),

@@ -14,7 +14,7 @@ use std::{
 
 use chaos::{
     cluster::{Cluster, ClusterError},
-    fault::NodeNumber,
+    fault::{CrashPoint, NodeNumber},
     history::LogLine,
     process::ProcessCluster,
     register,
@@ -60,7 +60,7 @@ impl Hit {
         });
         let hit = Self { cluster, folder, acknowledged, stopping, writing };
         hit.more_writes().await;
-        hit.cluster.kill(VICTIM).await.expect("it is proven to be gone");
+        hit.cluster.kill(VICTIM, CrashPoint::Any).await.expect("it is proven to be gone");
         hit
     }
 
@@ -204,7 +204,10 @@ pub(crate) fn a_flipped_byte() {
             match hit.cluster.restart(VICTIM).await {
                 Ok(_) => {
                     hit.caught_up().await;
-                    hit.cluster.kill(VICTIM).await.expect("it is proven to be gone");
+                    hit.cluster
+                        .kill(VICTIM, CrashPoint::Any)
+                        .await
+                        .expect("it is proven to be gone");
                 }
                 Err(error) => {
                     assert!(error.to_string().contains("is corrupt at byte"), "{error}");

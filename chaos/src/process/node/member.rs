@@ -114,9 +114,13 @@ impl Member {
     }
 
     async fn join(&mut self, nodes: Vec<(NodeNumber, Peer)>) -> Result<Answer, String> {
-        let Init { group, profile, store, store_must_exist, .. } = &self.init;
-        let membership =
-            Membership { group: group.clone(), profile: *profile, nodes: Arc::new(nodes) };
+        let Init { group, consensus, planted, store, store_must_exist, .. } = &self.init;
+        let membership = Membership {
+            group: group.clone(),
+            consensus: consensus.clone(),
+            planted: *planted,
+            nodes: Arc::new(nodes),
+        };
         let (outbox, clock) = (self.outbox.clone(), Arc::clone(&self.clock));
         let noting = Noting::new(&membership, move |at, mut what| {
             if let What::Stall { from_ns } = &mut what {
