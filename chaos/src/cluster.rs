@@ -99,6 +99,17 @@ pub trait Cluster: Send + Sync + 'static {
         point: CrashPoint,
     ) -> impl Future<Output = Result<Time, ClusterError>> + Send;
 
+    /// Ends a node in good order; resolves when it is gone. The time is that of the moment just
+    /// before.
+    fn end(&self, node: NodeNumber) -> impl Future<Output = Result<Time, ClusterError>> + Send;
+
+    /// Has a node that leads hand over to another; resolves when it leads no more, or with an
+    /// error if it did not lead. The time is that of the moment just before.
+    fn hand_over(
+        &self,
+        node: NodeNumber,
+    ) -> impl Future<Output = Result<Time, ClusterError>> + Send;
+
     /// Makes a node stand still; resolves when it is proven to. The time is that of the moment
     /// just before.
     fn pause(&self, node: NodeNumber) -> impl Future<Output = Result<Time, ClusterError>> + Send;

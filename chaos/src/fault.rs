@@ -25,6 +25,10 @@ pub enum Fault {
     /// The process stands still (`SIGSTOP`) and later goes on as if nothing had been
     /// (`SIGCONT`).
     Pause,
+    /// The process ends in good order, and is started again with the same store.
+    Restart,
+    /// The leader hands over to another.
+    Transfer,
     /// No datagram passes between the node and its peers; clients still reach it.
     Isolate,
     /// No datagram passes between nodes on different sides; clients still reach both.
@@ -94,6 +98,8 @@ impl Fault {
         match self {
             Self::Kill => "kill",
             Self::Pause => "pause",
+            Self::Restart => "restart",
+            Self::Transfer => "transfer",
             Self::Isolate => "isolate",
             Self::Partition => "partition",
             Self::Link => "link",
@@ -101,9 +107,14 @@ impl Fault {
         }
     }
 
+    /// Whether the process ends, and another one returns with its store.
+    pub fn ends_process(self) -> bool {
+        matches!(self, Self::Kill | Self::Restart)
+    }
+
     /// Whether nodes must be told of it, which those that stand still cannot be.
     pub fn is_told(self) -> bool {
-        self.hits_links() || self == Self::Clock
+        self.hits_links() || matches!(self, Self::Clock | Self::Transfer | Self::Restart)
     }
 
     /// Whether it hits datagrams on their way and leaves the nodes alone.

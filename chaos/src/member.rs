@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use runtime::{
     Bootstrap, ConsensusConfig, Entry, Event, Group, GroupBuilder, GroupKey, Index, Network,
-    Payload, Peer, Planted, StateMachine, Time, storage::Store,
+    Payload, Peer, Planted, Role, StateMachine, Time, storage::Store,
 };
 
 use crate::{
@@ -116,6 +116,24 @@ impl<M: StateMachine> Joined<M> {
     /// In words, once it has stopped.
     pub(crate) async fn reached(&self, index: Index) -> Result<(), String> {
         self.group.when().applied(index).await.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Hands leadership over to another voter that it holds a bond to; resolves when it leads no
+    /// more.
+    ///
+    /// # Errors
+    /// In words: it does not lead, nobody is there, or nobody took over.
+    pub(crate) async fn hand_over(&self) -> Result<(), String> {
+        let status = self.group.status();
+        let me = status.node;
+        if status.role != Role::Leader {
+            return Err("it does not lead".into());
+        }
+        let others = status.bonded.iter().filter(|node| status.configuration.voters.contains(node));
+        let to = others.map(|node| node.peer).find(|peer| *peer != me.peer);
+        let to = to.ok_or("nobody is there to take over")?;
+        self.group.transfer(to).await.map_err(|error| error.to_string())?;
+        self.group.when().is_follower().await.map_err(|error| error.to_string())
     }
 
     /// A page of its committed log; empty at the end.

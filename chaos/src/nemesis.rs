@@ -211,6 +211,8 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         match self.schedule.faults[place].fault {
             Fault::Kill => Ok(cluster.kill(node, self.planned(place).point).await?),
             Fault::Pause => Ok(cluster.pause(node).await?),
+            Fault::Transfer => Ok(cluster.hand_over(node).await?),
+            Fault::Restart => self.end(place, node).await,
             Fault::Clock => {
                 let fault = self.planned(place).clock.unwrap_or_default();
                 Ok(cluster.clock(node, &self.clocks.begin(place, node, fault)).await?)
@@ -221,6 +223,22 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
                 Ok(cluster.link(&self.cuts.begin(place, rules, before)).await?)
             }
         }
+    }
+
+    /// Has a node end in good order; one that leads hands over before, where the plan says so.
+    async fn end(&mut self, place: usize, node: NodeNumber) -> Result<Time, RunError> {
+        let cluster = Arc::clone(&self.lab.cluster);
+        let at = cluster.now();
+        let leads = self.lab.recorder.view().leader().is_some_and(|(leader, _)| leader == node);
+        if self.planned(place).hand_over && leads {
+            match cluster.hand_over(node).await {
+                // Whoever does not lead any more has nothing to hand over.
+                Ok(_) | Err(ClusterError::Refused { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        cluster.end(node).await?;
+        Ok(at)
     }
 
     /// A packet fault comes or goes, and will go or come again, unless it is healed before.
@@ -266,10 +284,11 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         let commit = committed(self.lab, &self.down()).await;
         let taken = self.taken.remove(&place).unwrap_or_default();
         for node in &taken {
-            self.lab.recorder.back(*node, fault == Fault::Kill).await?;
+            self.lab.recorder.back(*node, fault.ends_process()).await?;
         }
         let returned = match fault {
-            Fault::Kill => self.lab.cluster.restart(node).await,
+            Fault::Kill | Fault::Restart => self.lab.cluster.restart(node).await,
+            Fault::Transfer => Ok(self.lab.cluster.now()),
             Fault::Pause => self.lab.cluster.resume(node).await,
             Fault::Clock => match self.clocks.end(place) {
                 Some((node, fault)) => self.lab.cluster.clock(node, &fault).await,
@@ -383,7 +402,7 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
     fn is_killed_after(&self, place: usize, node: NodeNumber) -> bool {
         let returned_ns = self.strikes.get(&place).and_then(|strike| strike.returned_ns);
         self.strikes.values().any(|later| {
-            let kills = later.fault == Fault::Kill && later.nodes.contains(&node);
+            let kills = later.fault.ends_process() && later.nodes.contains(&node);
             kills && returned_ns.is_some_and(|returned_ns| later.at_ns >= returned_ns)
         })
     }
@@ -432,9 +451,9 @@ pub(crate) fn mark(strike: &Strike) -> Mark {
     let back = match (strike.rejoined_ns, strike.fault) {
         (None, _) => "",
         (Some(_), Fault::Link) => ", healed",
-        (Some(_), Fault::Clock) => ", over",
+        (Some(_), Fault::Clock | Fault::Transfer) => ", over",
         (Some(_), Fault::Isolate | Fault::Partition) => ", healed and caught up",
-        (Some(_), Fault::Kill | Fault::Pause) => ", returned and caught up",
+        (Some(_), Fault::Kill | Fault::Pause | Fault::Restart) => ", returned and caught up",
     };
     let detail = format!("{role} of term {}{back}", strike.term_before);
     Mark {

@@ -245,8 +245,10 @@ impl FromStr for Fault {
             "kill" => Ok(Self::Kill),
             "pause" => Ok(Self::Pause),
             "isolate" => Ok(Self::Isolate),
+            "restart" => Ok(Self::Restart),
+            "transfer" => Ok(Self::Transfer),
             // The others need more words than one.
-            _ => Err(field("fault", name, "must be isolate, kill or pause")),
+            _ => Err(field("fault", name, "must be isolate, kill, pause, restart or transfer")),
         }
     }
 }
@@ -387,6 +389,6 @@ mod tests {
         assert!(error.contains("memory or disk"), "{error}");
         assert_eq!("kill".parse(), Ok(Fault::Kill));
         let error = "hug".parse::<Fault>().expect_err("unknown").to_string();
-        assert!(error.contains("kill or pause"), "{error}");
+        assert!(error.contains("kill, pause, restart or transfer"), "{error}");
     }
 }

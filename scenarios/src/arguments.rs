@@ -346,7 +346,7 @@ mod tests {
     fn an_unknown_scenario_is_told_the_known_ones_and_the_nearest() {
         let text = refused("leader-failove");
         assert!(text.contains("'leader-failover'"), "{text}");
-        assert!(text.contains("leader-failover, partition, formation, steady"), "{text}");
+        assert!(text.contains("leader-failover, partition, rolling-restart, formation, steady"), "{text}");
         assert!(text.starts_with("error: ") && !text.contains("error: error"), "{text}");
     }
 
@@ -371,7 +371,7 @@ mod tests {
             ("sweep", "<PLAN>"),
             ("check x --json", "`check` are --help"),
             ("--json", "`scenarios` are --list, --help, --version"),
-            ("list", "leader-failover, partition, formation, steady; `run FILE`"),
+            ("list", "leader-failover, partition, rolling-restart, formation, steady; `run FILE`"),
             ("run", "<FILE>"),
             ("check", "<RUN>"),
         ] {

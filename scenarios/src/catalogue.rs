@@ -24,9 +24,10 @@ pub(crate) fn all() -> Result<Vec<Builtin>, PlanError> {
     TEXTS.iter().map(parsed).collect()
 }
 
-const TEXTS: [(&str, &str); 4] = [
+const TEXTS: [(&str, &str); 5] = [
     ("plans/leader-failover.toml", include_str!("../plans/leader-failover.toml")),
     ("plans/partition.toml", include_str!("../plans/partition.toml")),
+    ("plans/rolling-restart.toml", include_str!("../plans/rolling-restart.toml")),
     ("plans/formation.toml", include_str!("../plans/formation.toml")),
     ("plans/steady.toml", include_str!("../plans/steady.toml")),
 ];

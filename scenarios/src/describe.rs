@@ -99,13 +99,33 @@ fn random(random: &RandomFaults) -> String {
 }
 
 fn step(step: &Step) -> String {
-    let Step { at, fault, target, to, way, side, cut, return_after_ms, faults, clock, flap, point } =
-        step;
+    let Step {
+        at,
+        fault,
+        target,
+        to,
+        way,
+        side,
+        cut,
+        return_after_ms,
+        faults,
+        clock,
+        flap,
+        point,
+        hand_over,
+    } = step;
     let at = match at {
         At::Random => "at a random moment".to_owned(),
         At::Ms(ms) => format!("{ms} ms into the trial"),
     };
     let whom = match fault {
+        Fault::Transfer => return format!("{at}: {target} hands over to another"),
+        Fault::Restart => {
+            let first = if *hand_over { ", which hands over first if it leads," } else { "" };
+            return format!(
+                "{at}: {fault} of {target}{first} in good order; back {return_after_ms} ms later"
+            );
+        }
         Fault::Kill | Fault::Pause => {
             let point = match point {
                 CrashPoint::Any => String::new(),

@@ -3,8 +3,8 @@
 //! Decides only whether a plan has the field at all; whether the value can be carried out is
 //! `validate`'s to say. Invariant: what is not given changes nothing.
 
-use chaos::fault::Fault;
-use chaos::plan::{self, Expect, Kind, Plan, PlanError, RandomFaults, StorageKind};
+use chaos::fault::{Fault, Target};
+use chaos::plan::{self, Expect, Kind, Plan, PlanError, RandomFaults, Step, StorageKind};
 use chaos::seed::Seed;
 use clap::Args;
 use runtime::ConsensusProfile;
@@ -33,9 +33,12 @@ pub(crate) struct Overrides {
     /// Leaders answer strong reads without asking the others while they hold a lease
     #[arg(long)]
     pub(crate) lease_reads: bool,
-    /// What is done to the node: isolate, kill or pause
+    /// What is done to the node: isolate, kill, pause, restart or transfer
     #[arg(long, value_name = "FAULT")]
     pub(crate) fault: Option<Fault>,
+    /// Hit a follower as well in each trial, at a moment of its own: the two mostly overlap
+    #[arg(long)]
+    pub(crate) overlap: bool,
     /// Draw the faults from the seed, in place of those of the plan
     #[arg(long)]
     pub(crate) random_faults: bool,
@@ -78,12 +81,26 @@ impl Overrides {
             plan.steps.clear();
             (plan.random, plan.expect) = (Some(RandomFaults::default()), Expect::default());
         }
-        let Some(fault) = self.fault else { return Ok(()) };
+        self.apply_faults(plan)?;
+        // With fewer than three nodes there is no fault that a majority outlives.
+        plan.expect.majority_may_be_lost |= plan.nodes < 3 && !plan.steps.is_empty();
+        Ok(())
+    }
+
+    fn apply_faults(&self, plan: &mut Plan) -> Result<(), PlanError> {
         if plan.steps.is_empty() {
-            return Err(out_of_place("--fault", fault, "faults", plan));
+            return match self.fault {
+                Some(fault) => Err(out_of_place("--fault", fault, "faults", plan)),
+                None if self.overlap => Err(out_of_place("--overlap", "given", "faults", plan)),
+                None => Ok(()),
+            };
         }
         for step in &mut plan.steps {
-            step.fault = fault;
+            step.fault = self.fault.unwrap_or(step.fault);
+        }
+        if self.overlap {
+            let others = plan.steps.clone().into_iter();
+            plan.steps.extend(others.map(|step| Step { target: Target::Follower, ..step }));
         }
         Ok(())
     }
@@ -113,10 +130,10 @@ impl Overrides {
 pub(crate) fn out_of_place_in(plan: &Plan) -> Vec<&'static str> {
     let mut names = match plan.kind {
         // What is done to whom is what variants differ in.
-        Kind::Failover if !plan.variants.is_empty() => return vec!["fault"],
+        Kind::Failover if !plan.variants.is_empty() => return vec!["fault", "overlap"],
         Kind::Failover => Vec::new(),
-        Kind::Formation => vec!["rate", "clients", "duration", "fault", "random_faults"],
-        Kind::Steady => vec!["trials", "fault", "random_faults"],
+        Kind::Formation => vec!["rate", "clients", "duration", "fault", "overlap", "random_faults"],
+        Kind::Steady => vec!["trials", "fault", "overlap", "random_faults"],
     };
     names.push("kind");
     names
@@ -176,6 +193,7 @@ pub(crate) mod tests {
             lease_reads: true,
             fault: Some(Fault::Pause),
             kind: None,
+            overlap: false,
             random_faults: false,
             duration: Some(9_000),
             background_load: Some(1),
@@ -222,6 +240,27 @@ pub(crate) mod tests {
         let fault = Overrides { fault: Some(Fault::Kill), ..Overrides::default() };
         let text = refused("steady", fault);
         assert_eq!(text, "--fault is kill, but steady has no faults: its kind is steady");
+    }
+
+    #[test]
+    fn a_second_fault_hits_a_follower_meanwhile() {
+        let overlap = Overrides { overlap: true, ..Overrides::default() };
+        let mut plan = builtin("leader-failover");
+        overlap.apply(&mut plan).unwrap();
+        let targets: Vec<Target> = plan.steps.iter().map(|step| step.target).collect();
+        assert_eq!(targets, [Target::Leader, Target::Follower]);
+        assert_eq!(plan::validate(&plan), Ok(()));
+        let text = overlap.apply(&mut builtin("steady")).unwrap_err().to_string();
+        assert_eq!(text, "--overlap is given, but steady has no faults: its kind is steady");
+    }
+
+    #[test]
+    fn with_fewer_than_three_nodes_a_majority_may_be_lost() {
+        for nodes in [1, 2] {
+            let mut plan = builtin("leader-failover");
+            Overrides { nodes: Some(nodes), ..Overrides::default() }.apply(&mut plan).unwrap();
+            assert_eq!(plan::validate(&plan), Ok(()));
+        }
     }
 
     #[test]
@@ -273,7 +312,6 @@ pub(crate) mod tests {
             (Overrides { rate: Some(0), ..Overrides::default() }, "between 1 and"),
             (Overrides { clients: Some(0), ..Overrides::default() }, "between 1 and"),
             (Overrides { duration: Some(1), ..Overrides::default() }, "between 1000 and"),
-            (Overrides { nodes: Some(2), ..Overrides::default() }, "at least 3 nodes"),
             (
                 Overrides { storage: Some(StorageKind::Memory), ..Overrides::default() },
                 "fault = \"pause\"",

@@ -66,7 +66,7 @@ pub(crate) struct Reach {
 /// Who reaches whom while the step is on that hits these nodes.
 pub(crate) fn reach(plan: &Plan, step: &Step, hit: &[NodeNumber]) -> Reach {
     let all = || (1..=plan.nodes).map(NodeNumber);
-    if step.fault == Fault::Clock {
+    if matches!(step.fault, Fault::Clock | Fault::Transfer) {
         return Reach { away: BTreeSet::new(), able: all().collect(), served: plan.nodes };
     }
     if !step.fault.hits_links() {
@@ -132,6 +132,9 @@ pub(super) fn check(
     if step.point != CrashPoint::Any && fault != Fault::Kill {
         return unused("point", "kill");
     }
+    if step.hand_over && fault != Fault::Restart {
+        return unused("hand_over", "restart");
+    }
     let of_links = [("way", step.way != Way::Both), ("flap", step.flap.is_some())];
     if let Some((part, _)) = of_links.iter().find(|(_, given)| *given && !fault.hits_links()) {
         return Err(field(&name(part), "present", "only packet faults have a use for it"));
@@ -144,7 +147,10 @@ pub(super) fn check(
         Fault::Partition => partition(plan, step, &name),
         Fault::Link => link(plan, step, &name),
         Fault::Clock => clock(plan, step, &name),
-        Fault::Kill | Fault::Pause | Fault::Isolate => Ok(()),
+        Fault::Transfer if step.target != Target::Leader => {
+            Err(field(&name("target"), step.target, "only a leader can hand over"))
+        }
+        Fault::Kill | Fault::Pause | Fault::Isolate | Fault::Restart | Fault::Transfer => Ok(()),
     }
 }
 
@@ -419,6 +425,11 @@ mod tests {
                 "fault = \"clock\"\nclock = { rate_ppm = -900000 }",
                 "steps[0].clock.rate_ppm is -900000, but must lie between -500000 and 1000000",
             ),
+            (
+                "fault = \"transfer\"\ntarget = \"follower\"",
+                "steps[0].target is a follower, but only a leader",
+            ),
+            ("fault = \"kill\"\nhand_over = true", "steps[0].hand_over is present, but only"),
             ("fault = \"pause\"\npoint = \"sync\"", "steps[0].point is present, but only"),
             ("fault = \"link\"", "steps[0].faults is absent, but"),
             ("fault = \"link\"\nfaults = {}", "steps[0].faults is empty, but"),

@@ -32,6 +32,8 @@ impl Default for RandomFaults {
         let faults = vec![
             Fault::Kill,
             Fault::Pause,
+            Fault::Restart,
+            Fault::Transfer,
             Fault::Isolate,
             Fault::Partition,
             Fault::Link,
@@ -108,6 +110,7 @@ fn possible(random: &RandomFaults, storage: StorageKind, world: WorldKind) -> Ve
     let mut possible = random.faults.clone();
     possible.retain(|fault| match fault {
         Fault::Kill => storage == StorageKind::Disk,
+        Fault::Restart => storage == StorageKind::Disk && world != WorldKind::Swarm,
         Fault::Clock => world != WorldKind::Swarm,
         _ => true,
     });
@@ -159,6 +162,7 @@ fn step(fault: Fault, nodes: u64, load: &WorkloadPlan, stream: &mut Stream) -> S
         return_after_ms,
         faults: None,
         point: CrashPoint::Any,
+        hand_over: false,
         clock: None,
         flap: None,
     };
@@ -169,6 +173,8 @@ fn step(fault: Fault, nodes: u64, load: &WorkloadPlan, stream: &mut Stream) -> S
         Fault::Partition => partition(&mut step, nodes, stream),
         Fault::Link => step.faults = Some(link(stream)),
         Fault::Clock => step.clock = Some(clock(stream)),
+        Fault::Restart => step.hand_over = stream.chance(500),
+        Fault::Transfer => step.target = Target::Leader,
         Fault::Kill | Fault::Pause | Fault::Isolate => {}
     }
     step
@@ -282,7 +288,7 @@ mod tests {
             let text = toml::to_string(&drawn).expect("plain data");
             assert_eq!(parse(&text).expect("its own text"), drawn);
         }
-        assert_eq!(kinds.len(), 6, "each kind is drawn now and then");
+        assert_eq!(kinds.len(), 8, "each kind is drawn now and then");
         assert!(sets.len() > 20, "seeds differ in what they enable: {}", sets.len());
         assert_ne!(draw(&plan, 1).steps, draw(&plan, 2).steps);
     }

@@ -45,6 +45,9 @@ pub struct Step {
     /// For `kill`: at which moment of what the node does, once it is due.
     #[serde(default, skip_serializing_if = "is_any")]
     pub point: CrashPoint,
+    /// For `restart`: a node that leads hands over before it ends.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hand_over: bool,
     /// For `clock`: what befalls the node's clocks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock: Option<ClockFault>,

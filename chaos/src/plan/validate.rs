@@ -4,7 +4,7 @@
 //! knows to be impossible, such as a quorum of dead nodes or a voter without a memory.
 
 use crate::{
-    fault::{Fault, NodeNumber, Target},
+    fault::{NodeNumber, Target},
     plan::{
         At, Kind, Mix, Plan, PlanError, Step, StorageKind, WorkloadPlan, field, packets, random,
         variant,
@@ -119,16 +119,21 @@ fn mix(mix: Mix) -> Result<(), PlanError> {
 fn step(plan: &Plan, load: &WorkloadPlan, number: usize, step: &Step) -> Result<(), PlanError> {
     let name = |part: &str| format!("steps[{number}].{part}");
     let tolerated = tolerated(plan);
-    if tolerated == 0 {
-        let allowed =
-            format!("{} of {} nodes is no minority: faults need at least 3 nodes", 1, plan.nodes);
+    let takes_away = packets::away(plan, step) > 0;
+    if tolerated == 0 && takes_away && !plan.expect.majority_may_be_lost {
+        let allowed = format!(
+            "1 of {} nodes is no minority: faults need at least 3 nodes, or a plan that says \
+                 expect.majority_may_be_lost = true",
+            plan.nodes
+        );
         return Err(field(&name("fault"), step.fault, allowed));
     }
-    if step.fault == Fault::Kill && plan.storage == StorageKind::Memory {
+    if step.fault.ends_process() && plan.storage == StorageKind::Memory {
         // Design 3: a voter is a peer and its store; without the store it is a new server.
         let allowed = "a voter on memory storage that restarts is a new server: use \
                        storage = \"disk\", or fault = \"pause\"";
-        return Err(field(&name("fault"), "kill with storage = \"memory\"", allowed));
+        let value = format!("{} with storage = \"memory\"", step.fault);
+        return Err(field(&name("fault"), value, allowed));
     }
     if let Target::Node(NodeNumber(node)) = step.target {
         within(&name("target.node"), node, 1, plan.nodes)?;

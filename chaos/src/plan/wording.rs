@@ -41,7 +41,10 @@ const WORDS: [(&str, &str); 13] = [
     ("kind", "\"failover\", \"formation\" or \"steady\""),
     ("profile", "\"lan\", \"wan\" or \"loopback\""),
     ("storage", "\"disk\" or \"memory\""),
-    ("fault", "\"isolate\", \"partition\", \"link\", \"clock\", \"kill\" or \"pause\""),
+    (
+        "fault",
+        "\"isolate\", \"partition\", \"link\", \"clock\", \"kill\", \"pause\", \"restart\" or \"transfer\"",
+    ),
     ("target", "\"leader\", \"follower\", \"random\" or { node = 2 }"),
     ("side", "the nodes of one side, such as [1, 2] or [\"leader\", \"follower\"]"),
     ("cut", "the pairs between which nothing passes, such as [[1, 3], [2, 3]]"),

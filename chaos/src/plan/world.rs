@@ -116,6 +116,11 @@ fn can_be_told(plan: &Plan, load: &WorkloadPlan) -> Result<(), PlanError> {
 
 /// The swarm carries whole messages: nothing below them can be hurt.
 fn in_swarm(number: usize, step: &Step) -> Result<(), PlanError> {
+    if step.fault == Fault::Restart {
+        let allowed =
+            "world swarm has no processes that end in good order: use world process or sim";
+        return Err(field(&format!("steps[{number}].fault"), step.fault, allowed));
+    }
     let Some(faults) = &step.faults else { return Ok(()) };
     let LinkFaults { hold, corrupt, bandwidth_bytes_per_s, .. } = faults;
     let refused = |name: &str, value: String| {

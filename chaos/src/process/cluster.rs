@@ -232,6 +232,22 @@ impl Cluster for ProcessCluster {
         Ok(at)
     }
 
+    async fn end(&self, node: NodeNumber) -> Result<Time, ClusterError> {
+        let (at, child) = (HostClock.now(), self.child(node)?);
+        child.stop().await?;
+        lock(&self.children).remove(&node);
+        Ok(at)
+    }
+
+    async fn hand_over(&self, node: NodeNumber) -> Result<Time, ClusterError> {
+        let at = HostClock.now();
+        match self.child(node)?.ask(Ask::HandOver, "the wish to hand over", HAND_OVER_BOUND).await {
+            Ok(Answer::HandedOver) => Ok(at),
+            Ok(other) => Err(unexpected(node, &other)),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn pause(&self, node: NodeNumber) -> Result<Time, ClusterError> {
         self.child(node)?.pause().await
     }
@@ -433,4 +449,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// A cold start reads the program from disk; a taken port is waited for.
 const START_BOUND: Duration = Duration::from_secs(20);
 const ASK_BOUND: Duration = Duration::from_secs(10);
+/// A successor that does not come is given up after an election timeout.
+const HAND_OVER_BOUND: Duration = Duration::from_secs(10);
 const REACHED_BOUND: Duration = Duration::from_secs(60);

@@ -62,6 +62,8 @@ pub(super) enum Ask {
         /// What.
         fault: Option<ClockFault>,
     },
+    /// Hand leadership over to another; tell when you lead no more.
+    HandOver,
     /// End in good order.
     Shutdown,
 }
@@ -153,6 +155,8 @@ pub(super) enum Answer {
     Bound(Peer),
     /// To `Join`.
     Joined,
+    /// It leads no more.
+    HandedOver,
     /// To `Status`.
     Status(NodeStatus),
     /// To `Reached`: it had applied it at this moment.
@@ -252,6 +256,7 @@ mod tests {
             Ask::Log { from: 1 },
             Ask::Links { links: vec![setting()] },
             Ask::Clock { fault: Some(ClockFault { rate_ppm: 5, ..ClockFault::default() }) },
+            Ask::HandOver,
             Ask::Shutdown,
         ];
         for ask in asks {

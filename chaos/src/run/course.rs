@@ -68,7 +68,7 @@ fn struck(plan: &Plan, fault: &Scheduled, marks: &[Mark]) -> Option<Struck> {
         what: fault.fault.word().into(),
         node: node.0,
         down: match fault.fault {
-            Fault::Kill | Fault::Pause => vec![node.0],
+            Fault::Kill | Fault::Pause | Fault::Restart => vec![node.0],
             _ => Vec::new(),
         },
         cut: cut.map(|rule| (rule.from.0, rule.to.0)).collect(),

@@ -317,6 +317,20 @@ impl Cluster for SimCluster {
         Ok(at)
     }
 
+    async fn end(&self, node: NodeNumber) -> Result<Time, ClusterError> {
+        let at = clock::now();
+        self.ask(node, ("its end", END_BOUND), Asked::Shutdown).await?;
+        self.silence(node)?;
+        self.stage.order(Order::Crash(node, clock::now())).await?;
+        Ok(at)
+    }
+
+    async fn hand_over(&self, node: NodeNumber) -> Result<Time, ClusterError> {
+        let (at, what) = (clock::now(), ("the wish to hand over", HAND_OVER_BOUND));
+        let handed_over = self.ask(node, what, Asked::HandOver).await?;
+        handed_over.map_err(|reason| ClusterError::Refused { node, reason }).map(|()| at)
+    }
+
     async fn pause(&self, node: NodeNumber) -> Result<Time, ClusterError> {
         let (at, part) = (clock::now(), self.part(node)?);
         part.stands.send_replace(true);
@@ -463,6 +477,8 @@ pub(super) const TRANSPORT: &str = "QUIC on simulated UDP, in virtual time";
 const START_BOUND: Duration = Duration::from_secs(30);
 const ASK_BOUND: Duration = Duration::from_secs(5);
 const REACHED_BOUND: Duration = Duration::from_secs(60);
+/// A successor that does not come is given up after an election timeout.
+const HAND_OVER_BOUND: Duration = Duration::from_secs(10);
 const END_BOUND: Duration = Duration::from_secs(5);
 /// How long a crash waits for its moment.
 const BUSY_BOUND: Duration = Duration::from_millis(100);

@@ -82,6 +82,8 @@ pub(super) enum Asked {
     Status(oneshot::Sender<NodeStatus>),
     Reached(Index, oneshot::Sender<Result<Time, String>>),
     Log(Index, oneshot::Sender<Result<Vec<LogLine>, String>>),
+    /// To hand leadership over.
+    HandOver(oneshot::Sender<Result<(), String>>),
     /// To end in good order.
     Shutdown(oneshot::Sender<()>),
 }
@@ -210,6 +212,9 @@ impl Host {
                 Asked::Reached(index, reply) => drop(tokio::spawn(async move {
                     let reached = joined.reached(index).await;
                     drop(reply.send(reached.map(|()| clock::now())));
+                })),
+                Asked::HandOver(reply) => drop(tokio::spawn(async move {
+                    drop(reply.send(joined.hand_over().await));
                 })),
                 Asked::Log(from, reply) => drop(tokio::spawn(async move {
                     drop(reply.send(joined.log(from).await));

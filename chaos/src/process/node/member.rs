@@ -101,6 +101,14 @@ impl Member {
                 });
                 None
             }
+            (Ask::HandOver, Some(joined)) => {
+                let outbox = self.outbox.clone();
+                tokio::spawn(async move {
+                    let handed_over = joined.hand_over().await;
+                    outbox.reply(id, handed_over.map(|()| Answer::HandedOver)).await
+                });
+                None
+            }
             (Ask::Log { from }, Some(joined)) => {
                 let outbox = self.outbox.clone();
                 tokio::spawn(async move {

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use raft::{Index, Time};
+use raft::{Index, Input, Time};
 
 use super::{
     conductor::{Broken, Conductor},
@@ -23,7 +23,7 @@ use crate::{
     plan::{Step, WorkloadPlan, reach, rules},
     run::RunError,
     schedule::{Schedule, Scheduled},
-    swarm::node::Seat,
+    swarm::node::{Node, Seat},
 };
 
 /// One trial of the schedule.
@@ -122,7 +122,7 @@ impl<'r, 'a> Strikes<'r, 'a> {
         let planned = self.planned(place);
         let reach = reach(self.run.plan, planned, &hit);
         let back_at = now.plus(Duration::from_millis(return_after_ms));
-        self.hit(place, &hit, back_at);
+        self.hit(place, &hit, back_at)?;
         let mut nodes = match reach.away.is_empty() {
             true => hit.clone(),
             false => Vec::from_iter(reach.away.clone()),
@@ -191,7 +191,7 @@ impl<'r, 'a> Strikes<'r, 'a> {
         now.since(due) < LEADER_BOUND
     }
 
-    fn hit(&mut self, place: usize, nodes: &[NodeNumber], back_at: Time) {
+    fn hit(&mut self, place: usize, nodes: &[NodeNumber], back_at: Time) -> Result<(), Broken> {
         let node = nodes.first().copied().unwrap_or_default();
         let world = &mut self.run.world;
         match self.schedule.faults[place].fault {
@@ -200,15 +200,29 @@ impl<'r, 'a> Strikes<'r, 'a> {
                 world.forget_callers_of(seat(node));
             }
             Fault::Pause => world.stop_until(seat(node), back_at),
-            // No plan with clocks of its own comes here: that is refused before.
-            Fault::Clock => {}
+            Fault::Transfer => self.hand_over(seat(node))?,
+            // No plan with these comes here: that is refused before.
+            Fault::Clock | Fault::Restart => {}
             Fault::Isolate | Fault::Partition | Fault::Link => {
                 let rules = rules(self.run.plan, self.planned(place), nodes);
-                let Some(planned) = &mut self.run.world.planned else { return };
+                let Some(planned) = &mut self.run.world.planned else { return Ok(()) };
                 let before = planned.link_counts();
                 let in_force = self.cuts.begin(place, rules, before);
                 planned.hurt(&in_force);
             }
+        }
+        Ok(())
+    }
+
+    /// A leader hands over to the first other voter that is up.
+    fn hand_over(&mut self, leader: Seat) -> Result<(), Broken> {
+        let up = |node: &&Node| node.core.is_some();
+        let others = self.run.world.nodes.iter().enumerate();
+        let others = others.filter(|(place, _)| *place != leader.0).map(|(_, node)| node);
+        let to = others.filter(up).map(|node| node.id).next();
+        match to {
+            Some(to) => Ok(self.run.world.input(leader, Input::Transfer { to })?),
+            None => Ok(()),
         }
     }
 
@@ -249,16 +263,16 @@ impl<'r, 'a> Strikes<'r, 'a> {
         let commit = self.committed();
         let taken = self.taken.remove(&place).unwrap_or_default();
         for node in &taken {
-            self.run.journal.back(*node, fault == Fault::Kill);
+            self.run.journal.back(*node, fault.ends_process());
         }
         self.run.view = self.run.journal.view();
         match fault {
-            Fault::Kill => {
+            Fault::Kill | Fault::Restart => {
                 self.run.world.restart(seat(node))?;
                 self.run.welcome(seat(node));
             }
             // It goes on by itself, just then.
-            Fault::Pause | Fault::Clock => {}
+            Fault::Pause | Fault::Clock | Fault::Transfer => {}
             Fault::Isolate | Fault::Partition | Fault::Link => self.heal(place, node)?,
         }
         // Of a partition that takes nobody away, those at its ends may have fallen behind.
