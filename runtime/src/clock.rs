@@ -3,6 +3,9 @@
 //! Everything else takes a [`Clock`], so that a simulator can offset, jump and slow it.
 //! Invariant: [`Clock::now`] never goes back.
 
+#[cfg(test)]
+mod standing;
+
 use std::{
     fmt,
     future::Future,
@@ -11,6 +14,9 @@ use std::{
 };
 
 use raft::Time;
+
+#[cfg(test)]
+pub(crate) use standing::Standing;
 
 /// Where a node's time comes from.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {

@@ -1,43 +1,16 @@
 //! What a caller makes of deadlines, sessions and full queues, whatever way its calls take.
 
-use std::{future::Future, pin::Pin, time::Duration};
+use std::time::Duration;
 
 use raft::Index;
 
 use super::*;
 use crate::{
     ConsensusProfile, SystemClock,
+    clock::Standing,
     group::samples::{Sum, soon},
     metric::{CALLER_REFUSED, recorder::Record},
 };
-
-/// A clock that stands until it is moved.
-#[derive(Clone, Debug, Default)]
-struct Standing(Arc<Mutex<Time>>);
-
-impl Standing {
-    fn advance(&self, by: Duration) {
-        let mut now = self.0.lock().expect("nobody panics with it");
-        *now = now.plus(by);
-    }
-}
-
-impl Clock for Standing {
-    fn now(&self) -> Time {
-        *self.0.lock().expect("nobody panics with it")
-    }
-
-    fn wall(&self) -> Duration {
-        self.now().0
-    }
-
-    fn sleep_until(&self, deadline: Time) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        match self.now() >= deadline {
-            true => Box::pin(std::future::ready(())),
-            false => Box::pin(std::future::pending()),
-        }
-    }
-}
 
 /// A group played by hand.
 struct Played<C> {
