@@ -64,8 +64,11 @@ pub(crate) const BOND_ENDED: &str = "tessera.bond.ended";
 pub(crate) const BOND_DIALS: &str = "tessera.bond.dials";
 pub(crate) const REFUSALS: &str = "tessera.network.refusals";
 pub(crate) const HANDSHAKES: &str = "tessera.network.handshakes";
+pub(crate) const DIALS_REFUSED: &str = "tessera.network.dials.refused";
+pub(crate) const DIALS_RETRIED: &str = "tessera.network.dials.retried";
+pub(crate) const LINKS: &str = "tessera.network.links";
 
-const ALL: [(&str, Kind, Unit, &str); 36] = [
+const ALL: [(&str, Kind, Unit, &str); 39] = [
     (
         COMMIT_SECONDS,
         Kind::Histogram,
@@ -162,4 +165,17 @@ const ALL: [(&str, Kind, Unit, &str); 36] = [
     (BOND_DIALS, Kind::Counter, Unit::Count, "Dials of peers, by what came of them."),
     (REFUSALS, Kind::Counter, Unit::Count, "Connections turned away, by close code."),
     (HANDSHAKES, Kind::Gauge, Unit::Count, "Connections that have not said yet who they are."),
+    (
+        DIALS_REFUSED,
+        Kind::Counter,
+        Unit::Count,
+        "Dials refused before any handshake, by the limit that was reached: places or address.",
+    ),
+    (
+        DIALS_RETRIED,
+        Kind::Counter,
+        Unit::Count,
+        "Dialers that were to show first that they can be reached where they say they are.",
+    ),
+    (LINKS, Kind::Gauge, Unit::Count, "Links that others hold: clients, and users of protocols."),
 ];

@@ -10,6 +10,7 @@ mod door;
 mod entropy;
 mod error;
 mod framing;
+mod guest;
 mod handshake;
 mod link;
 mod papers;
@@ -51,7 +52,7 @@ pub(crate) use handshake::{
     Card, Hello, HelloRole, MemberHello, Session, Talk, Welcome, connection_id,
 };
 pub(crate) use papers::Papers;
-pub(crate) use quic::trust;
+pub(crate) use quic::{open_lanes, trust};
 pub(crate) use registry::Applicant;
 
 use crate::{
@@ -219,7 +220,8 @@ impl Network {
         dialed.await.unwrap_or(Err(NetworkError::Timeout { peer: peer.id, patience }))
     }
 
-    /// Connects to a peer. With `idle` the connection breaks when nothing came for so long.
+    /// Connects to a peer. With `idle` it is to be a bond, and breaks when nothing came for so
+    /// long.
     pub(crate) async fn connect(
         &self,
         peer: &Peer,
@@ -231,7 +233,7 @@ impl Network {
         let address = quic::address(peer, self.inner.reach)?;
         let mut options = ConnectOptions::new();
         if let Some(idle) = idle {
-            options = options.with_transport_config(quic::transport(idle));
+            options = options.with_transport_config(quic::bond_transport(idle));
         }
         let unreachable = |reason: String| NetworkError::Unreachable { peer: peer.id, reason };
         let connecting = endpoint
@@ -301,9 +303,9 @@ impl Network {
     }
 
     fn link(&self, connection: Connection, talk: Talk) -> Link {
-        trust(&connection);
-        let frames = (talk.receiver, talk.deframer);
-        Link::new(connection, talk.sender, frames, self.inner.frame_bytes_max)
+        let link = Link::new(connection, talk, self.inner.frame_bytes_max, None);
+        link.trust();
+        link
     }
 }
 

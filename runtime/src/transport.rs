@@ -17,7 +17,7 @@ use std::{
     task::{Context, Poll},
 };
 
-pub(crate) use address::reach;
+pub(crate) use address::{reach, socket};
 pub(crate) use endpoint::Sockets;
 
 /// What carries a network's datagrams: unreliable, unordered, each whole or not at all.

@@ -19,7 +19,9 @@ use crate::{
         connections::Connections,
         door::{BOND_ALPN, CLIENT_ALPN, Door},
         entropy::Entropy,
+        guest::Guests,
         handshake::UNPROVEN_BYTES_MAX,
+        place::Places,
         quic,
         registry::Registry,
         wire::Wire,
@@ -39,7 +41,10 @@ pub struct NetworkBuilder {
     seed: Option<u64>,
     protocols: BTreeSet<String>,
     handshakes_max: usize,
+    handshakes_per_address_max: usize,
     handshake_timeout: Duration,
+    links_max: usize,
+    links_per_peer_max: usize,
     frame_bytes_max: usize,
 }
 
@@ -55,7 +60,10 @@ impl NetworkBuilder {
             seed: None,
             protocols: BTreeSet::new(),
             handshakes_max: 256,
+            handshakes_per_address_max: 64,
             handshake_timeout: Duration::from_secs(2),
+            links_max: 1_024,
+            links_per_peer_max: 64,
             frame_bytes_max: 8 << 20,
         }
     }
@@ -100,19 +108,44 @@ impl NetworkBuilder {
         self
     }
 
-    /// How many connections may be in the middle of their handshake; more are refused.
+    /// How many connections may be in the middle of their handshake; more are refused before
+    /// it begins. 256 if not given. From half of it on, dialers first show that they can be
+    /// reached where they say they are.
     pub fn handshakes_max(mut self, handshakes_max: usize) -> Self {
         self.handshakes_max = handshakes_max;
         self
     }
 
-    /// How long a peer that dials may take to say who it is.
+    /// How many of these may come from one IPv4 address, or from one IPv6 network of 2^64
+    /// addresses. One that was not let in counts for a second longer, so that an address which
+    /// never gets in can cost no more than so many handshakes each second. 64 if not given.
+    pub fn handshakes_per_address_max(mut self, handshakes_per_address_max: usize) -> Self {
+        self.handshakes_per_address_max = handshakes_per_address_max;
+        self
+    }
+
+    /// How many links others may hold to this node: clients of its groups, and those that dialed
+    /// one of its protocols. More are refused by name. Members of its groups do not count. 1,024
+    /// if not given.
+    pub fn links_max(mut self, links_max: usize) -> Self {
+        self.links_max = links_max;
+        self
+    }
+
+    /// How many of these links one peer may hold. 64 if not given.
+    pub fn links_per_peer_max(mut self, links_per_peer_max: usize) -> Self {
+        self.links_per_peer_max = links_per_peer_max;
+        self
+    }
+
+    /// How long a peer that dials may take to say who it is, from its first packet on. Two seconds
+    /// if not given.
     pub fn handshake_timeout(mut self, handshake_timeout: Duration) -> Self {
         self.handshake_timeout = handshake_timeout;
         self
     }
 
-    /// The largest frame of a client's link and of the program's own protocols.
+    /// The largest frame of the program's own protocols, in bytes: 8 MiB if not given.
     pub fn frame_bytes_max(mut self, frame_bytes_max: usize) -> Self {
         self.frame_bytes_max = frame_bytes_max;
         self
@@ -144,7 +177,12 @@ impl NetworkBuilder {
             clock: Arc::clone(&clock),
             registry: Arc::clone(&registry),
             connections: Arc::clone(&connections),
-            handshakes_max: self.handshakes_max,
+            guests: Arc::new(Guests::new(self.links_max, self.links_per_peer_max)),
+            places: Arc::new(Places::new(
+                self.handshakes_max,
+                self.handshakes_per_address_max,
+                Arc::clone(&clock),
+            )),
             handshake_timeout: self.handshake_timeout,
             frame_bytes_max: self.frame_bytes_max,
         };
@@ -194,8 +232,15 @@ impl NetworkBuilder {
                 return wish(format!("protocol names under tessera/ are taken: {name:?}"));
             }
         }
-        if self.handshakes_max == 0 {
-            return wish("handshakes_max is 0, but must be at least 1".into());
+        for (name, limit) in [
+            ("handshakes_max", self.handshakes_max),
+            ("handshakes_per_address_max", self.handshakes_per_address_max),
+            ("links_max", self.links_max),
+            ("links_per_peer_max", self.links_per_peer_max),
+        ] {
+            if limit == 0 {
+                return wish(format!("{name} is 0, but must be at least 1"));
+            }
         }
         if self.handshake_timeout.is_zero() {
             return wish("handshake_timeout is 0, but must be longer".into());

@@ -1,9 +1,12 @@
 //! The door: takes connections in, asks who they are, and brings them where they belong.
 //!
 //! Invariant: a stranger costs one place out of a bounded number, for a bounded time, and
-//! leaves nothing behind when it is turned away.
+//! leaves nothing behind when it is turned away; one for whom there is no place costs no
+//! handshake. What it costs whom, limit by limit, is told in `runtime/DOORS.md`.
 
 use std::{future::Future, sync::Arc, time::Duration};
+
+use metrics::counter;
 
 use iroh::{
     Endpoint,
@@ -14,15 +17,17 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     Clock, Link,
+    metric::{DIALS_REFUSED, DIALS_RETRIED},
     network::{
         Code, NetworkId,
         code::Refusal,
         connections::Connections,
+        guest::{Guest, Guests},
         handshake::{Hello, HelloRole, Session, Talk, Welcome},
         papers::Papers,
-        place::{Place, Places},
-        quic,
+        place::{Knock, Origin, Place, Places},
         registry::{Applicant, Registry, Seat},
+        wire,
     },
 };
 
@@ -39,7 +44,8 @@ pub(crate) struct Door {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) connections: Arc<Connections>,
-    pub(crate) handshakes_max: usize,
+    pub(crate) guests: Arc<Guests>,
+    pub(crate) places: Arc<Places>,
     pub(crate) handshake_timeout: Duration,
     pub(crate) frame_bytes_max: usize,
 }
@@ -47,19 +53,31 @@ pub(crate) struct Door {
 impl Door {
     /// Takes connections in until the node closes.
     pub(crate) async fn open(self, endpoint: Endpoint, mut closing: watch::Receiver<bool>) {
-        let places = Places::new(self.handshakes_max);
         loop {
             let incoming = tokio::select! {
                 incoming = endpoint.accept() => incoming,
                 _ = closing.wait_for(|closing| *closing) => None,
             };
             let Some(incoming) = incoming else { return };
-            match places.take() {
-                Some(place) => drop(tokio::spawn(self.clone().receive(incoming, place))),
-                None => {
-                    Code::NoCapacity.count();
-                    incoming.refuse();
+            self.knock(incoming);
+        }
+    }
+
+    /// Decides about a dial before it costs a handshake. Never waits: those behind it do.
+    fn knock(&self, incoming: Incoming) {
+        let origin = Origin::of(wire::origin(&incoming.remote_addr()));
+        match self.places.take(origin, incoming.remote_addr_validated()) {
+            Knock::Placed(place) => drop(tokio::spawn(self.clone().receive(incoming, place))),
+            Knock::Unproven => {
+                counter!(DIALS_RETRIED).increment(1);
+                // Errs for a dial that cannot come back, and so will not.
+                if let Err(error) = incoming.retry() {
+                    error.into_incoming().refuse();
                 }
+            }
+            Knock::Full(limit) => {
+                counter!(DIALS_REFUSED, "limit" => limit).increment(1);
+                incoming.refuse();
             }
         }
     }
@@ -97,7 +115,7 @@ impl Door {
         let mut talk = Talk::new(streams.map_err(|error| Refusal::of(&error))?);
         talk.expect_preface(self.network).await?;
         if !known(connection.alpn()) {
-            return self.admit_user(connection, talk).await;
+            return self.admit_user(connection, talk, place).await;
         }
         let hello: Hello = talk.hear().await?;
         let session = Session::of(connection, self.local, hello.group);
@@ -113,15 +131,27 @@ impl Door {
                 let applicant = Applicant { connection, talk, session, hello, place };
                 members.try_send(applicant).map_err(|error| no_room(&error))
             }
-            (false, HelloRole::Client) => self.admit_client(connection, talk, &session, seat).await,
+            (false, HelloRole::Client) => {
+                self.admit_client(connection, talk, &session, seat).await?;
+                place.let_in();
+                Ok(())
+            }
             _ => Err(Code::InvalidHandshake
                 .because("members and clients have a protocol each, and this is the other's")),
         }
     }
 
-    async fn admit_user(&self, connection: &Connection, mut talk: Talk) -> Result<(), Refusal> {
+    async fn admit_user(
+        &self,
+        connection: &Connection,
+        mut talk: Talk,
+        place: Place,
+    ) -> Result<(), Refusal> {
+        let guest = self.guests.receive(PeerId(*connection.remote_id().as_bytes()))?;
         talk.preface(self.network).await?;
-        self.registry.deliver(connection.alpn(), self.link(connection, talk))
+        self.registry.deliver(connection.alpn(), self.link(connection, talk, guest))?;
+        place.let_in();
+        Ok(())
     }
 
     async fn admit_client(
@@ -134,19 +164,20 @@ impl Door {
         let Some(clients) = seat.clients else {
             return Err(Code::GroupNotFound.because("this node serves no clients"));
         };
+        let guest = self.guests.receive(session.remote)?;
         // Room first: a client that is welcome is also served.
         let room = clients.try_reserve().map_err(|error| no_room(&error))?;
         talk.preface(self.network).await?;
         let (proof, papers) = (session.proof(&seat.key), Papers::default());
         talk.say(&Welcome { proof, card: None, papers }).await?;
-        room.send(self.link(connection, talk));
+        let link = self.link(connection, talk, guest);
+        link.trust();
+        room.send(link);
         Ok(())
     }
 
-    fn link(&self, connection: &Connection, talk: Talk) -> Link {
-        quic::trust(connection);
-        let frames = (talk.receiver, talk.deframer);
-        Link::new(connection.clone(), talk.sender, frames, self.frame_bytes_max)
+    fn link(&self, connection: &Connection, talk: Talk, guest: Guest) -> Link {
+        Link::new(connection.clone(), talk, self.frame_bytes_max, Some(guest))
     }
 }
 

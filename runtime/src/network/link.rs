@@ -3,6 +3,8 @@
 //! Knows nothing of what is in a frame. Invariant: a frame is sent whole or not at all, also when
 //! the caller gives up half-way, and none is larger than the limit in either direction.
 
+use std::sync::Arc;
+
 use bytes::{Buf, Bytes, BytesMut};
 use iroh::endpoint::{Connection, RecvStream, SendStream};
 use raft::PeerId;
@@ -11,6 +13,9 @@ use crate::network::{
     Code, NetworkError,
     code::Refusal,
     framing::{self, CHUNK_BYTES_MAX, Deframer},
+    guest::Guest,
+    handshake::Talk,
+    quic,
 };
 
 /// A framed connection to another node. It closes when both its halves are dropped.
@@ -28,6 +33,8 @@ pub struct LinkSender {
     frame_bytes_max: usize,
     /// What a given-up `send` left behind; goes first, so that frames stay whole.
     pending: BytesMut,
+    /// The place of whoever dialed it, among all that did.
+    _guest: Option<Arc<Guest>>,
 }
 
 /// The half of a link that receives.
@@ -36,26 +43,36 @@ pub struct LinkReceiver {
     connection: Connection,
     stream: RecvStream,
     deframer: Deframer,
+    _guest: Option<Arc<Guest>>,
 }
 
 impl Link {
+    /// The link that a handshake has led to; with a guest if the other end dialed it.
     pub(crate) fn new(
         connection: Connection,
-        stream: SendStream,
-        frames: (RecvStream, Deframer),
+        talk: Talk,
         frame_bytes_max: usize,
+        guest: Option<Guest>,
     ) -> Self {
-        let (received, deframer) = frames;
+        let guest = guest.map(Arc::new);
         let sender = LinkSender {
             connection: connection.clone(),
-            stream,
+            stream: talk.sender,
             frame_bytes_max,
             pending: BytesMut::new(),
+            _guest: guest.clone(),
         };
-        let receiver = LinkReceiver { connection, stream: received, deframer };
+        let (stream, deframer) = (talk.receiver, talk.deframer);
+        let receiver = LinkReceiver { connection, stream, deframer, _guest: guest };
         let mut link = Self { sender, receiver };
         link.set_frame_bytes_max(frame_bytes_max);
         link
+    }
+
+    /// Lets the peer send as much as it may without being read. Until then it has a stranger's
+    /// share: nobody may ever take the link.
+    pub(crate) fn trust(&self) {
+        quic::trust(&self.sender.connection);
     }
 
     /// Who is at the other end, as the connection proved.

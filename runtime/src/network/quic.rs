@@ -2,7 +2,8 @@
 //!
 //! Direct connections over the given addresses only: no relays, no lookups, no port mapping.
 //! Invariant: what a stranger can make this node buffer is bounded by `UNPROVEN_WINDOW_BYTES`
-//! for each connection; the wide window opens once a peer has proved itself.
+//! for each connection, and comes on one stream; the wide window opens once a peer has proved
+//! itself, and lanes once it is to be bonded.
 
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ pub(crate) async fn bind(
     let builder = Endpoint::builder(presets::Minimal)
         .secret_key(secret.to_iroh())
         .alpns(alpns)
-        .transport_config(transport(IDLE_TIMEOUT))
+        .transport_config(transport(IDLE_TIMEOUT, 0))
         .relay_mode(RelayMode::Disabled)
         .portmapper_config(PortmapperConfig::Disabled)
         .clear_address_lookup();
@@ -34,8 +35,14 @@ pub(crate) async fn bind(
     bound.map_err(|error| refused(causes(&error)))
 }
 
-/// The settings of a connection that may be idle for this long.
-pub(crate) fn transport(idle: Duration) -> QuicTransportConfig {
+/// The settings of a connection that is to be a bond, and may be idle for this long.
+pub(crate) fn bond_transport(idle: Duration) -> QuicTransportConfig {
+    transport(idle, LANES)
+}
+
+/// The settings of a connection that may be idle for this long, and on which the peer may open
+/// so many lanes.
+fn transport(idle: Duration, lanes: u32) -> QuicTransportConfig {
     let idle = VarInt::from_u32(u32::try_from(idle.as_millis()).unwrap_or(u32::MAX));
     QuicTransportConfig::builder()
         // The first guess of the round trip rules how soon a lost first packet is repeated: the
@@ -43,7 +50,7 @@ pub(crate) fn transport(idle: Duration) -> QuicTransportConfig {
         .initial_rtt(Duration::from_millis(20))
         .max_idle_timeout(Some(idle.into()))
         .max_concurrent_bidi_streams(VarInt::from_u32(1))
-        .max_concurrent_uni_streams(VarInt::from_u32(LANES))
+        .max_concurrent_uni_streams(VarInt::from_u32(lanes))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(UNPROVEN_WINDOW_BYTES))
         // Never the bottleneck: a full lane must not keep another lane from sending.
@@ -56,6 +63,11 @@ pub(crate) fn transport(idle: Duration) -> QuicTransportConfig {
 /// wide as all streams together, so that no stream can take another one's share.
 pub(crate) fn trust(connection: &Connection) {
     connection.set_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES * LANES));
+}
+
+/// Lets the peer open lanes, since it is about to be bonded.
+pub(crate) fn open_lanes(connection: &Connection) {
+    connection.set_max_concurrent_uni_streams(VarInt::from_u32(LANES));
 }
 
 /// The peer as iroh knows it.

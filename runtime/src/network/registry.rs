@@ -142,6 +142,7 @@ impl Registry {
             {
                 let mut waiting = inbox.waiting();
                 if let Some(link) = waiting.links.pop_front() {
+                    link.trust();
                     return Some(link);
                 }
                 if waiting.closed {

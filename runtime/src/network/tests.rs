@@ -1,5 +1,6 @@
 //! Real endpoints on loopback: links, the door, and what strangers get.
 
+mod strangers;
 mod welcomes;
 
 use std::{future::Future, net::SocketAddr, time::Duration};
@@ -7,8 +8,8 @@ use std::{future::Future, net::SocketAddr, time::Duration};
 use iroh::endpoint::{Connection, ConnectionError, RecvStream, SendStream};
 
 use super::{
-    Code, Hello, HelloRole, Network, NetworkBuilder, NetworkError, Papers, Peer, Refusal,
-    SecretKey, Session, Talk, Welcome,
+    BOND_ALPN, Card, Code, Hello, HelloRole, Link, MemberHello, Network, NetworkBuilder,
+    NetworkError, Papers, Peer, Refusal, SecretKey, Session, Talk, Welcome,
     door::CLIENT_ALPN,
     handshake::{MAGIC, UNPROVEN_BYTES_MAX, VERSION},
     header, quic,
@@ -142,6 +143,9 @@ async fn wishes_that_cannot_work_are_named() {
         (builder("n").protocol(""), "1 to 255 bytes"),
         (builder("n").protocol("tessera/bond/1"), "tessera/bond/1"),
         (builder("n").handshakes_max(0), "handshakes_max"),
+        (builder("n").handshakes_per_address_max(0), "handshakes_per_address_max"),
+        (builder("n").links_max(0), "links_max"),
+        (builder("n").links_per_peer_max(0), "links_per_peer_max"),
         (builder("n").handshake_timeout(Duration::ZERO), "handshake_timeout"),
         (builder("n").frame_bytes_max(7), "frame_bytes_max is 7"),
     ] {

@@ -7,10 +7,13 @@
 use std::sync::Arc;
 use std::{
     collections::BTreeSet,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use iroh::{Endpoint, TransportAddr, endpoint::Builder};
+use iroh::{
+    Endpoint, TransportAddr,
+    endpoint::{Builder, IncomingAddr},
+};
 
 #[cfg(feature = "datagram")]
 use crate::transport::{self, DatagramSocket};
@@ -75,6 +78,18 @@ impl Wire {
         let addresses: BTreeSet<_> = bound.into_iter().map(reachable).chain(known).collect();
         addresses.into_iter().collect()
     }
+}
+
+/// Where a dial says that it comes from. What has no address, because it did not come over a wire
+/// of ours, counts as one address together.
+pub(crate) fn origin(address: &IncomingAddr) -> IpAddr {
+    let ip = match address {
+        IncomingAddr::Ip(address) => Some(address.ip()),
+        #[cfg(feature = "datagram")]
+        IncomingAddr::Custom(address) => transport::socket(address).map(|address| address.ip()),
+        _ => None,
+    };
+    ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into())
 }
 
 fn reachable(bound: SocketAddr) -> SocketAddr {

@@ -24,7 +24,7 @@ pub(super) fn custom(address: SocketAddr) -> CustomAddr {
 }
 
 /// The address that iroh names to the transport; `None` for what no socket has.
-pub(super) fn socket(address: &CustomAddr) -> Option<SocketAddr> {
+pub(crate) fn socket(address: &CustomAddr) -> Option<SocketAddr> {
     if address.id() != TRANSPORT {
         return None;
     }

@@ -16,7 +16,7 @@ use crate::{
         lane::Lane,
         table::{Bond, Claim, Told},
     },
-    network::{Applicant, Code, Papers, Refusal, Welcome, within},
+    network::{Applicant, Code, Papers, Refusal, Welcome, open_lanes, within},
 };
 
 /// Lets the applicant in, or turns it away.
@@ -45,6 +45,7 @@ async fn welcome(
     let dial = (hello.attempt, hello.lost);
     let claim = Claim::new(&connection, parties, hello.card.nonce, dial);
     side.table.weigh(&claim)?;
+    open_lanes(&connection);
     talk.preface(side.network.id()).await?;
     let proof = session.proof(&side.member.key);
     let (card, papers) = (Some(side.card()), Papers::default());
@@ -55,7 +56,7 @@ async fn welcome(
     let gone = |_| Code::GracefulShutdown.because("this member leaves the group");
     let room = tell.reserve().await.map_err(gone)?;
     let replaced = side.table.install(&bond, room)?;
-    drop(place);
+    place.let_in();
     keep::spawn(side, tell, Kept { bond, confirmed: Some(confirmed), replaced });
     Ok(())
 }

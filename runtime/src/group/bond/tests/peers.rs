@@ -21,6 +21,9 @@ async fn refusal(from: &Node, to: &Node) -> (Code, String) {
     (error.code().expect("a closing has a code"), error.to_string())
 }
 
+/// Of a connection that is to be a bond; longer than any test.
+const IDLE: Duration = Duration::from_secs(60);
+
 /// A peer that does by hand what it likes.
 struct Hand {
     network: Network,
@@ -30,7 +33,7 @@ struct Hand {
 impl Hand {
     async fn connect(number: u8, to: &Peer) -> Self {
         let network = Wish::new(number).network().await;
-        let connection = soon("a connection", network.connect(to, BOND_ALPN, None)).await;
+        let connection = soon("a connection", network.connect(to, BOND_ALPN, Some(IDLE))).await;
         Self { network, connection: connection.expect("it is up") }
     }
 
