@@ -36,7 +36,6 @@ pub(crate) const APPLIER: &str = "tessera.group.applier";
 pub(crate) const REFUSED_BUSY: &str = "tessera.group.refused.busy";
 pub(crate) const CALLER_REFUSED: &str = "tessera.caller.refused";
 pub(crate) const ANSWERS_DROPPED: &str = "tessera.client.answers.dropped";
-pub(crate) const CLIENTS_REFUSED: &str = "tessera.client.refused";
 pub(crate) const CLIENTS_TURNED_AWAY: &str = "tessera.client.turned_away";
 pub(crate) const CLIENT_SWITCHES: &str = "tessera.client.switches";
 pub(crate) const ELECTIONS: &str = "tessera.raft.elections";
@@ -68,7 +67,7 @@ pub(crate) const DIALS_REFUSED: &str = "tessera.network.dials.refused";
 pub(crate) const DIALS_RETRIED: &str = "tessera.network.dials.retried";
 pub(crate) const LINKS: &str = "tessera.network.links";
 
-const ALL: [(&str, Kind, Unit, &str); 39] = [
+const ALL: [(&str, Kind, Unit, &str); 38] = [
     (
         COMMIT_SECONDS,
         Kind::Histogram,
@@ -101,12 +100,6 @@ const ALL: [(&str, Kind, Unit, &str); 39] = [
         Kind::Counter,
         Unit::Count,
         "Answers for which a client's link had no room, by reason.",
-    ),
-    (
-        CLIENTS_REFUSED,
-        Kind::Counter,
-        Unit::Count,
-        "Clients refused because as many were served as may be.",
     ),
     (
         CLIENTS_TURNED_AWAY,

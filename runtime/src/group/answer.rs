@@ -7,7 +7,7 @@ use raft::{NodeId, PeerId};
 use tokio::sync::oneshot;
 
 use crate::group::{
-    answers::Answers,
+    answers::Awaited,
     bond::Bonds,
     budget::Room,
     wire::{MemberFrame, Outcome, Reason},
@@ -29,7 +29,7 @@ pub(crate) struct Answered {
 
 enum To {
     Local { reply: oneshot::Sender<Answered>, via: PeerId },
-    Client { answers: Answers, id: u64 },
+    Client(Awaited),
     Member { bonds: Bonds, node: NodeId, id: u64 },
 }
 
@@ -40,8 +40,8 @@ impl Answerer {
     }
 
     /// Answers over a client's link. A client that does not read loses its link, not our memory.
-    pub(crate) fn client(answers: Answers, id: u64) -> Self {
-        Self { to: Some(To::Client { answers, id }), room: None }
+    pub(crate) fn client(awaited: Awaited) -> Self {
+        Self { to: Some(To::Client(awaited)), room: None }
     }
 
     /// Answers the member that forwarded the call.
@@ -64,7 +64,7 @@ impl Answerer {
     pub(crate) fn is_abandoned(&self) -> bool {
         match &self.to {
             Some(To::Local { reply, .. }) => reply.is_closed(),
-            Some(To::Client { answers, .. }) => answers.is_closed(),
+            Some(To::Client(awaited)) => awaited.is_closed(),
             Some(To::Member { .. }) => false,
             None => true,
         }
@@ -82,7 +82,7 @@ impl Answerer {
             // A caller that went away has no use for the answer.
             Some(To::Local { reply, via }) => drop(reply.send(Answered { outcome, via })),
             // Counted by the link when it has no room.
-            Some(To::Client { answers, id }) => answers.give(id, outcome),
+            Some(To::Client(awaited)) => awaited.give(outcome),
             Some(To::Member { bonds, node, id }) => {
                 // Counted by the bond when it cannot be sent; the forwarder tries again.
                 bonds.send(node, MemberFrame::Answer { id, outcome });

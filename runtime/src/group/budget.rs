@@ -35,6 +35,11 @@ impl Budget {
         Arc::new(Self { held_bytes: AtomicUsize::new(0), bytes_max, whole })
     }
 
+    /// How much it holds at most.
+    pub(crate) fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
     /// Room for so many bytes, if there is. One thing fits into an empty budget whatever it
     /// weighs: each has a limit of its own, which may be larger than the budget.
     pub(crate) fn take(self: &Arc<Self>, bytes: usize) -> Option<Room> {

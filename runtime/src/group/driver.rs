@@ -6,6 +6,7 @@
 //! [`Barrier`] says that the promise is durable.
 
 mod calling;
+mod forwards;
 mod notices;
 mod timer;
 
@@ -19,6 +20,7 @@ use std::{
 use raft::{Barrier, Effect, Input, NodeId, Note, Raft, Refusal, Role, Time, WriteId};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use forwards::Forwards;
 use notices::Notices;
 use timer::Timer;
 
@@ -61,6 +63,7 @@ pub(crate) struct Driver {
     core: Raft,
     barrier: Barrier,
     notices: Notices,
+    forwards: Forwards,
     storage: Box<dyn Storage>,
     effects: Vec<Effect>,
     work: mpsc::Sender<Work>,
@@ -157,6 +160,7 @@ impl Driver {
             _ => Time::default(),
         };
         let heartbeat_interval = body.consensus.heartbeat_interval;
+        let forwards = Forwards::new(body.consensus.requests_bytes_max as usize);
         Self {
             timer: Timer::new(Arc::clone(&body.clock)),
             handed: core.applied(),
@@ -165,6 +169,7 @@ impl Driver {
             core,
             barrier: Barrier::default(),
             notices: Notices::new(heartbeat_interval),
+            forwards,
             storage,
             effects: Vec::new(),
             work,
@@ -295,6 +300,12 @@ impl Driver {
                 self.barrier.submitted(id);
                 self.storage.submit(id, write);
             }
+            Effect::Send { message, .. }
+                if message.promises() && self.barrier.held() >= HELD_MAX =>
+            {
+                // The disk stalls. The core bears the loss, and says it again when asked again.
+                self.body.metrics.dropped_unheld();
+            }
             Effect::Send { to, message } => {
                 let now = self.body.clock.now();
                 if let Some(message) = self.notices.pass(now, to, message)
@@ -341,7 +352,10 @@ impl Driver {
                 // What was forwarded over the old bond may be lost with it.
                 self.leader_changed |= self.core.leader() == Some(node);
             }
-            BondEvent::Down { node } => self.body.bond_went(node),
+            BondEvent::Down { node } => {
+                self.body.bond_went(node);
+                self.forwards.forget(node);
+            }
             BondEvent::Frame { from, frame } => self.frame(from, frame),
         }
     }
@@ -351,9 +365,13 @@ impl Driver {
             MemberFrame::Raft(message) => self.step(Input::Message { from, message }),
             MemberFrame::Forward { id, call } => {
                 let answerer = Answerer::member(self.body.bonds.clone(), from, id);
+                let Some(room) = self.forwards.room(from, &call) else {
+                    self.body.metrics.refused_busy();
+                    return answerer.answer(Outcome::Refused(Reason::Busy));
+                };
                 let patience = self.body.consensus.forward_timeout;
                 let deadline = self.body.clock.now().plus(patience);
-                self.call(call, deadline, answerer);
+                self.call(call, deadline, answerer.holding(room));
             }
             MemberFrame::Answer { id, outcome } => {
                 if let Forwarded::Pause(id) = self.body.calls.answered(from, id, outcome) {
@@ -446,4 +464,6 @@ impl Driver {
 }
 
 const DRAIN_MAX: usize = 256;
+/// Messages held back for a disk that stalls: more than all windows together hold.
+const HELD_MAX: usize = 65_536;
 const ENTRIES_BYTES_MAX: usize = 4 << 20;

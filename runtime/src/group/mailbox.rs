@@ -44,6 +44,13 @@ impl Mailbox {
         (Self { mail, requests }, delivered)
     }
 
+    /// The same mailbox for one of many who call: however much it has under way, the others have
+    /// half of the bytes.
+    pub(crate) fn share(&self) -> Self {
+        let requests = Budget::share(&self.requests, self.requests.bytes_max() / 2);
+        Self { mail: self.mail.clone(), requests }
+    }
+
     /// Leaves a call for the driver, which answers it at its deadline at the latest; one for
     /// which there is no room is answered here.
     pub(crate) fn call(&self, call: Call, deadline: Time, answerer: Answerer) {
@@ -118,6 +125,21 @@ mod tests {
         assert_eq!(told(&mut ask(&mailbox, 40)), None, "so much is left");
         answerer.answer(Outcome::Refused(Reason::Timeout));
         assert_eq!(told(&mut ask(&mailbox, 60)), None, "there is room again");
+    }
+
+    #[test]
+    fn one_of_many_leaves_the_others_room() {
+        let (mailbox, mut delivered) = Mailbox::open(&consensus());
+        let (greedy, other) = (mailbox.share(), mailbox.share());
+        let _held = ask(&greedy, 50);
+        let busy = Some(Outcome::Refused(Reason::Busy));
+        assert_eq!(told(&mut ask(&greedy, 1)), busy, "it has its half");
+        assert_eq!(told(&mut ask(&other, 50)), None);
+        let Ok(Mail::Call { answerer, .. }) = delivered.try_recv() else {
+            panic!("the first is delivered")
+        };
+        answerer.answer(Outcome::Refused(Reason::Timeout));
+        assert_eq!(told(&mut ask(&greedy, 50)), None, "there is room again");
     }
 
     #[test]

@@ -7,9 +7,7 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram, Label, counter, gauge, histogram};
 use raft::{Dropped, Note, Phase, Time};
 
-pub(crate) use crate::metric::{
-    ANSWERS_DROPPED, CLIENT_SWITCHES, CLIENTS_REFUSED, CLIENTS_TURNED_AWAY,
-};
+pub(crate) use crate::metric::{ANSWERS_DROPPED, CLIENT_SWITCHES, CLIENTS_TURNED_AWAY};
 use crate::metric::{
     APPLIER, BOND_EVENTS, CALLER_REFUSED, CALLS, COMMIT, COMMIT_SECONDS, ELECTION_SECONDS,
     ELECTIONS, LEADER_CHANGES, MAILBOX, MESSAGES_DROPPED, MESSAGES_HELD, QUORUMS_LOST,
@@ -25,8 +23,10 @@ pub(crate) enum Refused {
     Bytes,
     /// As many of the session's requests are unanswered as may be.
     Session,
-    /// The client has as many calls under way as it may.
+    /// The client has as many calls under way as it may, by its own count.
     Agent,
+    /// The same by the count of its node.
+    Client,
     /// The client's node does not read as fast as it is asked.
     Link,
 }
@@ -154,6 +154,11 @@ impl GroupMetrics {
         self.dropped[FOUNDING].increment(1);
     }
 
+    /// A message was to wait for the disk, and there was no place to wait.
+    pub(crate) fn dropped_unheld(&self) {
+        self.dropped[HELD].increment(1);
+    }
+
     fn dropped(&self, reason: Dropped) {
         let slot = match reason {
             Dropped::Stale => 0,
@@ -172,13 +177,15 @@ pub(crate) fn refused(reason: Refused) {
         Refused::Bytes => "bytes",
         Refused::Session => "session",
         Refused::Agent => "agent",
+        Refused::Client => "client",
         Refused::Link => "link",
     };
     counter!(CALLER_REFUSED, "reason" => reason).increment(1);
 }
 
-const DROPPED: [&str; 5] = ["stale", "not_member", "invalid", "leader_alive", "founding"];
+const DROPPED: [&str; 6] = ["stale", "not_member", "invalid", "leader_alive", "founding", "held"];
 const FOUNDING: usize = 4;
+const HELD: usize = 5;
 
 #[cfg(test)]
 mod tests {

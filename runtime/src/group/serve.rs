@@ -1,8 +1,8 @@
 //! Serves clients: brings their calls to the mailbox and the driver's answers back.
 //!
-//! A client has proved the group's key before it comes here. Invariant: a client that sends
-//! nonsense, falls silent or does not read loses its link, and is told why; it costs no more
-//! than its queue.
+//! A client has proved the group's key before it comes here, and how many there are is bounded at
+//! the door. Invariant: a client that sends nonsense, falls silent or does not read loses its
+//! link, and is told why; it costs no more than its queue, and alone it leaves the others room.
 
 #[cfg(test)]
 mod tests;
@@ -22,8 +22,8 @@ use crate::{
         answer::Answerer,
         answers::{Answer, AnswerRoom, Answers},
         mailbox::Mailbox,
-        metric::{CLIENTS_REFUSED, CLIENTS_TURNED_AWAY},
-        wire::ClientFrame,
+        metric::{CLIENTS_TURNED_AWAY, Refused, refused},
+        wire::{ClientFrame, Outcome, Reason},
     },
     network::{Code, LinkReceiver, LinkSender},
 };
@@ -60,10 +60,6 @@ pub(crate) fn spawn(
         loop {
             tokio::select! {
                 link = links.recv() => match link {
-                    Some(link) if clients.len() >= CLIENTS_MAX => {
-                        counter!(CLIENTS_REFUSED).increment(1);
-                        link.close(Code::NoCapacity, "this node serves as many clients as it may");
-                    }
                     Some(link) => {
                         clients.spawn(counter.clone().serve(link));
                     }
@@ -94,6 +90,7 @@ impl Counter {
         let interval = self.consensus.heartbeat_interval;
         let silence_max = interval * self.consensus.max_missed_heartbeats;
         let mut due = self.clock.now().plus(silence_max);
+        let mailbox = self.mailbox.share();
         loop {
             let received = tokio::select! {
                 biased;
@@ -114,10 +111,16 @@ impl Counter {
             // Its own end, or a frame too large, of which the link has told it.
             let Some(bytes) = received else { return };
             match postcard::from_bytes(&bytes) {
-                Ok(ClientFrame::Call { id, call, patience_ms }) => {
-                    let answerer = Answerer::client(answers.clone(), id);
-                    self.mailbox.call(call, self.deadline(patience_ms), answerer);
-                }
+                Ok(ClientFrame::Call { id, call, patience_ms }) => match answers.expect(id) {
+                    Some(awaited) => {
+                        let answerer = Answerer::client(awaited);
+                        mailbox.call(call, self.deadline(patience_ms), answerer);
+                    }
+                    None => {
+                        refused(Refused::Client);
+                        answers.refuse(id, Outcome::Refused(Reason::Busy));
+                    }
+                },
                 Ok(ClientFrame::Ping { .. }) => {}
                 Ok(ClientFrame::Answer { .. }) | Err(_) => {
                     let reason = "not a client's frame";
@@ -133,11 +136,11 @@ impl Counter {
         let mut ping_at = self.clock.now().plus(interval);
         loop {
             // The answer's room is held until it is written.
-            let (frame, _room) = tokio::select! {
+            let (frame, _rooms) = tokio::select! {
                 biased;
                 answer = outgoing.recv() => match answer {
-                    Some(Answer { id, outcome, _room }) => {
-                        (ClientFrame::Answer { id, outcome }, _room)
+                    Some(Answer { id, outcome, rooms }) => {
+                        (ClientFrame::Answer { id, outcome }, rooms)
                     }
                     None => return,
                 },
@@ -145,7 +148,7 @@ impl Counter {
                 () = self.mailbox.closed() => {
                     return sender.close(Code::GracefulShutdown, "this member leaves the group");
                 }
-                () = self.clock.sleep_until(ping_at) => (self.ping(), None),
+                () = self.clock.sleep_until(ping_at) => (self.ping(), Vec::new()),
             };
             ping_at = self.clock.now().plus(interval);
             let Ok(bytes) = postcard::to_stdvec(&frame) else { return };
@@ -181,5 +184,3 @@ fn turn_away(close: impl FnOnce(Code), code: Code) {
     counter!(CLIENTS_TURNED_AWAY, "code" => code.name()).increment(1);
     close(code);
 }
-
-const CLIENTS_MAX: usize = 1_024;

@@ -1,6 +1,7 @@
 //! Real bonds on loopback: which connection is kept, who is let in, and what peers may do.
 
 mod forming;
+mod members;
 mod peers;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};

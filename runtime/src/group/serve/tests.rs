@@ -102,6 +102,62 @@ async fn what_is_no_clients_frame_closes_its_link_by_name_and_harms_nobody() {
     assert_eq!(record.counter(REFUSALS, &code), 1, "the one that was too large");
 }
 
+/// What the node answers to this call.
+async fn answer(link: &mut Link, id: u64) -> Outcome {
+    loop {
+        let frame = soon("a frame", link.recv()).await.expect("it is served");
+        match postcard::from_bytes(&frame).expect("a node's frame") {
+            ClientFrame::Answer { id: answered, outcome } if answered == id => return outcome,
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_too_large_is_refused_and_costs_no_link() {
+    let consensus = ConsensusProfile::Lan.config();
+    let scene = Scene::set(&consensus).await;
+    let mut link = scene.link().await;
+    let largest = consensus.command_bytes_max as usize;
+    // By hand: a client of ours does not send it.
+    for (bytes, answered) in [(largest, Reason::Undecodable), (largest + 1, Reason::TooLarge)] {
+        let query = vec![0xff; bytes].into();
+        let call = Call::WeakQuery { query };
+        let frame = framed(&ClientFrame::Call { id: 1, call, patience_ms: 10_000 });
+        link.send(&frame).await.expect("it is open");
+        let outcome = answer(&mut link, 1).await;
+        let undecodable = matches!(outcome, Outcome::Queried { answer: None, .. });
+        let told = if undecodable { Reason::Undecodable } else { Reason::TooLarge };
+        assert_eq!(told, answered, "{bytes} bytes: {outcome:?}");
+    }
+    assert!(link.closing().is_none());
+}
+
+#[tokio::test]
+async fn a_client_with_as_many_calls_under_way_as_may_be_is_told_so_and_others_are_served() {
+    let mut consensus = ConsensusProfile::Lan.config();
+    // It does not ping; that is not what this is about.
+    consensus.max_missed_heartbeats = 400;
+    let scene = Scene::set(&consensus).await;
+    let mut greedy = scene.link().await;
+    let calls = 10_000;
+    for id in 0..calls {
+        greedy.send(&query(id, 4)).await.expect("its calls are read");
+    }
+    let (mut done, mut refused) = (0, 0);
+    while done + refused < calls {
+        let frame = soon("a frame", greedy.recv()).await.expect("it is served");
+        match postcard::from_bytes(&frame).expect("a node's frame") {
+            ClientFrame::Answer { outcome: Outcome::Queried { .. }, .. } => done += 1,
+            ClientFrame::Answer { outcome: Outcome::Refused(Reason::Busy), .. } => refused += 1,
+            ClientFrame::Answer { outcome, .. } => panic!("{outcome:?}"),
+            _ => {}
+        }
+    }
+    assert!(done > 0, "{refused} refused");
+    soon("an answer", scene.good.execute(1)).await.expect("the group goes on");
+}
+
 #[tokio::test]
 async fn a_client_that_falls_silent_loses_its_link_and_one_that_pings_keeps_it() {
     let mut consensus = ConsensusProfile::Lan.config();

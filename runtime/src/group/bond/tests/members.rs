@@ -1,0 +1,74 @@
+//! A member that is let in and then says what no core says, to a group that is at work.
+
+use raft::{Entry, Payload, Snapshot};
+
+use super::*;
+use crate::{
+    Bootstrap, Group, StateMachine,
+    group::samples::Sum,
+    metric::{MESSAGES_DROPPED, recorder::Record},
+    storage,
+};
+
+/// Founders are numbers 1, 2 and 3; this one is a real member.
+async fn member(wish: &Wish, network: &Network, peers: &[Peer]) -> Group<Sum> {
+    network
+        .group(wish.key.clone())
+        .machine(Sum::default())
+        .consensus(wish.consensus.clone())
+        .storage(storage::Memory)
+        .bootstrap(Bootstrap::Voters(peers.iter().map(|peer| peer.id).collect()))
+        .peers(peers.iter().cloned())
+        .join()
+        .await
+        .expect("nothing stands against it")
+}
+
+#[tokio::test]
+async fn a_member_that_says_what_no_core_says_is_counted_and_the_group_goes_on() {
+    let record = Record::default();
+    let _recording = metrics::set_default_local_recorder(&record);
+    let wish = |number: u8| {
+        let wish = Wish::new(number);
+        Wish { group: GroupId::of(&wish.key, Sum::SIGNATURE, &wish.consensus), ..wish }
+    };
+    let wishes = [1, 2, 3].map(wish);
+    let mut networks = Vec::new();
+    for wish in &wishes {
+        networks.push(wish.network().await);
+    }
+    let peers: Vec<Peer> = networks.iter().map(Network::peer).collect();
+    let first = member(&wishes[0], &networks[0], &peers).await;
+    let third = member(&wishes[2], &networks[2], &peers).await;
+    let mut hand = wishes[1].on(&networks[1], &peers);
+    let bonded = [hand.up().await, hand.up().await];
+    // It votes for nobody and acknowledges nothing: the other two are a majority.
+    soon("a leader", first.when().leader_elected()).await.expect("two of three");
+    let term = first.status().term;
+    let gap = Entry { position: Position { term, index: Index(9) }, payload: Payload::Noop };
+    let prev = Position { term, index: Index(1) };
+    let ahead = Position { term: term.next(), index: Index(1) };
+    let snapshot = Snapshot { position: ahead, ..Snapshot::default() };
+    let unsound = [
+        Message::Append { term, prev, entries: vec![gap], commit: Index(0) },
+        Message::Append { term: Term(0), prev, entries: Vec::new(), commit: Index(0) },
+        Message::InstallSnapshot { term, snapshot },
+        Message::TimeoutNow { term: Term(u64::MAX) },
+    ];
+    for to in bonded {
+        for message in &unsound {
+            assert!(hand.bonds.send(to, MemberFrame::Raft(message.clone())));
+        }
+        let outcome = crate::group::wire::Outcome::Proposed(prev);
+        assert!(hand.bonds.send(to, MemberFrame::Answer { id: 7, outcome }));
+    }
+    let sent = 2 * unsound.len() as u64;
+    until("all of it counted", || {
+        record.counter(MESSAGES_DROPPED, &[("reason", "invalid")]) >= sent
+    })
+    .await;
+    for group in [&first, &third] {
+        soon("an answer", group.execute(1)).await.expect("the group goes on");
+        assert_eq!(group.status().term, term, "nobody had to stand");
+    }
+}
