@@ -71,6 +71,7 @@ const CRATES: &[(&str, &str)] = &[
     ("scenarios", "scenarios"),
     ("reports", "reports"),
     ("bench", "bench"),
+    ("fuzz", "fuzz"),
     ("ci", "ci"),
 ];
 

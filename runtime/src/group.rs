@@ -15,6 +15,8 @@ mod client;
 mod config;
 mod driver;
 mod founding;
+#[cfg(test)]
+mod garbage;
 mod handle;
 mod identity;
 mod mailbox;

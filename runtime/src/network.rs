@@ -10,6 +10,8 @@ mod door;
 mod entropy;
 mod error;
 mod framing;
+#[cfg(test)]
+mod garbage;
 mod guest;
 mod handshake;
 mod link;

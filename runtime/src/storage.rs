@@ -29,6 +29,8 @@ mod writer;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod garbage;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod reading;

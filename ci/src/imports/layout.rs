@@ -198,6 +198,7 @@ const TOP_LEVEL: &[&str] = &[
     "ci",
     "clippy.toml",
     "deny.toml",
+    "fuzz",
     "reports",
     "runtime",
     "rustfmt.toml",

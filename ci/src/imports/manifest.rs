@@ -15,9 +15,10 @@ const MAY: &[(&str, &[&str])] = &[
     ("raft", &[]),
     ("reports", &[]),
     ("ci", &[]),
-    ("runtime", &["raft"]),
-    ("chaos", &["raft", "runtime"]),
-    ("scenarios", &["runtime", "chaos", "reports"]),
+    ("fuzz", &[]),
+    ("runtime", &["raft", "fuzz"]),
+    ("chaos", &["raft", "runtime", "fuzz"]),
+    ("scenarios", &["runtime", "chaos", "reports", "fuzz"]),
     ("bench", &["runtime", "chaos", "reports"]),
 ];
 

@@ -9,7 +9,7 @@ const GOOD: &[(&str, &str)] = &[
     (
         "Cargo.toml",
         "[workspace]\nmembers = [\"runtime\", \"runtime/raft\", \"chaos\", \"scenarios\", \
-         \"reports\", \"bench\", \"ci\"]\n",
+         \"reports\", \"bench\", \"fuzz\", \"ci\"]\n",
     ),
     ("Cargo.lock", ""),
     ("README.md", ""),
@@ -63,6 +63,8 @@ const GOOD: &[(&str, &str)] = &[
     ("reports/src/lib.rs", "//! X.\n"),
     ("bench/Cargo.toml", "[dependencies]\nreports.workspace = true\n"),
     ("bench/src/main.rs", "//! X.\n"),
+    ("fuzz/Cargo.toml", ""),
+    ("fuzz/src/lib.rs", "//! X.\n"),
     ("ci/Cargo.toml", ""),
     ("ci/src/main.rs", "//! X.\n"),
 ];
@@ -103,7 +105,7 @@ const BAD: &[(&str, &str, &[&str])] = &[
     (
         "Cargo.toml",
         "[workspace]\nmembers = [\"runtime\", \"runtime/raft\", \"chaos\", \"scenarios\", \
-         \"reports\", \"bench\", \"extra\"]\n",
+         \"reports\", \"bench\", \"fuzz\", \"extra\"]\n",
         &["`ci` is no member", "`extra` has no rules"],
     ),
     // The core.

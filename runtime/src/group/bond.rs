@@ -21,6 +21,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 pub(crate) use events::{BondEvent, BondEvents};
 use raft::{NodeId, PeerId, StoreId};
+#[cfg(test)]
+pub(crate) use read::decode_frame;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,

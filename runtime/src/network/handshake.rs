@@ -159,7 +159,7 @@ impl Session {
 }
 
 /// A whole frame of the handshake: less than it announces is refused, and so is more.
-fn decode<T: DeserializeOwned>(frame: &[u8]) -> Result<T, Refusal> {
+pub(super) fn decode<T: DeserializeOwned>(frame: &[u8]) -> Result<T, Refusal> {
     let broken = |why: &dyn std::fmt::Display| {
         let bytes = frame.len();
         Code::InvalidHandshake

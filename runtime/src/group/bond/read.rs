@@ -112,12 +112,16 @@ async fn name(stream: &mut RecvStream) -> Result<Option<Lane>, Refusal> {
 }
 
 fn decode(lane: Lane, bytes: &[u8]) -> Result<MemberFrame, Refusal> {
-    let frame: MemberFrame = postcard::from_bytes(bytes)
-        .map_err(|error| violation(format!("no frame of a member: {error}")))?;
+    let frame = decode_frame(bytes)?;
     match Lane::of(&frame) == lane {
         true => Ok(frame),
         false => Err(violation(format!("a frame that is not for the {} lane", lane.name()))),
     }
+}
+
+/// The frame that these bytes are, on whatever lane.
+pub(crate) fn decode_frame(bytes: &[u8]) -> Result<MemberFrame, Refusal> {
+    postcard::from_bytes(bytes).map_err(|error| violation(format!("no frame of a member: {error}")))
 }
 
 fn violation(reason: String) -> Refusal {

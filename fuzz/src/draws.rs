@@ -1,0 +1,185 @@
+//! The random choices behind one input, and what they do to bytes.
+//!
+//! Invariant: what grows has a limit, so that an input stays near the size of what it was made of.
+
+use rand::{Rng, RngExt, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
+
+/// The choices behind one input.
+#[derive(Debug)]
+pub struct Draws(Xoshiro256PlusPlus);
+
+impl Draws {
+    /// Those of this number among the inputs of a target.
+    pub(crate) fn new(seed: u64, target: &str, number: u64) -> Self {
+        // FNV-1a: targets draw apart, and a name keeps its draws for ever.
+        let name = target.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        let number = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Self(Xoshiro256PlusPlus::seed_from_u64(seed ^ name ^ number))
+    }
+
+    /// A number below the limit, which is at least 1.
+    pub fn below(&mut self, limit: usize) -> usize {
+        self.0.random_range(0..limit.max(1))
+    }
+
+    /// True once in so many times.
+    pub fn once_in(&mut self, times: usize) -> bool {
+        self.below(times) == 0
+    }
+
+    /// Any number.
+    pub fn number(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
+    /// One of them, of which there is at least one.
+    pub fn one_of<'a, T>(&mut self, all: &'a [T]) -> &'a T {
+        &all[self.below(all.len())]
+    }
+
+    /// One of the samples, changed; seldom as it is, and seldom nothing but noise. `words` are
+    /// what readers look for, or should not find.
+    pub fn garbled(&mut self, samples: &[Vec<u8>], words: &[&[u8]]) -> Vec<u8> {
+        if self.once_in(64) {
+            let length = self.below(NOISE_BYTES_MAX);
+            return (0..length).map(|_| self.0.random()).collect();
+        }
+        let mut bytes = self.one_of(samples).clone();
+        if !self.once_in(64) {
+            self.garble(&mut bytes, samples, words);
+        }
+        bytes
+    }
+
+    /// Changes the bytes in a few places.
+    pub fn garble(&mut self, bytes: &mut Vec<u8>, samples: &[Vec<u8>], words: &[&[u8]]) {
+        let bytes_max = 2 * bytes.len() + NOISE_BYTES_MAX;
+        for _ in 0..=self.below(4) {
+            self.change(bytes, samples, words);
+            bytes.truncate(bytes_max);
+        }
+    }
+
+    fn change(&mut self, bytes: &mut Vec<u8>, samples: &[Vec<u8>], words: &[&[u8]]) {
+        let at = self.below(bytes.len() + 1);
+        match self.below(10) {
+            0 => self.over(bytes, at, |byte, draw| byte ^ (1 << (draw % 8))),
+            1 => self.over(bytes, at, |_, draw| EDGES[draw as usize % EDGES.len()]),
+            2 => self.over(bytes, at, |byte, draw| match draw % 2 {
+                0 => byte.wrapping_add(1),
+                _ => byte.wrapping_sub(1),
+            }),
+            // A length that grows: fixed, or of variable length.
+            3 => {
+                let number = self.edge().to_le_bytes();
+                let width = 1 << self.below(4);
+                put(bytes, at, &number[..width]);
+            }
+            4 => {
+                let number = varint(self.edge());
+                let to = (at + self.below(3)).min(bytes.len());
+                bytes.splice(at..to, number);
+            }
+            // Cut, from somewhere or to the end.
+            5 => {
+                let to = at + self.below(bytes.len() - at + 1);
+                bytes.drain(at..to);
+            }
+            6 => bytes.truncate(at),
+            // A part of it once more, or of another sample.
+            7 => {
+                let to = at + self.below((bytes.len() - at).min(PART_BYTES_MAX) + 1);
+                let part = bytes[at..to].to_vec();
+                let at = self.below(bytes.len() + 1);
+                bytes.splice(at..at, part);
+            }
+            8 => {
+                let other = self.one_of(samples);
+                let from = self.below(other.len() + 1);
+                let to = from + self.below((other.len() - from).min(PART_BYTES_MAX) + 1);
+                let gone = at + self.below((bytes.len() - at).min(PART_BYTES_MAX) + 1);
+                bytes.splice(at..gone, other[from..to].iter().copied());
+            }
+            _ if words.is_empty() => self.over(bytes, at, |_, draw| draw as u8),
+            _ => {
+                let word = *self.one_of(words);
+                let gone = (at + self.below(word.len() + 1)).min(bytes.len());
+                bytes.splice(at..gone, word.iter().copied());
+            }
+        }
+    }
+
+    fn over(&mut self, bytes: &mut [u8], at: usize, change: impl Fn(u8, u64) -> u8) {
+        let draw = self.number();
+        if let Some(byte) = bytes.get_mut(at) {
+            *byte = change(*byte, draw);
+        }
+    }
+
+    /// A number at whose edge readers fail, or next to it.
+    fn edge(&mut self) -> u64 {
+        let edge = 1_u64.checked_shl(self.below(65) as u32).unwrap_or_default();
+        edge.wrapping_add(self.below(3) as u64).wrapping_sub(1)
+    }
+}
+
+fn put(bytes: &mut [u8], at: usize, number: &[u8]) {
+    let room = bytes.len().saturating_sub(at).min(number.len());
+    bytes[at..at + room].copy_from_slice(&number[..room]);
+}
+
+/// Seven bits in each byte, the lowest first.
+fn varint(mut number: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+    bytes
+}
+
+const EDGES: [u8; 6] = [0, 1, 0x7f, 0x80, 0xfe, 0xff];
+const NOISE_BYTES_MAX: usize = 512;
+const PART_BYTES_MAX: usize = 4_096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_input_follows_from_seed_name_and_number() {
+        let samples = [vec![7; 100], vec![9; 50]];
+        let garbled =
+            |seed, name, number| Draws::new(seed, name, number).garbled(&samples, &[b"word"]);
+        for number in 0..100 {
+            assert_eq!(garbled(1, "a", number), garbled(1, "a", number));
+        }
+        let all =
+            |seed, name| (0..100).map(|number| garbled(seed, name, number)).collect::<Vec<_>>();
+        assert_ne!(all(1, "a"), all(2, "a"));
+        assert_ne!(all(1, "a"), all(1, "b"));
+    }
+
+    #[test]
+    fn inputs_differ_from_their_samples_and_stay_near_their_size() {
+        let samples = [vec![7; 100], Vec::new()];
+        let mut changed = 0;
+        for number in 0..10_000 {
+            let input = Draws::new(0, "t", number).garbled(&samples, &[]);
+            assert!(input.len() <= 200 + NOISE_BYTES_MAX, "{} bytes", input.len());
+            changed += usize::from(!samples.contains(&input));
+        }
+        assert!(changed > 8_000, "{changed}");
+    }
+
+    #[test]
+    fn numbers_are_written_as_readers_expect_them() {
+        assert_eq!(varint(0), [0]);
+        assert_eq!(varint(300), [0xac, 0x02]);
+        assert_eq!(varint(u64::MAX).len(), 10);
+    }
+}

@@ -1,0 +1,49 @@
+//! What an input is: something with a weight that can be shown.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+/// Something to be thrown.
+pub trait Input {
+    /// How many bytes it is.
+    fn weight_bytes(&self) -> usize;
+
+    /// Its bytes as hexadecimal digits, for the corpus.
+    fn show(&self) -> String;
+}
+
+impl Input for Vec<u8> {
+    fn weight_bytes(&self) -> usize {
+        self.len()
+    }
+
+    fn show(&self) -> String {
+        let mut text = String::with_capacity(2 * self.len());
+        for byte in self {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{byte:02x}");
+        }
+        text
+    }
+}
+
+/// Files by name.
+impl Input for BTreeMap<String, Vec<u8>> {
+    fn weight_bytes(&self) -> usize {
+        self.values().map(Vec::len).sum()
+    }
+
+    fn show(&self) -> String {
+        let files = self.iter().map(|(name, bytes)| format!("{name}: {}", bytes.show()));
+        files.collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl<T: Input> Input for Vec<T> {
+    fn weight_bytes(&self) -> usize {
+        self.iter().map(Input::weight_bytes).sum()
+    }
+
+    fn show(&self) -> String {
+        self.iter().map(Input::show).collect::<Vec<_>>().join("\n")
+    }
+}

@@ -1,0 +1,331 @@
+//! Garbage from those that have proved the key: members' frames, as far as into the core, and
+//! clients' frames, as far as into the machine.
+
+use std::{cell::RefCell, collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use fuzz::{Draws, Target};
+use raft::{
+    Appended, Barrier, Config, Configuration, Effect, Entry, Index, Input, Message, NodeId,
+    Payload, Phase, Position, Raft, RequestId, Restored, SessionId, SessionLimits, Snapshot, Term,
+    Time,
+};
+use tokio::sync::oneshot;
+
+use super::{
+    answer::Answerer,
+    applier::EncodedMachine,
+    bond::decode_frame,
+    calls::Calls,
+    wire::{Call, ClientFrame, MemberFrame, Outcome, Reason, Until},
+};
+use crate::{ApplyContext, StateMachine};
+
+const COMMAND: &str = "cargo test -p runtime --lib garbage";
+
+fn place(term: u64, index: u64) -> Position {
+    Position { term: Term(term), index: Index(index) }
+}
+
+fn entry(term: u64, index: u64, payload: Payload) -> Entry {
+    Entry { position: place(term, index), payload }
+}
+
+fn command(sequence: u64, bytes: usize) -> Payload {
+    let request = RequestId { session: SessionId(Index(2)), sequence };
+    Payload::Command { request, floor: 1, command: vec![7; bytes].into() }
+}
+
+fn voters() -> Configuration {
+    Configuration::of([1, 2, 3].map(NodeId::small))
+}
+
+/// Every message that a core says.
+fn messages() -> Vec<Message> {
+    let (term, commit) = (Term(1), Index(3));
+    let entries = vec![
+        entry(1, 1, Payload::Noop),
+        entry(1, 2, Payload::OpenSession { nonce: 9 }),
+        entry(1, 3, command(1, 5)),
+        entry(1, 4, Payload::Configuration(voters())),
+    ];
+    let phases = [Phase::PreVote, Phase::Vote];
+    let mut messages = vec![
+        Message::Append { term, prev: place(0, 0), entries, commit },
+        Message::Append {
+            term,
+            prev: place(1, 4),
+            entries: vec![entry(1, 5, command(2, 300))],
+            commit,
+        },
+        Message::Append {
+            term: Term(2),
+            prev: place(1, 2),
+            entries: vec![entry(2, 3, Payload::Noop)],
+            commit: Index(2),
+        },
+        Message::Append { term, prev: place(1, 4), entries: Vec::new(), commit: Index(4) },
+        Message::AppendReply { term, outcome: Appended::Matched(Index(4)) },
+        Message::AppendReply {
+            term,
+            outcome: Appended::Rejected { prev: Index(4), hint: place(1, 2) },
+        },
+        Message::Heartbeat { term, round: 1, commit },
+        Message::HeartbeatReply { term, round: 1 },
+        Message::TimeoutNow { term },
+        Message::InstallSnapshot {
+            term,
+            snapshot: Snapshot { position: place(1, 4), configuration: voters() },
+        },
+    ];
+    for phase in phases {
+        messages.push(Message::RequestVote {
+            term: Term(2),
+            phase,
+            last: place(1, 4),
+            transfer: false,
+        });
+        messages.push(Message::Vote { term: Term(2), phase, granted: true });
+    }
+    messages
+}
+
+fn calls() -> Vec<Call> {
+    let request = RequestId { session: SessionId(Index(2)), sequence: 1 };
+    let content = Bytes::from_static(b"\x02content");
+    vec![
+        Call::OpenSession { nonce: u64::MAX },
+        Call::Command { request, floor: 1, command: content.clone(), until: Until::Applied },
+        Call::Query { query: content.clone() },
+        Call::WeakQuery { query: content },
+    ]
+}
+
+fn outcomes() -> Vec<Outcome> {
+    let content = Some(Bytes::from_static(b"content"));
+    vec![
+        Outcome::Opened(SessionId(Index(2))),
+        Outcome::Applied { position: place(1, 3), output: content.clone() },
+        Outcome::Proposed(place(1, 3)),
+        Outcome::Queried { applied: Index(3), answer: content },
+        Outcome::Refused(Reason::LeaderChanged),
+        Outcome::Unknown(Reason::Timeout),
+    ]
+}
+
+fn encoded(frame: &impl serde::Serialize) -> Vec<u8> {
+    postcard::to_stdvec(frame).expect("plain values always encode")
+}
+
+fn member_frames() -> Vec<Vec<u8>> {
+    let raft = messages().into_iter().map(MemberFrame::Raft);
+    let forwards = calls().into_iter().map(|call| MemberFrame::Forward { id: 1, call });
+    let answers = outcomes().into_iter().map(|outcome| MemberFrame::Answer { id: 1, outcome });
+    let frames = raft.chain(forwards).chain(answers).chain([MemberFrame::Ping]);
+    frames.map(|frame| encoded(&frame)).collect()
+}
+
+/// A member whose disk is done at once, stepped with whatever comes.
+struct Stepped {
+    core: Raft,
+    barrier: Barrier,
+    now: Time,
+}
+
+impl Stepped {
+    fn new() -> Self {
+        let ms = Duration::from_millis;
+        let config = Config {
+            id: NodeId::small(1),
+            election_timeout_min: ms(150),
+            election_timeout_max: ms(300),
+            heartbeat_interval: ms(50),
+            inflight_entries_max: 64,
+            inflight_bytes_max: 64 << 10,
+            message_bytes_max: 8 << 10,
+            uncommitted_entries_max: 64,
+            reads_max: 8,
+            lease: None,
+            sessions: SessionLimits { sessions_max: 4, replies_per_session_max: 4 },
+            reluctance: 1,
+            observer: false,
+            seed: 7,
+        };
+        let restored = Restored {
+            hard_state: raft::HardState::default(),
+            snapshot: Snapshot { position: place(0, 0), configuration: voters() },
+            sessions: None,
+            entries: Vec::new(),
+        };
+        let core = Raft::new(config, restored, Time::default()).expect("a fresh store");
+        Self { core, barrier: Barrier::default(), now: Time::default() }
+    }
+
+    fn step(&mut self, input: Input) {
+        let mut inputs = vec![input];
+        while let Some(input) = inputs.pop() {
+            let mut effects = Vec::new();
+            self.core.step(self.now, input, &mut effects);
+            for effect in effects {
+                match effect {
+                    Effect::Persist { id, .. } => {
+                        self.barrier.submitted(id);
+                        inputs.insert(0, Input::Persisted(id));
+                    }
+                    Effect::Send { to, message } => drop(self.barrier.pass(to, message)),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Time passes, up to where the core wants to be woken.
+    fn wait(&mut self) {
+        self.now = self.core.deadline().max(self.now);
+        self.step(Input::Timeout);
+    }
+}
+
+/// A talk: frames in the order in which they come, each from one of the other members.
+fn talk(draws: &mut Draws, samples: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    (0..=draws.below(12))
+        .map(|_| {
+            let mut frame = match draws.once_in(2) {
+                true => draws.one_of(samples).clone(),
+                false => draws.garbled(samples, &[]),
+            };
+            // Before it: from whom it is, and whether time passes first.
+            frame.insert(0, draws.number() as u8);
+            frame
+        })
+        .collect()
+}
+
+#[test]
+fn garbage_from_a_member_ends_its_bond_and_never_the_core() {
+    let samples = member_frames();
+    let target = Target {
+        name: "members",
+        command: COMMAND,
+        inputs: 20_000,
+        // An entry that says nothing has three bytes on the wire and a hundred in a log.
+        heap_bytes_max: (1 << 20, 256),
+    };
+    let heeded = RefCell::new(BTreeMap::<&str, u64>::new());
+    target.throw(
+        [],
+        |draws| talk(draws, &samples),
+        |talk| {
+            let mut stepped = Stepped::new();
+            for words in talk {
+                let Some((how, words)) = words.split_first() else { continue };
+                if how & 4 != 0 {
+                    stepped.wait();
+                }
+                let from = NodeId::small(2 + (how & 1));
+                let Ok(frame) = decode_frame(words) else { continue };
+                let kind = match &frame {
+                    MemberFrame::Raft(_) => "raft",
+                    MemberFrame::Forward { .. } => "forward",
+                    MemberFrame::Answer { .. } => "answer",
+                    MemberFrame::Ping => "ping",
+                };
+                *heeded.borrow_mut().entry(kind).or_default() += 1;
+                match frame {
+                    MemberFrame::Raft(message) => {
+                        stepped.step(Input::Message { from, message });
+                    }
+                    MemberFrame::Forward { call, .. } => {
+                        assert!(call.content_bytes() <= words.len(), "{call:?}");
+                    }
+                    MemberFrame::Answer { id, outcome } => answered(from, id, outcome),
+                    MemberFrame::Ping => {}
+                }
+            }
+        },
+    );
+    let heeded = heeded.into_inner();
+    assert_eq!(heeded.len(), 4, "every kind of frame comes as far as it can: {heeded:?}");
+}
+
+/// A member answers a call that was passed on to it, or one that was not.
+fn answered(from: NodeId, id: u64, outcome: Outcome) {
+    let mut calls = Calls::new(0);
+    let (reply, mut answer) = oneshot::channel();
+    let answerer = Answerer::local(reply, from.peer);
+    let deadline = Time(Duration::from_secs(1));
+    let call = calls.open(self::calls().remove(1), answerer, Time::default(), deadline);
+    let attempt = calls.forward(call, NodeId::small(2));
+    calls.answered(from, id.wrapping_add(attempt).wrapping_sub(1), outcome);
+    calls.stop();
+    answer.try_recv().expect("every call is answered once");
+}
+
+/// A machine with much to decode.
+#[derive(Default)]
+struct Deep;
+
+type Nested = Vec<(String, Option<BTreeMap<u32, Vec<u8>>>)>;
+
+impl StateMachine for Deep {
+    type Command = Nested;
+    type Output = usize;
+    type Query = Nested;
+    type Answer = usize;
+    const SIGNATURE: &'static str = "deep 1";
+
+    fn apply(&mut self, command: Nested, _: &ApplyContext) -> usize {
+        command.len()
+    }
+
+    fn query(&self, query: Nested) -> usize {
+        query.len()
+    }
+
+    fn snapshot(&self, _: &mut dyn std::io::Write) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn restore(&mut self, _: &mut dyn std::io::Read) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn garbage_from_a_client_is_no_frame_or_no_command_and_nothing_else() {
+    let content: Nested = vec![("name".into(), Some([(1, vec![7; 9])].into())), ("".into(), None)];
+    let content: Bytes = encoded(&content).into();
+    let request = RequestId { session: SessionId(Index(2)), sequence: 1 };
+    let nested = [
+        Call::Command { request, floor: 1, command: content.clone(), until: Until::Proposed },
+        Call::Query { query: content },
+    ];
+    let asked = calls().into_iter().chain(nested);
+    let frames = asked.map(|call| ClientFrame::Call { id: 1, call, patience_ms: u32::MAX });
+    let answers = outcomes().into_iter().map(|outcome| ClientFrame::Answer { id: 1, outcome });
+    let pings = [None, Some(NodeId::small(1).peer)].map(|leader| ClientFrame::Ping { leader });
+    let samples: Vec<_> = frames.chain(answers).chain(pings).map(|frame| encoded(&frame)).collect();
+    let target =
+        Target { name: "clients", command: COMMAND, inputs: 50_000, heap_bytes_max: (2 << 20, 64) };
+    let decoded = RefCell::new(0);
+    target.throw(
+        [],
+        |draws| draws.garbled(&samples, &[]),
+        |words| {
+            let Ok(ClientFrame::Call { call, .. }) = postcard::from_bytes(words) else { return };
+            assert!(call.content_bytes() <= words.len(), "{} bytes", call.content_bytes());
+            let output = match &call {
+                Call::Command { command, .. } => {
+                    let context = ApplyContext { position: place(1, 1) };
+                    EncodedMachine::apply(&mut Deep, command, &context)
+                }
+                Call::Query { query } | Call::WeakQuery { query } => {
+                    EncodedMachine::query(&Deep, query)
+                }
+                Call::OpenSession { .. } => None,
+            };
+            *decoded.borrow_mut() += u64::from(output.is_some());
+        },
+    );
+    assert!(*decoded.borrow() > 0, "some come as far as into the machine");
+}
