@@ -9,12 +9,13 @@ use runtime::{Clock, Link, SystemClock};
 
 use crate::{
     echo,
-    node::{self, Node, NodeProcess, Roster},
+    node::{self, FORMING_MAX, Leading, NODES, Node, NodeProcess, Roster},
     outcome::{Outcome, Samples},
 };
 
 pub(crate) fn main(rounds: u32, bytes: usize, out: &Path, json: bool) -> Result<()> {
-    let mut outcome = Outcome::new(rounds, bytes);
+    let plan = serde_json::json!({ "rounds": rounds, "bytes": bytes, "storage": "memory" });
+    let mut outcome = Outcome::new("bench-commit", plan);
     outcome.add("one_process", &formed_anew(rounds, |rounds| one_process(rounds, bytes))?);
     outcome.add("three_processes", &formed_anew(rounds, |rounds| three_processes(rounds, bytes))?);
     outcome.finish(out, json)
@@ -45,7 +46,8 @@ async fn one_process(rounds: u32, bytes: usize) -> Result<Samples> {
     let peers: Vec<_> = networks.iter().map(runtime::Network::peer).collect();
     let mut nodes = Vec::new();
     for (place, network) in networks.into_iter().enumerate() {
-        nodes.push(node::start(network, &Roster { peers: peers.clone(), place }).await?);
+        let roster = Roster { peers: peers.clone(), place, leading: Leading::ByPlace };
+        nodes.push(node::start(network, &roster).await?);
     }
     let mut link = echo::dial(&nodes[0].network, &peers[1]).await?;
     let samples = measure(&nodes[0], &mut link, rounds, bytes).await;
@@ -65,10 +67,11 @@ async fn three_processes(rounds: u32, bytes: usize) -> Result<Samples> {
         peers.push(peer);
     }
     for (process, place) in processes.iter_mut().zip(1..) {
-        process.tell(&Roster { peers: peers.clone(), place })?;
+        process.tell(&Roster { peers: peers.clone(), place, leading: Leading::ByPlace })?;
     }
     let mut link = echo::dial(&network, &peers[1]).await?;
-    let node = node::start(network, &Roster { peers, place: 0 }).await?;
+    let roster = Roster { peers, place: 0, leading: Leading::ByPlace };
+    let node = node::start(network, &roster).await?;
     let samples = measure(&node, &mut link, rounds, bytes).await;
     node.network.shutdown().await;
     samples
@@ -120,7 +123,5 @@ async fn commit_once(
     Ok(clock.now().since(began))
 }
 
-const NODES: usize = 3;
 const FORMATIONS: u32 = 10;
 const PER_ROUND: usize = 50;
-const FORMING_MAX: Duration = Duration::from_secs(10);

@@ -2,8 +2,11 @@
 
 mod commit;
 mod echo;
+mod lanes;
 mod node;
 mod outcome;
+mod stranger;
+mod strangers;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -35,9 +38,47 @@ enum Bench {
         #[arg(long)]
         json: bool,
     },
+    /// Commits at a steady pace, by turns left alone and while strangers dial the leader; exit code
+    /// 1 if a term changed, or if the p99 grew to more than three times its idle value
+    Strangers {
+        /// Strangers, each with an identity and a socket of its own
+        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=4_000))]
+        strangers: u32,
+        /// From how many addresses of loopback they come
+        #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u32).range(1..=4_000))]
+        addresses: u32,
+        /// Dials each second, of all strangers together
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=2_000))]
+        rate: u32,
+        /// Seconds of dials; as many are timed without
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(2..=600))]
+        seconds: u32,
+        /// Where `runs` is
+        #[arg(long, default_value = ".")]
+        out: PathBuf,
+        /// Print the record as JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Heartbeat rounds, as strong queries see them, by turns idle and while large entries fill the
+    /// append lane; exit code 1 if a term changed, or if the p99 grew to more than twice
+    Lanes {
+        /// Rounds, each with two seconds idle and two seconds full
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(2..=20))]
+        rounds: u32,
+        /// Where `runs` is
+        #[arg(long, default_value = ".")]
+        out: PathBuf,
+        /// Print the record as JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
     /// A node in a process of its own; started by the benchmarks
     #[command(hide = true)]
     Node,
+    /// A process full of strangers; started by the benchmarks
+    #[command(hide = true)]
+    Stranger,
 }
 
 fn main() -> ExitCode {
@@ -51,12 +92,19 @@ fn main() -> ExitCode {
     };
     let done = match arguments.bench {
         Bench::Commit { rounds, bytes, out, json } => {
-            commit::main(rounds, bytes as usize, &out, json)
+            commit::main(rounds, bytes as usize, &out, json).map(|()| true)
         }
-        Bench::Node => node::main(),
+        Bench::Strangers { strangers, addresses, rate, seconds, out, json } => {
+            let wish = strangers::Wish { strangers, addresses, rate_per_s: rate, seconds };
+            strangers::main(&wish, &out, json)
+        }
+        Bench::Lanes { rounds, out, json } => lanes::main(rounds, &out, json),
+        Bench::Node => node::main().map(|()| true),
+        Bench::Stranger => stranger::main().map(|()| true),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(EXIT_BROKEN),
         Err(error) => {
             eprintln!("bench: {error:#}");
             ExitCode::from(EXIT_USAGE)
@@ -64,5 +112,7 @@ fn main() -> ExitCode {
     }
 }
 
+/// A bound was not kept.
+const EXIT_BROKEN: u8 = 1;
 /// A usage error, or the benchmark itself failed: the same codes as the scenarios'.
 const EXIT_USAGE: u8 = 3;

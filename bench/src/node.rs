@@ -7,11 +7,13 @@ use std::{
     collections::BTreeSet,
     io::{BufRead, BufReader, Write},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
 use runtime::{
-    Bootstrap, ConsensusProfile, Group, GroupKey, LeadershipPreference, Network, Peer, storage,
+    Bootstrap, ConsensusProfile, Group, GroupKey, LeadershipPreference, Network, Peer, PeerId,
+    storage,
 };
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +32,16 @@ pub(crate) struct Roster {
     pub(crate) peers: Vec<Peer>,
     /// The place of the node that reads this.
     pub(crate) place: usize,
+    pub(crate) leading: Leading,
+}
+
+/// Who may lead the groups.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Leading {
+    /// Each is led by the node at its place: the others do not stand.
+    ByPlace,
+    /// All stand; who is elected first hands over to the node at the group's place.
+    Anyone,
 }
 
 /// A node in a process of its own; it ends when its standard input closes.
@@ -54,9 +66,9 @@ pub(crate) async fn start(network: Network, roster: &Roster) -> Result<Node> {
     Ok(Node { network, groups })
 }
 
-/// A member of the group that the node at place `leader` leads: the others do not stand.
+/// A member of the group that the node at place `leader` leads.
 async fn join(network: &Network, roster: &Roster, leader: usize) -> Result<Group<Echo>> {
-    let preference = match roster.place == leader {
+    let preference = match roster.place == leader || roster.leading == Leading::Anyone {
         true => LeadershipPreference::Normal,
         false => LeadershipPreference::Observer,
     };
@@ -71,7 +83,44 @@ async fn join(network: &Network, roster: &Roster, leader: usize) -> Result<Group
         .preference(preference)
         .join()
         .await?;
+    if roster.place != leader {
+        hand_over(group.clone(), roster.peers[leader].id);
+    }
     Ok(group)
+}
+
+/// Hands leadership over once, should this member be elected.
+fn hand_over(group: Group<Echo>, to: PeerId) {
+    tokio::spawn(async move {
+        if group.when().is_leader().await.is_err() {
+            return;
+        }
+        if let Err(error) = group.transfer(to).await {
+            eprintln!("bench: leadership was not handed over: {error}");
+        }
+    });
+}
+
+/// A node that leads its first group, and the processes of the two others, which would stand if
+/// it went silent.
+pub(crate) async fn led() -> Result<(Node, Vec<NodeProcess>)> {
+    let network = bind().await?;
+    let mut peers = vec![network.peer()];
+    let mut processes = Vec::new();
+    for _ in 1..NODES {
+        let (process, peer) = NodeProcess::spawn()?;
+        processes.push(process);
+        peers.push(peer);
+    }
+    let roster = |place| Roster { peers: peers.clone(), place, leading: Leading::Anyone };
+    for (process, place) in processes.iter_mut().zip(1..) {
+        process.tell(&roster(place))?;
+    }
+    let node = start(network, &roster(0)).await?;
+    // The others hand over to it.
+    let leads = node.groups[0].when().is_leader();
+    tokio::time::timeout(FORMING_MAX, leads).await.context("no leader in time")??;
+    Ok((node, processes))
 }
 
 /// The body of a node process: says who it is, learns who the others are, serves.
@@ -122,3 +171,7 @@ impl Drop for NodeProcess {
         drop(self.child.wait());
     }
 }
+
+/// How many nodes a benchmark has.
+pub(crate) const NODES: usize = 3;
+pub(crate) const FORMING_MAX: Duration = Duration::from_secs(10);

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, io::Write, path::Path, time::Duration};
 
 use anyhow::{Context, Result};
-use reports::{Environment, RunFolder, RunRecord, SCHEMA_VERSION, Summary, Verdict};
+use reports::{Check, Environment, RunFolder, RunRecord, SCHEMA_VERSION, Summary, Verdict};
 use runtime::{Clock, SystemClock};
 
 /// What one topology took.
@@ -28,15 +28,15 @@ impl Samples {
 }
 
 impl Outcome {
-    pub(crate) fn new(rounds: u32, bytes: usize) -> Self {
+    pub(crate) fn new(scenario: &str, plan: serde_json::Value) -> Self {
         let record = RunRecord {
             schema_version: SCHEMA_VERSION,
-            scenario: "bench-commit".into(),
+            scenario: scenario.into(),
             world: "process".into(),
             transport: "iroh QUIC over loopback UDP".into(),
             seed: 0,
             verdict: Verdict::Valid,
-            plan: serde_json::json!({ "rounds": rounds, "bytes": bytes, "storage": "memory" }),
+            plan,
             environment: Environment::here(),
             trace_hash: None,
             checks: Vec::new(),
@@ -50,14 +50,37 @@ impl Outcome {
     }
 
     pub(crate) fn add(&mut self, topology: &str, samples: &Samples) {
-        let Some(echo) = self.summarise(topology, "echo", &samples.echo) else { return };
+        let named = |name: &str| format!("{topology}_{name}_us");
+        let Some(echo) = self.summarise(&named("echo"), &samples.echo) else { return };
         for (name, times) in [("leader", &samples.leader), ("follower", &samples.follower)] {
-            if let Some(commit) = self.summarise(topology, name, times) {
-                self.record
-                    .ratios
-                    .insert(format!("{topology}_{name}_to_echo"), commit.p50 / echo.p50);
+            if let Some(commit) = self.summarise(&named(name), times) {
+                self.ratio(&format!("{topology}_{name}_to_echo"), commit.p50 / echo.p50);
             }
         }
+    }
+
+    /// Adds what a bound came to; one that broke makes the whole invalid.
+    pub(crate) fn check(&mut self, check: Check) {
+        if check.verdict == Verdict::Invalid {
+            self.record.verdict = Verdict::Invalid;
+        }
+        self.record.checks.push(check);
+    }
+
+    /// Adds whether the term, before and after, stayed what it was.
+    pub(crate) fn no_election(&mut self, (before, after): (u64, u64)) -> bool {
+        let verdict = if before == after { Verdict::Valid } else { Verdict::Invalid };
+        let detail = format!("term {before} before, {after} after");
+        self.check(Check { name: "no_election".into(), verdict, detail });
+        before == after
+    }
+
+    pub(crate) fn ratio(&mut self, name: &str, ratio: f64) {
+        self.record.ratios.insert(name.into(), ratio);
+    }
+
+    pub(crate) fn count(&mut self, name: &str, count: u64) {
+        self.record.counts.insert(name.into(), count);
     }
 
     /// Prints the table or the record, and writes the folder.
@@ -87,6 +110,12 @@ impl Outcome {
             let (p50, p90) = (summary.p50, summary.p90);
             lines.push(format!("{name:<28}{p50:>9.0}{p90:>10.0}{p99:>10}{ratio:>10}"));
         }
+        for (name, count) in &self.record.counts {
+            lines.push(format!("{name:<28}{count:>9}"));
+        }
+        for Check { name, verdict, detail } in &self.record.checks {
+            lines.push(format!("{name:<28}{:>9}  {detail}", verdict.as_str()));
+        }
         if !self.record.environment.is_measurement() {
             lines.push("\ndebug build: not a measurement; use cargo run --release -p bench".into());
         }
@@ -94,10 +123,11 @@ impl Outcome {
         lines.join("\n")
     }
 
-    fn summarise(&mut self, topology: &str, name: &str, times: &[Duration]) -> Option<Summary> {
+    /// Adds a distribution, in microseconds; `None` if there is nothing of it.
+    pub(crate) fn summarise(&mut self, name: &str, times: &[Duration]) -> Option<Summary> {
         let samples: Vec<f64> = times.iter().map(|time| time.as_secs_f64() * 1e6).collect();
         let summary = Summary::from_samples(&samples)?;
-        self.record.metrics.insert(format!("{topology}_{name}_us"), summary.clone());
+        self.record.metrics.insert(name.into(), summary.clone());
         Some(summary)
     }
 }
