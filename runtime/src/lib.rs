@@ -52,6 +52,8 @@
 //! # }
 //! ```
 
+#![warn(clippy::missing_errors_doc)]
+
 mod clock;
 pub mod group;
 mod machine;

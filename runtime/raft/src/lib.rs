@@ -5,6 +5,8 @@
 //! Sections cited as "Raft" are of *In Search of an Understandable Consensus Algorithm*
 //! (extended version, 2014), as "thesis" of Ongaro's *Consensus: Bridging Theory and Practice*.
 
+#![warn(clippy::missing_errors_doc)]
+
 mod candidate;
 mod config;
 mod effect;
