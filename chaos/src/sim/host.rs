@@ -238,6 +238,7 @@ async fn listen(
     let building = Network::builder(NETWORK)
         .secret_key(SecretKey::from_bytes(part.secret))
         .clock(clock)
+        .handshakes_per_address_max(ONE_ADDRESS_HANDSHAKES_MAX)
         .entropy(part.entropy)
         .datagrams(Arc::new(socket))
         .build();
@@ -253,5 +254,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// All clients are one address here: it has all the places that there are.
+const ONE_ADDRESS_HANDSHAKES_MAX: usize = 256;
 const PORT: u16 = 7_000;
 const ASKED_MAX: usize = 256;

@@ -44,6 +44,7 @@ impl Listening {
         let builder = Network::builder(NETWORK)
             .secret_key(SecretKey::from_bytes(init.secret))
             .clock(Arc::<NodeClock>::clone(&clock))
+            .handshakes_per_address_max(ONE_ADDRESS_HANDSHAKES_MAX)
             .entropy(entropy(init));
         let (builder, socket) = match &init.transport {
             Transport::Host => (builder.bind(init.bind), None),
@@ -81,5 +82,7 @@ fn entropy(init: &Init) -> u64 {
     mix(init.entropy, nanos(HostClock.now()))
 }
 
+/// All nodes and clients are one address here: it has all the places that there are.
+const ONE_ADDRESS_HANDSHAKES_MAX: usize = 256;
 const BIND_BOUND: Duration = Duration::from_secs(10);
 const BIND_PAUSE: Duration = Duration::from_millis(20);
