@@ -9,7 +9,10 @@ mod members;
 mod recorder;
 
 use std::{
+    collections::BTreeSet,
+    fs,
     net::UdpSocket,
+    path::Path,
     sync::{Arc, Mutex},
 };
 
@@ -123,4 +126,38 @@ async fn two_lineages_of_one_key_never_bond_and_both_go_on() {
         let bonded = events.iter().any(|event| matches!(event, Event::Bonded(_)));
         assert!(!bonded, "{events:?}");
     }
+}
+
+/// The names of all functions in the Rust files below a directory.
+fn functions(folder: &Path, names: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).expect("a directory of this package") {
+        let path = entry.expect("its files can be listed").path();
+        if path.is_dir() {
+            functions(&path, names);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).expect("a Rust file");
+            let functions = text.split("fn ").skip(1);
+            names.extend(functions.filter_map(|rest| Some(rest.split_once('(')?.0.to_owned())));
+        }
+    }
+}
+
+#[test]
+fn the_table_of_doors_names_tests_that_exist() {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let table = fs::read_to_string(package.join("DOORS.md")).expect("the table of doors");
+    let mut names = BTreeSet::new();
+    for folder in ["src", "tests", "raft/tests"] {
+        functions(&package.join(folder), &mut names);
+    }
+    let rows = table.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| What"));
+    let mut tests = 0;
+    for row in rows {
+        let last = row.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
+        for test in last.split('`').skip(1).step_by(2).filter(|name| *name != "tessera-raft") {
+            assert!(names.contains(test), "there is no test {test}");
+            tests += 1;
+        }
+    }
+    assert!(tests >= 50, "only {tests} tests were found in the table");
 }
