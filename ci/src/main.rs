@@ -4,6 +4,7 @@
 //! the crates it checks; it starts programs and reads files.
 //! Invariant: exit code 0 means that every chosen step passed or said why it was skipped.
 
+mod embed;
 mod imports;
 mod readme;
 mod step;
@@ -29,10 +30,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Suite {
-    /// Everything a change must pass: fmt, imports, clippy, the README's tests, deny
+    /// Everything a change must pass: fmt, imports, clippy, doc, the README's tests, deny
     Check(Choice),
-    /// What takes too long for every change: deny, swarm, mutants, sweeps in swarm and sim, a
-    /// user's flags, failover, first command, embedding
+    /// What takes too long for every change: deny, fuzz, swarm, mutants, sweeps in swarm and sim,
+    /// a user's flags, failover, first command, embedding
     Nightly(Choice),
     /// Rules broken on purpose: for each the world, what caught it, seeds and seconds needed;
     /// fails if one escapes, or if the same seeds fail with nothing broken

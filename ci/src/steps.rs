@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 
 use crate::{
-    imports, readme,
+    embed, imports, readme,
     step::{Outcome, Step, clean, command, start},
 };
 
@@ -26,6 +26,7 @@ pub(crate) fn check() -> Vec<Step> {
             about: "cargo clippy --workspace --all-targets --locked -- -D warnings",
             run: clippy,
         },
+        Step { name: "doc", about: "cargo doc of what is embedded, without a warning", run: doc },
         Step { name: "tests", about: "the README's test command", run: tests },
         Step { name: "deny", about: DENY_ABOUT, run: deny_if_installed },
     ]
@@ -35,6 +36,7 @@ pub(crate) fn check() -> Vec<Step> {
 pub(crate) fn nightly() -> Vec<Step> {
     vec![
         Step { name: "deny", about: DENY_ABOUT, run: deny_installed },
+        Step { name: "fuzz", about: "a million inputs of garbage for each target", run: fuzz },
         Step { name: "swarm", about: "ten million random steps of the core", run: swarm },
         Step { name: "mutants", about: MUTANTS_ABOUT, run: mutants_in_swarm },
         Step { name: "runtime-mutants", about: RUNTIME_MUTANTS_ABOUT, run: mutants_in_runtime },
@@ -45,8 +47,8 @@ pub(crate) fn nightly() -> Vec<Step> {
         Step { name: "run", about: "the README's first command", run: first_command },
         Step {
             name: "embed",
-            about: "`runtime` in a crate outside this workspace, without flags",
-            run: embed,
+            about: "`runtime`'s example in a crate outside this workspace, without flags",
+            run: embedded,
         },
     ]
 }
@@ -78,6 +80,13 @@ fn rules(root: &Path) -> anyhow::Result<Outcome> {
 fn clippy(root: &Path) -> anyhow::Result<Outcome> {
     let words = "cargo clippy --workspace --all-targets --locked -- -D warnings";
     program(root, &words.split(' ').collect::<Vec<_>>())
+}
+
+fn doc(root: &Path) -> anyhow::Result<Outcome> {
+    let words = "cargo doc --locked --no-deps -p runtime -p tessera-raft";
+    let mut doc = command(root, &words.split(' ').collect::<Vec<_>>());
+    start(doc.env("RUSTDOCFLAGS", "-D warnings"))?;
+    Ok(Outcome::Passed)
 }
 
 fn tests(root: &Path) -> anyhow::Result<Outcome> {
@@ -114,6 +123,16 @@ fn deny_version(root: &Path) -> Option<String> {
     let output = clean(&mut ask).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| text.split_whitespace().last().map(str::to_owned))?
+}
+
+/// The same targets that `tests` throws a few inputs at.
+fn fuzz(root: &Path) -> anyhow::Result<Outcome> {
+    for target in ["-p runtime --lib", "-p chaos --test garbage", "-p scenarios --bins"] {
+        let words = format!("cargo test --release --locked {target} garbage -- --nocapture");
+        let mut fuzz = command(root, &words.split(' ').collect::<Vec<_>>());
+        start(fuzz.env("FUZZ_INPUTS", "1000000"))?;
+    }
+    Ok(Outcome::Passed)
 }
 
 fn swarm(root: &Path) -> anyhow::Result<Outcome> {
@@ -167,27 +186,25 @@ fn failover(root: &Path) -> anyhow::Result<Outcome> {
     program(root, &words.split(' ').collect::<Vec<_>>())
 }
 
-/// Builds `runtime` as a stranger would: no lock file, no configuration and no flags of ours.
-fn embed(root: &Path) -> anyhow::Result<Outcome> {
+/// Builds and runs `runtime` as a stranger would: no lock file, no configuration and no flags of
+/// ours.
+fn embedded(root: &Path) -> anyhow::Result<Outcome> {
     let outside = tempfile::tempdir().context("cannot make a temporary directory")?;
     let runtime = root.join("runtime");
     let runtime = runtime.to_str().context("the workspace's path is not UTF-8")?;
-    // Debug formatting of a str is a valid TOML basic string for every path without controls.
-    let manifest = format!(
-        "[package]\nname = \"embedder\"\nedition = \"2024\"\n\n\
-         [dependencies]\nruntime = {{ path = {runtime:?} }}\n\n[workspace]\n"
-    );
-    fs::write(outside.path().join("Cargo.toml"), manifest)?;
+    let page = fs::read_to_string(root.join("runtime/src/lib.rs")).context("runtime's page")?;
+    let program = embed::example(&page).context("runtime/src/lib.rs")?;
+    fs::write(outside.path().join("Cargo.toml"), embed::manifest(runtime))?;
     fs::create_dir(outside.path().join("src"))?;
-    fs::write(outside.path().join("src/main.rs"), EMBEDDER)?;
+    fs::write(outside.path().join("src/main.rs"), program)?;
 
-    let mut build = Command::new("cargo");
-    build.arg("build").current_dir(outside.path());
+    let mut run = Command::new("cargo");
+    run.arg("run").current_dir(outside.path());
     for flags in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_RUSTFLAGS"] {
-        build.env_remove(flags);
+        run.env_remove(flags);
     }
-    build.env("CARGO_TARGET_DIR", outside.path().join("target"));
-    start(&mut build)?;
+    run.env("CARGO_TARGET_DIR", outside.path().join("target"));
+    start(&mut run)?;
     Ok(Outcome::Passed)
 }
 
@@ -209,8 +226,6 @@ const SIM_ABOUT: &str = "a thousand seeds of random faults in virtual time, each
 const DENY: &str = "cargo-deny";
 const DENY_VERSION: &str = "0.20.2";
 const DENY_ABOUT: &str = "cargo deny check bans licenses sources";
-const EMBEDDER: &str = "//! Embeds the runtime.\n\nfn main() {\n    \
-    let _builder = runtime::Network::builder(\"embedder\");\n}\n";
 
 #[cfg(test)]
 mod tests {
