@@ -5,6 +5,9 @@
 //! kept its bound) stands as it was recorded, and is named. Invariant: files that are incomplete
 //! never make a run better than *unknown*.
 
+#[cfg(test)]
+mod garbage;
+
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow};

@@ -1,0 +1,135 @@
+//! Garbage in the folder of a run: it is judged, or refused with the file and what is wrong.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use chaos::plan::WorldKind;
+use chaos::seed::Seed;
+use fuzz::{Draws, Target};
+use reports::Environment;
+
+use super::judge;
+use crate::conduct::{self, Manner};
+use crate::worlds::Setting;
+
+type Files = BTreeMap<String, Vec<u8>>;
+
+/// The files that judging reads, of a short run of cores alone.
+fn sample() -> Files {
+    let out = tempfile::tempdir().expect("a temporary directory");
+    let text = include_str!("../../plans/leader-failover.toml");
+    let mut plan = chaos::plan::parse(text).expect("a built-in plan");
+    plan.trials = 1;
+    let load = plan.workload.as_mut().expect("it has clients");
+    (load.rate_per_s, load.clients, load.burst, load.keys_live) = (20, 2, 2, 2);
+    let seed = Seed(7);
+    let folder = conduct::folder(out.path(), &plan, seed).expect("a folder");
+    let path = folder.path().to_owned();
+    let manner = Manner { environment: Environment::here(), is_watched: false, is_kept: true };
+    let setting = Setting { world: WorldKind::Swarm, plan: &plan, seed, is_traced: false };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let conducted = runtime.expect("a runtime").block_on(conduct::conduct(setting, folder, manner));
+    conducted.expect("it can be carried out");
+    let read = |name: &str| fs::read(path.join(name)).ok().map(|bytes| (name.to_owned(), bytes));
+    ["run.json", "history.jsonl", "schedule.toml", super::LOGS]
+        .into_iter()
+        .filter_map(read)
+        .collect()
+}
+
+/// What readers of JSON and TOML stumble over.
+const WORDS: [&[u8]; 16] = [
+    b"18446744073709551616",
+    b"18446744073709551615",
+    b"-1",
+    b"1e308",
+    b"1e-400",
+    b"null",
+    b"\"\"",
+    b"[[[[[[[[",
+    b"{\"a\":",
+    b"}",
+    b",",
+    b"\n",
+    b"\xff\xfe",
+    b"\"unknown\"",
+    b"\"valid\"",
+    b"\"steady\"",
+];
+
+fn spoil(files: &mut Files, draws: &mut Draws) {
+    let names: Vec<String> = files.keys().cloned().collect();
+    let others: Vec<Vec<u8>> = files.values().cloned().collect();
+    let name = draws.one_of(&names).clone();
+    if draws.once_in(16) {
+        files.remove(&name);
+        return;
+    }
+    let Some(bytes) = files.get_mut(&name) else { return };
+    // Whole lines now and then: what is left reads well and says something else.
+    if draws.once_in(3) {
+        let mut lines: Vec<Vec<u8>> =
+            bytes.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+        let at = draws.below(lines.len());
+        match draws.below(3) {
+            0 if !lines.is_empty() => drop(lines.remove(at)),
+            1 if !lines.is_empty() => lines.insert(at, lines[at].clone()),
+            _ if !lines.is_empty() => {
+                let to = draws.below(lines.len());
+                lines.swap(at, to);
+            }
+            _ => {}
+        }
+        *bytes = lines.concat();
+        return;
+    }
+    draws.garble(bytes, &others, &WORDS);
+}
+
+fn lay(folder: &Path, files: &Files, all: &Files) {
+    for name in all.keys() {
+        let path = folder.join(name);
+        match files.get(name) {
+            Some(bytes) => fs::write(path, bytes).expect("room for a small file"),
+            // It may not be there.
+            None => drop(fs::remove_file(path)),
+        }
+    }
+}
+
+#[test]
+fn garbage_in_a_run_folder_is_judged_or_refused_by_name() {
+    let whole = sample();
+    assert!(whole.len() >= 3, "the files of a run: {:?}", whole.keys());
+    let place = tempfile::tempdir().expect("a temporary directory");
+    lay(place.path(), &whole, &whole);
+    judge(place.path()).expect("it is judged as it is");
+    let (mut judged, mut refused) = (0, 0);
+    let target = Target {
+        name: "run folders",
+        command: "cargo test -p scenarios --bins garbage",
+        inputs: 300,
+        heap_bytes_max: (64 << 20, 64),
+    };
+    target.throw(
+        [],
+        |draws| {
+            let mut files = whole.clone();
+            for _ in 0..=draws.below(2) {
+                spoil(&mut files, draws);
+            }
+            files
+        },
+        |files| {
+            lay(place.path(), files, &whole);
+            match judge(place.path()) {
+                Ok(_) => judged += 1,
+                Err(error) => {
+                    let told = format!("{error:#}");
+                    assert!(!told.is_empty() && told.len() < 64 << 10, "{} bytes", told.len());
+                    refused += 1;
+                }
+            }
+        },
+    );
+    assert!(judged > 0 && refused > 0, "{judged} judged, {refused} refused");
+}
