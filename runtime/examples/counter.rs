@@ -83,7 +83,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let done = members[0].execute(10).await?;
     let another = |status: &runtime::Status| status.leader.is_some_and(|now| now.peer != leader);
     let status = members[0].when().status(another).await?;
-    println!("{} leads now, and the counter stands at {}", status.node.peer, done.output);
+    let now = status.leader.expect("it was waited for").peer;
+    println!("{now} leads now, and the counter stands at {}", done.output);
 
     // A strong query sees everything acknowledged before, whatever member is asked.
     let queried = members[1].query((), Consistency::Strong).await?;
