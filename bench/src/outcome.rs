@@ -110,6 +110,12 @@ impl Outcome {
             let (p50, p90) = (summary.p50, summary.p90);
             lines.push(format!("{name:<28}{p50:>9.0}{p90:>10.0}{p99:>10}{ratio:>10}"));
         }
+        let shown = |name: &str| {
+            self.record.metrics.contains_key(&format!("{}_us", name.trim_end_matches("_to_echo")))
+        };
+        for (name, ratio) in self.record.ratios.iter().filter(|(name, _)| !shown(name)) {
+            lines.push(format!("{name:<28}{ratio:>9.2}"));
+        }
         for (name, count) in &self.record.counts {
             lines.push(format!("{name:<28}{count:>9}"));
         }
