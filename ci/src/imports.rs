@@ -66,12 +66,12 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<Report> {
 /// The library name of each package and the directory it lives in.
 const CRATES: &[(&str, &str)] = &[
     ("raft", "runtime/raft"),
+    ("fuzz", "runtime/fuzz"),
     ("runtime", "runtime"),
     ("chaos", "chaos"),
     ("scenarios", "scenarios"),
     ("reports", "reports"),
     ("bench", "bench"),
-    ("fuzz", "fuzz"),
     ("ci", "ci"),
 ];
 

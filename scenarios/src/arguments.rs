@@ -346,7 +346,10 @@ mod tests {
     fn an_unknown_scenario_is_told_the_known_ones_and_the_nearest() {
         let text = refused("leader-failove");
         assert!(text.contains("'leader-failover'"), "{text}");
-        assert!(text.contains("leader-failover, partition, rolling-restart, formation, steady"), "{text}");
+        assert!(
+            text.contains("leader-failover, partition, rolling-restart, formation, steady"),
+            "{text}"
+        );
         assert!(text.starts_with("error: ") && !text.contains("error: error"), "{text}");
     }
 

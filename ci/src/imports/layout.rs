@@ -198,7 +198,6 @@ const TOP_LEVEL: &[&str] = &[
     "ci",
     "clippy.toml",
     "deny.toml",
-    "fuzz",
     "reports",
     "runtime",
     "rustfmt.toml",

@@ -8,8 +8,8 @@ use super::{check, within};
 const GOOD: &[(&str, &str)] = &[
     (
         "Cargo.toml",
-        "[workspace]\nmembers = [\"runtime\", \"runtime/raft\", \"chaos\", \"scenarios\", \
-         \"reports\", \"bench\", \"fuzz\", \"ci\"]\n",
+        "[workspace]\nmembers = [\"runtime\", \"runtime/raft\", \"runtime/fuzz\", \"chaos\", \"scenarios\", \
+         \"reports\", \"bench\", \"ci\"]\n",
     ),
     ("Cargo.lock", ""),
     ("README.md", ""),
@@ -63,8 +63,8 @@ const GOOD: &[(&str, &str)] = &[
     ("reports/src/lib.rs", "//! X.\n"),
     ("bench/Cargo.toml", "[dependencies]\nreports.workspace = true\n"),
     ("bench/src/main.rs", "//! X.\n"),
-    ("fuzz/Cargo.toml", ""),
-    ("fuzz/src/lib.rs", "//! X.\n"),
+    ("runtime/fuzz/Cargo.toml", ""),
+    ("runtime/fuzz/src/lib.rs", "//! X.\n"),
     ("ci/Cargo.toml", ""),
     ("ci/src/main.rs", "//! X.\n"),
 ];
@@ -104,8 +104,8 @@ const BAD: &[(&str, &str, &[&str])] = &[
     ),
     (
         "Cargo.toml",
-        "[workspace]\nmembers = [\"runtime\", \"runtime/raft\", \"chaos\", \"scenarios\", \
-         \"reports\", \"bench\", \"fuzz\", \"extra\"]\n",
+        "[workspace]\nmembers = [\"runtime\", \"runtime/raft\", \"runtime/fuzz\", \"chaos\", \"scenarios\", \
+         \"reports\", \"bench\", \"extra\"]\n",
         &["`ci` is no member", "`extra` has no rules"],
     ),
     // The core.

@@ -185,7 +185,7 @@ impl Driver {
     /// Breaks a rule, if one is to be broken.
     #[cfg(feature = "planted-faults")]
     pub(crate) fn planted(mut self, fault: Option<raft::Planted>) -> Self {
-        for fault in fault {
+        if let Some(fault) = fault {
             self.core.plant(fault);
             self.barrier.plant(fault);
         }
