@@ -69,6 +69,9 @@ pub struct View<'a> {
     pub hard_state: HardState,
     /// Its commit index.
     pub commit: Index,
+    /// How far it has moved the commit index while it led, if it did since the last view. Of a
+    /// server that is not seen after every step the role may have changed meanwhile.
+    pub led_commit: Option<Index>,
     /// Through where it was told to apply.
     pub applied: Index,
     /// Its log, in memory.

@@ -28,10 +28,11 @@ const CUT_OFF: &str = "scenario = \"cut-off\"\nkind = \"failover\"\nnodes = 5\n[
     pinned = true\nclients = 10\nrate_per_s = 250\nduration_ms = 8000\n[[steps]]\nat = \"random\"\n\
     fault = \"isolate\"\nreturn_after_ms = 4000\n";
 
-/// The same, with leases.
-const LEASED: &str = "scenario = \"leased\"\nkind = \"failover\"\nnodes = 3\nlease_reads = true\n\
-    [workload]\npinned = true\nclients = 9\nrate_per_s = 400\nduration_ms = 8000\n[[steps]]\n\
-    at = \"random\"\nfault = \"isolate\"\nreturn_after_ms = 4000\n";
+/// It is back just after another was elected, with more entries than that one has.
+const CUT_OFF_FOR_A_MOMENT: &str = "scenario = \"moment\"\nkind = \"failover\"\nnodes = 3\n\
+    trials = 8\n[workload]\npinned = true\nclients = 9\nrate_per_s = 600\n\
+    mix = { read = 10, write = 80, cas = 10 }\nduration_ms = 3000\n[[steps]]\nat = \"random\"\n\
+    fault = \"isolate\"\nreturn_after_ms = 270\n";
 
 /// Leaders die again and again, with something on its way to every disk.
 const KILLED: &str = "scenario = \"killed\"\nkind = \"failover\"\nnodes = 5\ntrials = 4\n\
@@ -50,10 +51,10 @@ const MUTANTS: &[Mutant] = &[
         plan: CUT_OFF,
         caught_in: &[("sim", 10), ("process", 3)],
     },
-    Mutant { rule: Planted::NoBackOff, plan: CUT_OFF, caught_in: &[("sim", 10), ("process", 5)] },
+    Mutant { rule: Planted::NoBackOff, plan: CUT_OFF_FOR_A_MOMENT, caught_in: &[("sim", 20)] },
     Mutant { rule: Planted::AcknowledgeBeforeSync, plan: KILLED, caught_in: &[("sim", 40)] },
     Mutant { rule: Planted::DedupUnknown, plan: KILLED, caught_in: &[("sim", 40)] },
-    Mutant { rule: Planted::VoteBesideLeader, plan: LEASED, caught_in: &[("sim", 40)] },
+    Mutant { rule: Planted::VoteNotWritten, plan: KILLED, caught_in: &[("sim", 20)] },
     Mutant { rule: Planted::SecondVote, plan: ANY, caught_in: &[("sim", 60)] },
 ];
 

@@ -23,6 +23,7 @@ pub struct Shadow {
     leader: Option<NodeId>,
     hard_state: HardState,
     commit: Index,
+    led_commit: Option<Index>,
     applied: Index,
     state: u64,
     log: Log,
@@ -66,6 +67,7 @@ impl Shadow {
             leader: None,
             hard_state,
             commit: Index(0),
+            led_commit: None,
             applied: Index(0),
             state: 0,
             log,
@@ -132,7 +134,12 @@ impl Shadow {
         match note {
             Note::Became { role, .. } => self.role = *role,
             Note::Leader { leader, .. } => self.leader = *leader,
-            Note::Committed { index } => self.commit = *index,
+            Note::Committed { index } => {
+                self.commit = *index;
+                if self.role == Role::Leader {
+                    self.led_commit = Some(*index);
+                }
+            }
             _ => return,
         }
         self.has_news = true;
@@ -174,6 +181,7 @@ impl Shadow {
             leader: self.leader,
             hard_state: self.hard_state,
             commit: self.commit,
+            led_commit: self.led_commit.take(),
             applied: self.applied,
             log: &self.log,
             configuration: &self.configuration,
@@ -306,6 +314,25 @@ mod tests {
         write(&mut server, 3, 1, vec![entry(1, 2, 9)]);
         let broken = seen(&mut invariants, &mut [&mut server]);
         assert_eq!(broken, Some("no truncation below commit"));
+    }
+
+    #[test]
+    fn a_leader_that_commits_and_is_deposed_before_anyone_looks_has_committed() {
+        let mut invariants = Invariants::of_shadows();
+        let (mut one, mut two) = (shadow(1, 1, Opened::default()), shadow(2, 1, Opened::default()));
+        for server in [&mut one, &mut two] {
+            vote(server, 1, 1, 1);
+            write(server, 2, 0, vec![entry(1, 1, 1)]);
+        }
+        leads(&mut one, 1);
+        assert_eq!(seen(&mut invariants, &mut [&mut one, &mut two]), None);
+        // The last answer of its term, and right behind it the next term.
+        one.noted(&Note::Committed { index: Index(1) });
+        vote(&mut one, 3, 2, 2);
+        one.noted(&Note::Became { role: Role::Follower, term: Term(2) });
+        assert_eq!(seen(&mut invariants, &mut [&mut one]), None);
+        two.noted(&Note::Committed { index: Index(1) });
+        assert_eq!(seen(&mut invariants, &mut [&mut two]), None);
     }
 
     #[test]

@@ -46,7 +46,8 @@ impl StateMachineSafety {
             let Some(term) = view.log.term_at(index) else {
                 return Err(violation(view.node, index, "is committed but not in the log"));
             };
-            self.commit(view, Position { term, index }, leads)?;
+            let led = leads || view.led_commit.is_some_and(|through| index <= through);
+            self.commit(view, Position { term, index }, led)?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 
 use std::{rc::Rc, time::Duration};
 
-use raft::{Barrier, HardState, Index, NodeId, Raft, Time};
+use raft::{Barrier, HardState, Index, NodeId, Raft, Role, Time};
 
 use super::{calls::Calls, disk::Disk, machine::Machine};
 use crate::invariant::{Cause, Departure, Lease, Server, View};
@@ -100,6 +100,7 @@ impl Node {
             leader: core.leader(),
             hard_state: core.hard_state(),
             commit: core.commit(),
+            led_commit: (core.role() == Role::Leader).then(|| core.commit()),
             applied: core.applied(),
             log: core.log(),
             configuration: core.configuration(),

@@ -68,6 +68,7 @@ impl Story {
             leader: self.leader,
             hard_state: self.state,
             commit: self.commit,
+            led_commit: None,
             applied: self.applied,
             log: self.raft.log(),
             configuration: self.raft.configuration(),
