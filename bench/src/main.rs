@@ -7,6 +7,7 @@ mod node;
 mod outcome;
 mod stranger;
 mod strangers;
+mod versus;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -76,6 +77,22 @@ enum Bench {
         #[arg(long)]
         json: bool,
     },
+    /// Two commands by turns, each printing a record with --json, and the ratio of their medians
+    Versus {
+        /// The first command, in one word: "target/release/scenarios steady --duration 10s"
+        a: String,
+        /// The second one; ratios are its figures divided by those of the first
+        b: String,
+        /// How often each is carried out
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+        turns: u32,
+        /// Where `runs` is, for the commands too
+        #[arg(long, default_value = ".")]
+        out: PathBuf,
+        /// Print the record as JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
     /// A node in a process of its own; started by the benchmarks
     #[command(hide = true)]
     Node,
@@ -102,6 +119,9 @@ fn main() -> ExitCode {
             strangers::main(&wish, &out, json)
         }
         Bench::Lanes { rounds, writers, out, json } => lanes::main(rounds, writers, &out, json),
+        Bench::Versus { a, b, turns, out, json } => {
+            versus::main([&a, &b], turns, &out, json).map(|()| true)
+        }
         Bench::Node => node::main().map(|()| true),
         Bench::Stranger => stranger::main().map(|()| true),
     };

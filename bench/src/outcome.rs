@@ -79,6 +79,11 @@ impl Outcome {
         self.record.ratios.insert(name.into(), ratio);
     }
 
+    /// Whether anything was compared.
+    pub(crate) fn has_ratios(&self) -> bool {
+        !self.record.ratios.is_empty()
+    }
+
     pub(crate) fn count(&mut self, name: &str, count: u64) {
         self.record.counts.insert(name.into(), count);
     }
