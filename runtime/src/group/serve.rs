@@ -153,7 +153,9 @@ impl Counter {
             ping_at = self.clock.now().plus(interval);
             let Ok(bytes) = postcard::to_stdvec(&frame) else { return };
             let patience = self.consensus.handshake_timeout;
+            // Biased: a client that reads again is not turned away because our timer came late.
             let sent = tokio::select! {
+                biased;
                 sent = sender.send(&bytes) => Some(sent),
                 () = self.clock.sleep_until(self.clock.now().plus(patience)) => None,
             };
