@@ -6,6 +6,7 @@
 mod answer;
 mod answers;
 mod applier;
+mod body;
 mod bond;
 mod budget;
 mod builder;

@@ -13,9 +13,10 @@ use crate::{
     group::{
         Bootstrap, ConfigError, ConsensusConfig, Group, GroupId, GroupKey, LeadershipPreference,
         applier::Applier,
+        body::Body,
         bond::{Admittance, Bonds, Member},
         calls::Calls,
-        driver::{Body, Driver},
+        driver::Driver,
         founding,
         handle::Handle,
         mailbox::Mailbox,

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use raft::{Configuration, NodeId, PeerId};
 
 use crate::{
-    group::{GroupId, Lineage, bond::BondEvent, calls::Due, driver::Body, mailbox::Mail},
+    group::{GroupId, Lineage, body::Body, bond::BondEvent, calls::Due, mailbox::Mail},
     storage::Founding,
 };
 
