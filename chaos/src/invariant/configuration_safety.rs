@@ -122,6 +122,9 @@ impl ConfigurationSafety {
                 return Err(violation(view, "appends two configurations at once"));
             }
             found = true;
+            if !next.is_sound() {
+                return Err(violation(view, "has nobody vote, or a peer with two stores"));
+            }
             if !one_moved(&seen.configuration, next) {
                 return Err(violation(view, "moves more than one server"));
             }

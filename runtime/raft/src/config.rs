@@ -107,7 +107,7 @@ impl Restored {
         })?;
         // A server that waits to be added to a group has nobody in its configuration yet.
         require(snapshot.configuration.is_empty() || snapshot.configuration.is_sound(), || {
-            format!("configuration of the snapshot at {start} has no voters or overlaps")
+            format!("configuration of the snapshot at {start} has no voters or a peer twice")
         })?;
         require(are_consecutive(start, entries, term), || {
             format!("entries after {start} leave a gap, fall in term, or pass term {term}")

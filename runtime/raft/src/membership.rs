@@ -1,13 +1,14 @@
 //! Who votes and who only learns: configurations and the one-at-a-time change (thesis §4.1).
 //!
-//! Invariant: voters and learners are disjoint, and a change moves exactly one node, so that
-//! any majority of the old configuration meets any majority of the new one.
+//! Invariant: a peer is a member once, as voter or as learner and with one store, and a change
+//! moves exactly one node, so that any majority of the old configuration meets any majority of
+//! the new one.
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Index, NodeId};
+use crate::{Index, NodeId, PeerId};
 
 /// The members of a group.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -55,9 +56,18 @@ impl Configuration {
         self.voters.iter().chain(&self.learners).copied()
     }
 
-    /// Whether it can be in force: somebody votes, and nobody is both voter and learner.
-    pub(crate) fn is_sound(&self) -> bool {
-        !self.voters.is_empty() && self.voters.is_disjoint(&self.learners)
+    /// The member that this peer is, with whichever store.
+    pub fn of_peer(&self, peer: PeerId) -> Option<NodeId> {
+        self.members().find(|member| member.peer == peer)
+    }
+
+    /// Whether it can be in force: somebody votes, and no peer is a member twice.
+    ///
+    /// A peer that lost its store is another server, and the old one is gone for good. Were both
+    /// members, one machine would count twice: of three voters two could be the same disk.
+    pub fn is_sound(&self) -> bool {
+        let peers: BTreeSet<PeerId> = self.members().map(|member| member.peer).collect();
+        !self.voters.is_empty() && peers.len() == self.len()
     }
 
     /// The smallest number of voters that is a majority.
@@ -70,7 +80,9 @@ impl Configuration {
     pub fn after(&self, change: Change) -> Option<Self> {
         let mut next = self.clone();
         let fits = match change {
-            Change::AddLearner(node) => !self.contains(node) && next.learners.insert(node),
+            Change::AddLearner(node) => {
+                self.of_peer(node.peer).is_none() && next.learners.insert(node)
+            }
             Change::Promote(node) => next.learners.remove(&node) && next.voters.insert(node),
             Change::Remove(node) => next.learners.remove(&node) || next.voters.remove(&node),
         };
@@ -134,6 +146,7 @@ impl Membership {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::StoreId;
 
     fn of(numbers: &[u8]) -> Configuration {
         Configuration::of(numbers.iter().copied().map(NodeId::small))
@@ -156,6 +169,19 @@ mod tests {
         assert_eq!(of(&[1]).after(Change::Promote(one)), None, "already a voter");
         assert_eq!(of(&[1]).after(Change::Promote(NodeId::small(2))), None, "a stranger");
         assert_eq!(of(&[1]).after(Change::Remove(one)), None, "somebody must vote");
+    }
+
+    #[test]
+    fn a_peer_with_another_store_comes_in_only_once_the_old_one_is_out() {
+        let wiped = NodeId { store: StoreId(77), ..NodeId::small(3) };
+        assert_eq!(of(&[1, 2, 3]).after(Change::AddLearner(wiped)), None);
+        let without = of(&[1, 2, 3]).after(Change::Remove(NodeId::small(3))).expect("it fits");
+        let with = without.after(Change::AddLearner(wiped)).expect("its place is free");
+        assert_eq!(with.of_peer(wiped.peer), Some(wiped));
+        assert!(with.is_sound());
+        let twice = Configuration { learners: [wiped].into(), ..of(&[1, 2, 3]) };
+        assert!(!twice.is_sound(), "one machine would count twice");
+        assert!(!Configuration::default().is_sound(), "nobody votes");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use crate::{Index, NodeId, Time};
 
-/// A follower as its leader sees it, for status pages.
+/// A follower as its leader sees it: for status pages, and for whoever decides on its membership.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Standing {
     /// The follower.
@@ -18,6 +18,9 @@ pub struct Standing {
     pub next: Index,
     /// Entries under way.
     pub inflight: u64,
+    /// When it was last heard in this term. Who was not yet counts as heard when the term, or
+    /// its membership, began.
+    pub heard: Time,
 }
 
 /// How entries are sent to a follower.
@@ -244,9 +247,10 @@ impl Progress {
         self.told = self.told.max(commit);
     }
 
-    /// For status pages.
+    /// For those outside the core.
     pub(crate) fn standing(&self, node: NodeId) -> Standing {
-        Standing { node, matched: self.matched, next: self.next, inflight: self.inflight() }
+        let (matched, next, heard) = (self.matched, self.next, self.heard);
+        Standing { node, matched, next, inflight: self.inflight(), heard }
     }
 
     fn restart(&mut self, pace: Pace) {

@@ -171,6 +171,13 @@ impl Raft {
         leader.lease_until(&self.server)
     }
 
+    /// Whether this server leads and may begin a change of membership now: the one in force is
+    /// committed, and so is an entry of its term.
+    pub fn may_change(&self) -> bool {
+        let State::Leader(leader) = &self.state else { return false };
+        leader.may_change(&self.server)
+    }
+
     /// Why it stopped, if it did.
     pub fn halted(&self) -> Option<Halt> {
         self.server.halted

@@ -39,6 +39,15 @@ impl Leader {
         Ok(self.append(server, payload, effects))
     }
 
+    /// Whether a change of membership may begin now.
+    ///
+    /// Thesis §4.1: one change at a time. And not before an entry of this term is committed: else
+    /// changes begun by two leaders may have majorities that do not meet (Ongaro's correction of
+    /// 2015, raft-dev list).
+    pub(crate) fn may_change(&self, server: &Server) -> bool {
+        may_change(server) && self.transfer.is_none()
+    }
+
     /// Takes a read; it is answered when a later round is (thesis §6.4), or at once while a lease
     /// shows that nobody else can have committed anything (§6.4.1).
     pub(super) fn read(&mut self, server: &Server, id: ReadId, effects: &mut Vec<Effect>) {
@@ -157,16 +166,17 @@ fn opens_later(server: &Server, index: Index) -> bool {
     index > server.applied && entry.is_some_and(|entry| entry.opens().is_some())
 }
 
-/// The configuration after the change, if a change may begin now.
-fn change_payload(server: &Server, change: Change) -> Result<Payload, Refusal> {
-    // Thesis §4.1: one change at a time. And not before an entry of this term is committed:
-    // else changes begun by two leaders may have majorities that do not meet (Ongaro's
-    // correction of 2015, raft-dev list).
+fn may_change(server: &Server) -> bool {
     let is_settled =
         server.membership.index() <= server.commit || server.plant.breaks(Planted::TwoChanges);
     let knows_commit =
         server.has_committed_in_term() || server.plant.breaks(Planted::ChangeBeforeOwnCommit);
-    if !is_settled || !knows_commit {
+    is_settled && knows_commit
+}
+
+/// The configuration after the change, if a change may begin now.
+fn change_payload(server: &Server, change: Change) -> Result<Payload, Refusal> {
+    if !may_change(server) {
         return Err(Refusal::ChangePending);
     }
     let next = server.configuration().after(change).ok_or(Refusal::ChangeInvalid)?;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raft::{
-    Admission, Answer, Appended, Change, Config, Configuration, Effect, Entry, Index, Input,
-    LeaseLimits, Message, NodeId, Note, Payload, Phase, Proposal, ReadId, Refusal, RequestId, Role,
-    SessionId, SessionLimits, Sessions, Snapshot, Term,
+    Admission, Answer, Appended, Change, Config, Configuration, Dropped, Effect, Entry, Index,
+    Input, LeaseLimits, Message, NodeId, Note, Payload, Phase, Proposal, ReadId, Refusal,
+    RequestId, Role, SessionId, SessionLimits, Sessions, Snapshot, Term,
 };
 
 use crate::{
@@ -37,6 +37,48 @@ fn changes_wait_for_each_other_and_for_the_term() {
     assert_eq!(refusal(&leader.propose(change())), None);
     let other = Proposal::Change(Change::Remove(NodeId::small(3)));
     assert_eq!(refusal(&leader.propose(other)), Some(Refusal::ChangePending));
+}
+
+/// The same two rules, for whoever would propose: and not while leadership is handed over.
+#[test]
+fn a_leader_says_when_a_change_may_begin() {
+    let mut leader = Lone::of(THREE);
+    assert!(!leader.raft.may_change(), "a follower begins none");
+    leader.win(&[2]);
+    assert!(!leader.raft.may_change(), "no entry of its term is committed");
+    leader.sync();
+    leader.acknowledge(2, 1);
+    assert!(leader.raft.may_change());
+    leader.propose(Proposal::Change(Change::AddLearner(NodeId::small(4))));
+    assert!(!leader.raft.may_change(), "one is under way");
+    leader.sync();
+    leader.acknowledge(2, 2);
+    assert!(leader.raft.may_change());
+    leader.input(Input::Transfer { to: NodeId::small(3) });
+    assert!(!leader.raft.may_change(), "leadership is on its way to another");
+}
+
+/// Design: a voter is a peer with its store. The old server goes before the new one comes.
+#[test]
+fn a_peer_is_a_member_with_one_store() {
+    let wiped = with_store(3, 77);
+    let mut leader = settled(THREE);
+    let add = || Proposal::Change(Change::AddLearner(wiped));
+    assert_eq!(refusal(&leader.propose(add())), Some(Refusal::ChangeInvalid));
+    leader.propose(Proposal::Change(Change::Remove(NodeId::small(3))));
+    leader.sync();
+    leader.acknowledge(2, 2);
+    assert_eq!(refusal(&leader.propose(add())), None);
+
+    let twice = Configuration { learners: [wiped].into(), ..leader.raft.configuration().clone() };
+    let voters = twice.voters.iter().copied().chain([NodeId::small(3)]).collect();
+    let payload = Payload::Configuration(Configuration { voters, ..twice });
+    let entries = vec![Entry { position: at(1, 1), payload }];
+    let message = Message::Append { term: Term(1), prev: at(0, 0), entries, commit: Index(0) };
+    let mut follower = Lone::of(THREE);
+    let effects = follower.hear(2, message);
+    let (from, reason) = (NodeId::small(2), Dropped::Invalid);
+    assert!(has_note(&effects, &Note::Dropped { from, reason }), "no correct leader says that");
 }
 
 /// Thesis §4.2: requests are heeded whoever sends them; only answers need membership.
