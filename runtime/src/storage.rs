@@ -14,6 +14,7 @@ mod closing;
 mod creation;
 mod disk;
 mod error;
+mod forcing;
 mod format;
 mod journal;
 mod marker;
@@ -47,6 +48,7 @@ pub(crate) use self::closing::close;
 pub use self::{
     disk::Disk,
     error::StorageError,
+    forcing::Survey,
     journal::Journal,
     medium::{Medium, MediumFile},
     memory::Memory,
@@ -99,7 +101,8 @@ impl Founding {
 /// What an opened store held.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Contents {
-    /// How the group began; `None` in a store whose group is not founded yet.
+    /// How the group began; `None` in a store whose group is not founded yet, or whose member has
+    /// not found it.
     pub founding: Option<Founding>,
     /// Term and vote.
     pub hard_state: HardState,
@@ -111,7 +114,7 @@ pub struct Contents {
 
 /// An open store.
 pub trait Storage: Send {
-    /// The identity drawn when the store was created.
+    /// The identity drawn when the store was created, or renewed.
     fn id(&self) -> StoreId;
 
     /// What the store held when it was opened. The second call finds it empty.
@@ -122,6 +125,19 @@ pub trait Storage: Send {
     /// # Errors
     /// Of the disk; and a second founding that differs from the first.
     fn found(&mut self, founding: &Founding) -> Result<(), StorageError>;
+
+    /// Makes of the store, durably and before it returns, a new one with this id: without a
+    /// founding, a term or a log. Writes under way are not reported any more. Only for a member
+    /// that has promised nothing to anybody.
+    ///
+    /// Returns whether this kind of store can do that. If it cannot, nothing has changed.
+    ///
+    /// # Errors
+    /// Of the disk.
+    fn renew(&mut self, fresh: StoreId) -> Result<bool, StorageError> {
+        let _ = fresh;
+        Ok(false)
+    }
 
     /// Begins a write. Its failure is reported by [`Storage::poll_persisted`].
     fn submit(&mut self, id: WriteId, write: Write);

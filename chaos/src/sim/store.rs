@@ -122,6 +122,14 @@ impl Storage for Open {
         Ok(())
     }
 
+    fn renew(&mut self, fresh: StoreId) -> Result<bool, StorageError> {
+        self.queue.clear();
+        self.syncing = None;
+        self.journal.renew(fresh)?;
+        self.disk.settle();
+        Ok(true)
+    }
+
     fn submit(&mut self, id: WriteId, write: Write) {
         self.queue.push((id, write));
         self.waker.wake_by_ref();

@@ -186,6 +186,15 @@ impl Storage for SeenStorage {
         Ok(())
     }
 
+    fn renew(&mut self, fresh: StoreId) -> Result<bool, StorageError> {
+        let renewed = self.storage.renew(fresh)?;
+        if renewed {
+            let node = NodeId { peer: self.sight.peer, store: fresh };
+            self.sight.opened(node, &Contents::default());
+        }
+        Ok(renewed)
+    }
+
     fn submit(&mut self, id: WriteId, write: Write) {
         self.trap.before(&write);
         self.underway.begun(id, &write);

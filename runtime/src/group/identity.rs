@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use raft::{Configuration, PeerId};
+use raft::{Configuration, NodeId, PeerId, Position};
 use serde::{Deserialize, Serialize};
 
 use crate::group::ConsensusConfig;
@@ -63,6 +63,15 @@ impl Lineage {
         for founder in &founders.voters {
             hasher.update(&founder.peer.0).update(&founder.store.0.to_le_bytes());
         }
+        Self(*hasher.finalize().as_bytes())
+    }
+
+    /// The lineage that this server goes on with when it is forced to go on alone, with its new
+    /// configuration there. Servers that are forced apart are so for good.
+    pub(crate) fn forced(&self, node: NodeId, at: Position) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("tessera 2026 forced lineage");
+        hasher.update(&self.0).update(&node.peer.0).update(&node.store.0.to_le_bytes());
+        hasher.update(&at.term.0.to_le_bytes()).update(&at.index.0.to_le_bytes());
         Self(*hasher.finalize().as_bytes())
     }
 }

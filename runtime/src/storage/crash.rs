@@ -20,6 +20,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use super::{
     Contents, Storage, StorageError,
     disk::{Opened, open_stream},
+    forcing::Forced,
     model::{Image, Model, Step, Trace},
     samples::{entry, founding, owner},
     segment,
@@ -32,6 +33,9 @@ pub(super) const SEGMENT_BYTES: u64 = 4096;
 #[derive(Clone)]
 enum Act {
     Found(u8),
+    Renew(u64),
+    /// Into the lineage of that number, in that term, after that entry.
+    Force(u8, u64, u64),
     Write(Write),
 }
 
@@ -48,6 +52,8 @@ fn replace(term: u64, after: u64, sizes_bytes: &[usize]) -> Act {
 /// Groups of acts: terms, votes, suffixes replaced, ends of segments, a record larger than one.
 fn script() -> Vec<Vec<Act>> {
     let mut script = vec![
+        vec![elect(4, Some(2)), Act::Found(9)],
+        vec![replace(4, 0, &[50]), Act::Renew(77)],
         vec![elect(1, None)],
         vec![Act::Found(1)],
         vec![elect(1, Some(1)), replace(1, 0, &[10, 20, 30])],
@@ -58,12 +64,20 @@ fn script() -> Vec<Vec<Act>> {
     script.push(vec![replace(2, 13, &[9000]), replace(2, 14, &[1])]);
     script.push(vec![elect(3, None), replace(3, 15, &[2500]), replace(3, 16, &[2500, 5])]);
     script.push(vec![replace(3, 18, &[33]), elect(3, Some(3)), replace(3, 19, &[5])]);
+    script.push(vec![Act::Force(4, 4, 20), replace(4, 21, &[40])]);
     script
 }
 
 fn perform(contents: &mut Contents, act: &Act) {
     match act {
         Act::Found(number) => contents.founding = Some(founding(*number)),
+        Act::Renew(_) => *contents = Contents::default(),
+        Act::Force(number, term, after) => {
+            let forced = forced(*number, *term, *after);
+            contents.founding = Some(forced.founding);
+            contents.hard_state = forced.hard_state;
+            contents.entries.push(forced.entry);
+        }
         Act::Write(Write::HardState(hard_state)) => contents.hard_state = *hard_state,
         Act::Write(Write::Entries { after, entries }) => {
             contents.entries.truncate(after.0 as usize);
@@ -72,9 +86,21 @@ fn perform(contents: &mut Contents, act: &Act) {
     }
 }
 
+fn forced(number: u8, term: u64, after: u64) -> Forced {
+    let (node, term, index) = (NodeId::small(1), Term(term), Index(after + 1));
+    let payload = raft::Payload::Configuration(raft::Configuration::of([node]));
+    Forced {
+        founding: founding(number),
+        hard_state: HardState { term, vote: Some(node) },
+        entry: raft::Entry { position: raft::Position { term, index }, payload },
+    }
+}
+
 fn append(stream: &mut Stream, act: &Act) -> Result<(), StorageError> {
     match act {
         Act::Found(number) => stream.append_founding(&founding(*number)),
+        Act::Renew(store) => stream.append_renewal(raft::StoreId(u128::from(*store))),
+        Act::Force(number, term, after) => stream.append_forced(&forced(*number, *term, *after)),
         Act::Write(write) => stream.append(write),
     }
 }

@@ -38,7 +38,8 @@ pub(crate) fn finish(
     marker::finish(&*medium)?;
     let cursor = Cursor { offset: HEAD_BYTES, sequence: 0, durable: 0, previous: 0, sealed: true };
     let segments = (first, None);
-    Ok(Stream::new(medium, begun.fresh, segment_bytes, segments, Outline::default(), cursor))
+    let ids = (begun.fresh, begun.fresh);
+    Ok(Stream::new(medium, ids, segment_bytes, segments, Outline::default(), cursor))
 }
 
 /// A store that must exist is not one that was only begun.

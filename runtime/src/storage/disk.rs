@@ -97,7 +97,7 @@ impl Opened {
     ) -> Result<Self, StorageError> {
         let (stream, contents) = open_stream(medium, owner, segment_bytes)?;
         let path = stream.path().to_path_buf();
-        let (id, founding) = (stream.store(), contents.founding.clone());
+        let (id, founding) = (stream.id(), contents.founding.clone());
         let writer = Writer::start(stream, path.clone())?;
         Ok(Self { id, path, contents, founding, writer })
     }
@@ -119,6 +119,12 @@ impl Storage for Opened {
         self.writer.found(founding.clone())?;
         self.founding = Some(founding.clone());
         Ok(())
+    }
+
+    fn renew(&mut self, fresh: StoreId) -> Result<bool, StorageError> {
+        self.writer.renew(fresh)?;
+        (self.id, self.founding) = (fresh, None);
+        Ok(true)
     }
 
     fn submit(&mut self, id: WriteId, write: Write) {
@@ -171,6 +177,6 @@ fn is_temporary(name: &str) -> bool {
     name == marker::BEGUN || finished.is_some_and(|name| segment::number(name).is_some())
 }
 
-const SEGMENT_BYTES: u64 = 16 << 20;
+pub(crate) const SEGMENT_BYTES: u64 = 16 << 20;
 const SEGMENT_BYTES_MIN: u64 = 4 << 10;
 const SEGMENT_BYTES_MAX: u64 = 1 << 30;

@@ -25,6 +25,10 @@ pub(crate) enum Kind {
     Seal,
     /// The stream goes on in the next segment.
     End,
+    /// What stands before is void: from here on it is another store, of the id in the body.
+    Renewal,
+    /// The store belongs to a new lineage, whose configuration is in the body.
+    Forced,
 }
 
 /// The head of a record.
@@ -114,6 +118,8 @@ impl Kind {
             Self::Entries => 3,
             Self::Seal => 4,
             Self::End => 5,
+            Self::Renewal => 6,
+            Self::Forced => 7,
         }
     }
 
@@ -124,6 +130,8 @@ impl Kind {
             3 => Self::Entries,
             4 => Self::Seal,
             5 => Self::End,
+            6 => Self::Renewal,
+            7 => Self::Forced,
             _ => return None,
         })
     }

@@ -32,9 +32,9 @@ impl Journal {
         Ok(Self { stream, contents, founding })
     }
 
-    /// The identity drawn when the store was created.
+    /// The identity drawn when the store was created, or renewed.
     pub fn id(&self) -> StoreId {
-        self.stream.store()
+        self.stream.id()
     }
 
     /// What the store held when it was opened. The second call finds it empty.
@@ -54,6 +54,18 @@ impl Journal {
         self.stream.commit()?;
         self.stream.seal()?;
         self.founding = Some(founding.clone());
+        Ok(())
+    }
+
+    /// Makes a new store of it, with this id and without anything in it.
+    ///
+    /// # Errors
+    /// Of the medium.
+    pub fn renew(&mut self, fresh: StoreId) -> Result<(), StorageError> {
+        self.stream.append_renewal(fresh)?;
+        self.stream.commit()?;
+        self.stream.seal()?;
+        self.founding = None;
         Ok(())
     }
 

@@ -35,20 +35,8 @@ pub(crate) fn finish(medium: &dyn Medium) -> Result<(), StorageError> {
 /// Reads the marker of that name and compares it with who opens the store; yields the owner on
 /// record.
 pub(crate) fn read(medium: &dyn Medium, name: &str, owner: Owner) -> Result<Owner, StorageError> {
+    let stored = self::owner(medium, name)?;
     let path = medium.path().join(name);
-    let file = medium.open(name).map_err(StorageError::io(&path, "open"))?;
-    let found_bytes = file.size_bytes().map_err(StorageError::io(&path, "measure"))?;
-    let least_bytes = encode(owner).len() as u64;
-    if found_bytes < HEAD_BYTES as u64 {
-        return Err(StorageError::Truncated { path, found_bytes, expected_bytes: least_bytes });
-    }
-    if found_bytes > BYTES_MAX {
-        let what = format!("{found_bytes} bytes are too many for a marker");
-        return Err(StorageError::corrupt(path, BYTES_MAX, what));
-    }
-    let mut bytes = vec![0; found_bytes as usize];
-    file.read_at(0, &mut bytes).map_err(StorageError::io(&path, "read"))?;
-    let stored = decode(&path, &bytes)?;
     let foreign = |what, found: String, expected: String| {
         Err(StorageError::Foreign { path: path.clone(), what, found, expected })
     };
@@ -59,6 +47,24 @@ pub(crate) fn read(medium: &dyn Medium, name: &str, owner: Owner) -> Result<Owne
         return foreign("peer", stored.peer.to_string(), owner.peer.to_string());
     }
     Ok(stored)
+}
+
+/// The owner that the marker of that name has on record.
+pub(crate) fn owner(medium: &dyn Medium, name: &str) -> Result<Owner, StorageError> {
+    let path = medium.path().join(name);
+    let file = medium.open(name).map_err(StorageError::io(&path, "open"))?;
+    let found_bytes = file.size_bytes().map_err(StorageError::io(&path, "measure"))?;
+    if found_bytes < HEAD_BYTES as u64 {
+        let expected_bytes = HEAD_BYTES as u64;
+        return Err(StorageError::Truncated { path, found_bytes, expected_bytes });
+    }
+    if found_bytes > BYTES_MAX {
+        let what = format!("{found_bytes} bytes are too many for a marker");
+        return Err(StorageError::corrupt(path, BYTES_MAX, what));
+    }
+    let mut bytes = vec![0; found_bytes as usize];
+    file.read_at(0, &mut bytes).map_err(StorageError::io(&path, "read"))?;
+    decode(&path, &bytes)
 }
 
 fn encode(owner: Owner) -> Vec<u8> {

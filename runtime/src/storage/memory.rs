@@ -57,6 +57,11 @@ impl Storage for Remembered {
         })
     }
 
+    fn renew(&mut self, fresh: StoreId) -> Result<bool, StorageError> {
+        (self.id, self.founding, self.submitted) = (fresh, None, None);
+        Ok(true)
+    }
+
     fn submit(&mut self, id: WriteId, _write: Write) {
         self.submitted = Some(id);
         mem::replace(&mut self.waker, Waker::noop().clone()).wake();

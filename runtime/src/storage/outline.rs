@@ -7,6 +7,8 @@
 
 use raft::{Entry, HardState, Index, Term};
 
+use super::forcing::Forced;
+
 /// Term, vote, and which terms the log holds where.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Outline {
@@ -48,6 +50,12 @@ impl Outline {
             self.push(entry)?;
         }
         Ok(())
+    }
+
+    /// Takes in a new lineage: its term, and its configuration behind the last entry.
+    pub(crate) fn force(&mut self, forced: &Forced) -> Result<(), String> {
+        self.elect(forced.hard_state)?;
+        self.push(&forced.entry)
     }
 
     fn cut(&mut self, after: Index) {

@@ -18,6 +18,7 @@ use raft::{Entry, Index, StoreId};
 
 use super::{
     Contents, Founding, StorageError,
+    forcing::Forced,
     format::{self, ALIGNMENT_BYTES, HEADER_BYTES, Header, Kind, Place},
     medium::Medium,
     outline::Outline,
@@ -51,8 +52,9 @@ pub(crate) fn recover(
         reader.refuse_if_continued(&active, next, count)?;
     }
     reader.settle(&active)?;
-    let Reader { outline, cursor, contents, .. } = reader;
-    Ok((Stream::new(medium, store, segment_bytes, (active, next), outline, cursor), contents))
+    let Reader { id, outline, cursor, contents, .. } = reader;
+    let (ids, segments) = ((store, id), (active, next));
+    Ok((Stream::new(medium, ids, segment_bytes, segments, outline, cursor), contents))
 }
 
 /// How many segments there are; they are numbered from 0 without a gap.
@@ -94,6 +96,8 @@ enum Stop {
 /// What has been read so far.
 struct Reader {
     store: StoreId,
+    /// Which store it is, as far as it has been read.
+    id: StoreId,
     outline: Outline,
     cursor: Cursor,
     contents: Contents,
@@ -115,7 +119,8 @@ impl Reader {
         let cursor =
             Cursor { offset: HEAD_BYTES, sequence: 0, durable: 0, previous: 0, sealed: true };
         let (outline, contents) = (Outline::default(), Contents::default());
-        Self { store, outline, cursor, contents, ended: None, unproven: VecDeque::new() }
+        let unproven = VecDeque::new();
+        Self { store, id: store, outline, cursor, contents, ended: None, unproven }
     }
 
     fn place(&self, segment: &Segment, offset: u64) -> Place {
@@ -190,6 +195,18 @@ impl Reader {
                 if self.contents.founding.replace(founding).is_some() {
                     return Err("a second founding".into());
                 }
+            }
+            Kind::Renewal => {
+                self.id = format::decode_body(body)?;
+                (self.outline, self.contents) = (Outline::default(), Contents::default());
+            }
+            Kind::Forced => {
+                let forced: Forced = format::decode_body(body)?;
+                self.outline.force(&forced)?;
+                if self.contents.founding.replace(forced.founding).is_none() {
+                    return Err("a new lineage without an old one".into());
+                }
+                self.contents.entries.push(forced.entry);
             }
             Kind::Seal | Kind::End if body.is_empty() => {}
             Kind::Seal | Kind::End => return Err(format!("{kind:?} with a body")),

@@ -12,6 +12,7 @@ use raft::{Entry, HardState, Index, StoreId, Write};
 
 use super::{
     Founding, StorageError,
+    forcing::Forced,
     format::{self, HEADER_BYTES, Header, Kind, Place},
     medium::Medium,
     outline::Outline,
@@ -21,7 +22,10 @@ use super::{
 /// Where the next record goes.
 pub(crate) struct Stream {
     medium: Box<dyn Medium>,
+    /// Names the files, from their creation on.
     store: StoreId,
+    /// Names what they hold: the same, until the store is renewed.
+    id: StoreId,
     segment_bytes: u64,
     active: Segment,
     /// Prepared ahead, so that the end of a segment costs a sync and not a file.
@@ -51,7 +55,7 @@ pub(crate) struct Cursor {
 impl Stream {
     pub(crate) fn new(
         medium: Box<dyn Medium>,
-        store: StoreId,
+        (store, id): (StoreId, StoreId),
         segment_bytes: u64,
         segments: (Segment, Option<Segment>),
         outline: Outline,
@@ -59,11 +63,12 @@ impl Stream {
     ) -> Self {
         let (active, next) = segments;
         let (group, body) = (Vec::new(), Vec::new());
-        Self { medium, store, segment_bytes, active, next, outline, cursor, group, body }
+        Self { medium, store, id, segment_bytes, active, next, outline, cursor, group, body }
     }
 
-    pub(crate) const fn store(&self) -> StoreId {
-        self.store
+    /// Which store this is.
+    pub(crate) const fn id(&self) -> StoreId {
+        self.id
     }
 
     /// Where the stream is.
@@ -82,6 +87,19 @@ impl Stream {
     /// Adds the founding to the group.
     pub(crate) fn append_founding(&mut self, founding: &Founding) -> Result<(), StorageError> {
         self.append_record(Kind::Founding, founding)
+    }
+
+    /// Adds word that from here on this is another store, of that id, with nothing in it.
+    pub(crate) fn append_renewal(&mut self, fresh: StoreId) -> Result<(), StorageError> {
+        self.append_record(Kind::Renewal, &fresh)?;
+        (self.id, self.outline) = (fresh, Outline::default());
+        Ok(())
+    }
+
+    /// Adds word that this store belongs to a new lineage.
+    pub(crate) fn append_forced(&mut self, forced: &Forced) -> Result<(), StorageError> {
+        self.outline.force(forced).map_err(|what| self.refused(what))?;
+        self.append_record(Kind::Forced, forced)
     }
 
     /// Writes the group and makes it durable.

@@ -17,7 +17,7 @@ use std::{
 };
 
 use futures_util::task::AtomicWaker;
-use raft::{Write, WriteId};
+use raft::{StoreId, Write, WriteId};
 
 use super::{Founding, StorageError, stream::Stream};
 
@@ -51,10 +51,19 @@ impl Writer {
 
     /// Writes and seals the founding before it returns.
     pub(crate) fn found(&self, founding: Founding) -> Result<(), StorageError> {
-        let (done, founded) = mpsc::sync_channel(1);
-        self.push(Job::Found(founding, done));
+        self.mark(Mark::Founding(founding))
+    }
+
+    /// Makes a new store of it before it returns. What was submitted before is never reported.
+    pub(crate) fn renew(&self, fresh: StoreId) -> Result<(), StorageError> {
+        self.mark(Mark::Renewal(fresh))
+    }
+
+    fn mark(&self, mark: Mark) -> Result<(), StorageError> {
+        let (done, marked) = mpsc::sync_channel(1);
+        self.push(Job::Mark(mark, done));
         // The thread answers, or drops the sender when it has failed before.
-        founded.recv().unwrap_or_else(|_| Err(self.shared.failure()))
+        marked.recv().unwrap_or_else(|_| Err(self.shared.failure()))
     }
 
     /// See [`super::Storage::poll_persisted`].
@@ -140,7 +149,13 @@ struct State {
 
 enum Job {
     Write(WriteId, Write),
-    Found(Founding, mpsc::SyncSender<Result<(), StorageError>>),
+    Mark(Mark, mpsc::SyncSender<Result<(), StorageError>>),
+}
+
+/// What happens once in a store's life, and is waited for.
+enum Mark {
+    Founding(Founding),
+    Renewal(StoreId),
 }
 
 /// What the thread does next.
@@ -205,7 +220,7 @@ impl Job {
             Self::Write(_, Write::Entries { entries, .. }) => {
                 entries.iter().map(raft::Entry::weight_bytes).sum()
             }
-            Self::Write(_, Write::HardState(_)) | Self::Found(..) => 0,
+            Self::Write(_, Write::HardState(_)) | Self::Mark(..) => 0,
         };
         content + JOB_OVERHEAD_BYTES
     }
@@ -244,32 +259,36 @@ impl Worker {
     }
 
     fn commit(&mut self) -> Result<(), StorageError> {
-        let (mut newest, mut founds) = (None, false);
+        let (mut newest, mut marks, mut renews) = (None, false, false);
         for job in &self.jobs {
             match job {
                 Job::Write(id, write) => {
                     self.stream.append(write)?;
                     newest = Some(*id);
                 }
-                Job::Found(founding, _) => {
+                Job::Mark(Mark::Founding(founding), _) => {
                     self.stream.append_founding(founding)?;
-                    founds = true;
+                    marks = true;
+                }
+                Job::Mark(Mark::Renewal(fresh), _) => {
+                    self.stream.append_renewal(*fresh)?;
+                    (newest, marks, renews) = (None, true, true);
                 }
             }
         }
         self.stream.commit()?;
-        if founds {
+        if marks {
             self.stream.seal()?;
         }
         let weight_bytes: usize = self.jobs.iter().map(Job::weight_bytes).sum();
         let mut state = self.shared.state();
         state.backlog_bytes -= weight_bytes;
-        state.durable = newest.or(state.durable);
+        state.durable = newest.or(state.durable.filter(|_| !renews));
         drop(state);
         self.shared.waker.wake();
         for job in self.jobs.drain(..) {
-            if let Job::Found(_, done) = job {
-                // Nobody waits any more: the founding is durable all the same.
+            if let Job::Mark(_, done) = job {
+                // Nobody waits any more: it is durable all the same.
                 let _ = done.send(Ok(()));
             }
         }
