@@ -20,12 +20,15 @@ mod founding;
 mod garbage;
 mod handle;
 mod identity;
+mod introduction;
+mod life;
 mod mailbox;
 mod metric;
 #[cfg(test)]
 mod samples;
 mod serve;
 mod status;
+mod steward;
 mod wire;
 
 pub use builder::{GroupBuilder, GroupError};
@@ -36,4 +39,5 @@ pub use founding::Bootstrap;
 pub use handle::Group;
 pub use identity::{GroupId, GroupKey, Lineage};
 pub use status::{Event, Status, When};
+pub use steward::Cause;
 pub use wire::Reason;

@@ -65,14 +65,14 @@ pub mod transport;
 
 pub use clock::{Clock, SystemClock};
 pub use group::{
-    Bootstrap, Client, ClientBuilder, CommandError, ConfigError, ConsensusConfig, ConsensusProfile,
-    Consistency, Event, Executed, Group, GroupBuilder, GroupError, GroupId, GroupKey,
-    LeadershipPreference, Lineage, Queried, QueryError, Reason, Status, When,
+    Bootstrap, Cause, Client, ClientBuilder, CommandError, ConfigError, ConsensusConfig,
+    ConsensusProfile, Consistency, Event, Executed, Group, GroupBuilder, GroupError, GroupId,
+    GroupKey, LeadershipPreference, Lineage, Queried, QueryError, Reason, Status, When,
 };
 pub use machine::{ApplyContext, StateMachine};
 pub use network::{Link, Network, NetworkBuilder, NetworkError, NetworkId, Peer, SecretKey};
 pub use raft::{
-    Configuration, Entry, HardState, Index, LeaseLimits, NodeId, Note, Payload, PeerId, Phase,
-    Planted, Position, RequestId, Role, SessionId, StoreId, Term, Time,
+    Change, Configuration, Entry, HardState, Index, LeaseLimits, NodeId, Note, Payload, PeerId,
+    Phase, Planted, Position, RequestId, Role, SessionId, StoreId, Term, Time,
 };
 pub use storage::{Storage, StorageError};

@@ -47,6 +47,9 @@ pub(crate) const TRUNCATIONS: &str = "tessera.raft.truncations";
 pub(crate) const TERM: &str = "tessera.raft.term";
 pub(crate) const ROLE: &str = "tessera.raft.role";
 pub(crate) const COMMIT: &str = "tessera.raft.commit";
+pub(crate) const VOTERS: &str = "tessera.raft.voters";
+pub(crate) const LEARNERS: &str = "tessera.raft.learners";
+pub(crate) const MEMBER_CHANGES: &str = "tessera.group.member.changes";
 pub(crate) const MESSAGES_HELD: &str = "tessera.raft.messages.held";
 pub(crate) const MESSAGES_DROPPED: &str = "tessera.raft.messages.dropped";
 pub(crate) const SNAPSHOTS_IGNORED: &str = "tessera.raft.snapshots.ignored";
@@ -67,7 +70,7 @@ pub(crate) const DIALS_REFUSED: &str = "tessera.network.dials.refused";
 pub(crate) const DIALS_RETRIED: &str = "tessera.network.dials.retried";
 pub(crate) const LINKS: &str = "tessera.network.links";
 
-const ALL: [(&str, Kind, Unit, &str); 38] = [
+const ALL: [(&str, Kind, Unit, &str); 41] = [
     (
         COMMIT_SECONDS,
         Kind::Histogram,
@@ -132,6 +135,14 @@ const ALL: [(&str, Kind, Unit, &str); 38] = [
     (TERM, Kind::Gauge, Unit::Count, "The term."),
     (ROLE, Kind::Gauge, Unit::Count, "The role: 0 follower, 1 candidate, 2 leader."),
     (COMMIT, Kind::Gauge, Unit::Count, "The commit index."),
+    (VOTERS, Kind::Gauge, Unit::Count, "Voters of the configuration in force."),
+    (LEARNERS, Kind::Gauge, Unit::Count, "Learners of the configuration in force."),
+    (
+        MEMBER_CHANGES,
+        Kind::Counter,
+        Unit::Count,
+        "Changes of membership that this member had appended as a leader, by cause.",
+    ),
     (
         MESSAGES_HELD,
         Kind::Gauge,

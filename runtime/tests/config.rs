@@ -27,6 +27,7 @@ fn roomy() -> ConsensusConfig {
         query_timeout: HOUR,
         client_silence_max: HOUR,
         redial_backoff_max: HOUR,
+        evict_after: 30 * 24 * HOUR,
         requests_bytes_max: 1 << 30,
         ..lan()
     }
@@ -43,6 +44,8 @@ fn times() -> Vec<Field<Duration>> {
     let (zero, hour) = (Duration::ZERO, "must lie between 1ms and 3600s");
     let election = "must lie between 150ms (election_timeout) and 3600s";
     let beats = "must lie between 100ms (two of heartbeat_interval) and 3600s";
+    let silence = "must lie between 1.2s (four of election_timeout + election_timeout_jitter) and \
+                   2592000s";
     let upto_longest = "must lie between 1ms and 500ms (redial_backoff_max)";
     let steady: Base = || ConsensusConfig { heartbeat_jitter: Duration::ZERO, ..roomy() };
     let eager: Base = || ConsensusConfig { redial_backoff_min: MS, ..lan() };
@@ -51,7 +54,7 @@ fn times() -> Vec<Field<Duration>> {
         field!(heartbeat_interval, steady, MS, HOUR / 2, "must lie between 1ms and 1800s"),
         field!(heartbeat_jitter, lan, zero, 50 * MS - NS, jitter),
         field!(election_timeout, roomy, 100 * MS, HOUR, beats),
-        field!(election_timeout_jitter, lan, MS, HOUR, hour),
+        field!(election_timeout_jitter, roomy, MS, HOUR, hour),
         field!(bootstrap_delay, lan, zero, HOUR, "must lie between 0ns and 3600s"),
         field!(lease_margin, lan, zero, HOUR, "must lie between 0ns and 3600s"),
         field!(forward_timeout, lan, 150 * MS, HOUR, election),
@@ -60,6 +63,7 @@ fn times() -> Vec<Field<Duration>> {
         field!(handshake_timeout, lan, 10 * MS, HOUR, "must lie between 10ms and 3600s"),
         field!(redial_backoff_min, lan, MS, 500 * MS, upto_longest),
         field!(redial_backoff_max, eager, MS, HOUR, hour),
+        field!(evict_after, lan, 1_200 * MS, 30 * 24 * HOUR, silence),
     ]
 }
 
@@ -70,6 +74,7 @@ fn limits() -> Vec<Field<u32>> {
     let window = "must lie between 1024 and 1073741824";
     let message = "must lie between 1024 and 67108864";
     let command = "must lie between 64 and 67108864";
+    let many: Base = || ConsensusConfig { voters_max: 9, ..lan() };
     let requests = "must lie between 1048576 (command_bytes_max) and 1073741824";
     vec![
         field!(max_missed_heartbeats, lan, 2, 10_000, "must lie between 2 and 10000"),
@@ -83,6 +88,9 @@ fn limits() -> Vec<Field<u32>> {
         field!(requests_bytes_max, lan, mib, gib, requests),
         field!(sessions_max, lan, 1, mib, million),
         field!(replies_per_session_max, lan, 1, mib, million),
+        field!(voters_max, lan, 3, 9, "must lie between 3 (voters_min) and 9"),
+        field!(voters_min, many, 2, 9, "must lie between 2 and 9"),
+        field!(learners_max, lan, 0, 64, "must lie between 0 and 64"),
     ]
 }
 
@@ -139,6 +147,10 @@ fn no_setting_is_left_out() {
         lease_reads: _,
         clock_drift_ppm_max: _,
         lease_margin: _,
+        voters_max: _,
+        voters_min: _,
+        learners_max: _,
+        evict_after: _,
         client_silence_max: _,
         handshake_timeout: _,
         redial_backoff_min: _,
@@ -146,7 +158,7 @@ fn no_setting_is_left_out() {
     } = lan();
     let times = times().into_iter().map(|(name, ..)| name);
     let names: BTreeSet<_> = times.chain(limits().into_iter().map(|(name, ..)| name)).collect();
-    assert_eq!(names.len(), 23);
+    assert_eq!(names.len(), 27);
 }
 
 #[test]

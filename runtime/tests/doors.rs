@@ -82,15 +82,19 @@ async fn a_client_that_finds_nobody_is_told_what_became_of_each() {
     assert!(nobody.to_string().contains("at least one member"), "{nobody}");
 }
 
-/// A member that founded a group of this key alone, and dials the peers.
-async fn founder(network: &Network, peers: Vec<Peer>) -> (Group<Counter>, Arc<Mutex<Vec<Event>>>) {
+/// A member that founded a group of this key alone, or goes on with that, and dials the peers.
+async fn founder(
+    network: &Network,
+    store: &Path,
+    peers: Vec<Peer>,
+) -> (Group<Counter>, Arc<Mutex<Vec<Event>>>) {
     let events: Arc<Mutex<Vec<Event>>> = Arc::default();
     let noted = Arc::clone(&events);
     let group = network
         .group(key())
         .machine(Counter::default())
         .consensus(config())
-        .storage(storage::Memory)
+        .storage(storage::Disk::at(store))
         .bootstrap(Bootstrap::Solo)
         .peers(peers)
         .observe(move |_, event| noted.lock().expect("nobody panics with it").push(event.clone()))
@@ -105,13 +109,21 @@ async fn founder(network: &Network, peers: Vec<Peer>) -> (Group<Counter>, Arc<Mu
 async fn two_lineages_of_one_key_never_bond_and_both_go_on() {
     let record = Record::default();
     let _recording = metrics::set_default_local_recorder(&record);
+    let folder = tempfile::tempdir().expect("a folder");
+    let stores = ["first", "second"].map(|name| folder.path().join(name));
     let (here, there) = (network().await, network().await);
-    let (first, first_events) = founder(&here, vec![]).await;
-    let (second, second_events) = founder(&there, vec![here.peer()]).await;
-    assert_eq!(first.id(), second.id(), "one key, one machine, the same settings");
-    assert_ne!(first.status().lineage, second.status().lineage);
+    let (first, first_events) = founder(&here, &stores[0], vec![]).await;
     soon(first.execute(1)).await.expect("commits");
+    // Asked for something before they meet, or the one would give its group up for the other.
+    let (second, _) = founder(&there, &stores[1], vec![]).await;
     soon(second.execute(10)).await.expect("commits");
+    let when = second.when();
+    drop(second);
+    soon(when.stopped()).await;
+    let (second, second_events) = founder(&there, &stores[1], vec![here.peer()]).await;
+    assert_eq!(first.id(), second.id(), "one key, one machine, the same settings");
+    let lineages = [&first, &second].map(|group| group.status().lineage.expect("it is founded"));
+    assert_ne!(lineages[0], lineages[1]);
     let lineage = [("code", "different_lineage")];
     let dialed = [("outcome", "different_lineage")];
     until("refusals", || {
@@ -119,12 +131,22 @@ async fn two_lineages_of_one_key_never_bond_and_both_go_on() {
             && record.counter("tessera.bond.dials", &dialed) >= 3
     })
     .await;
-    for (group, events, value) in [(first, first_events, 1), (second, second_events, 10)] {
+    let nodes = [here.peer().id, there.peer().id];
+    for (place, (group, events, value)) in
+        [(first, first_events, 1), (second, second_events, 10)].into_iter().enumerate()
+    {
         let answer = soon(group.query((), Consistency::Strong)).await.expect("it goes on");
         assert_eq!(answer.answer, value, "nothing of the other's");
+        let (peer, theirs) = (nodes[1 - place], lineages[1 - place]);
+        let mut when = group.when();
+        let seen = when.status(|status| status.foreign == [(peer, theirs)]);
+        soon(seen).await.expect("the status names it");
         let events = events.lock().expect("nobody panics with it");
         let bonded = events.iter().any(|event| matches!(event, Event::Bonded(_)));
         assert!(!bonded, "{events:?}");
+        let foreign = Event::Foreign { peer, theirs, ours: lineages[place] };
+        let told = events.iter().filter(|event| **event == foreign).count();
+        assert_eq!(told, 1, "it is said once: {events:?}");
     }
 }
 

@@ -4,12 +4,12 @@
 #[path = "model/members.rs"]
 mod members;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, io, time::Duration};
 
 use members::{Counter, client, config, formed, join_with, key, network, soon};
 use runtime::{
-    Bootstrap, CommandError, ConsensusConfig, Consistency, GroupError, Index, LeadershipPreference,
-    Network, Payload, Peer, Reason, storage,
+    ApplyContext, Bootstrap, CommandError, ConsensusConfig, Consistency, GroupError, Index,
+    LeadershipPreference, Network, Payload, Peer, Reason, StateMachine, storage,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -185,6 +185,45 @@ async fn futures_resolve_with_an_error_once_the_member_has_stopped() {
     );
 }
 
+/// Panics when it is told to.
+struct Fragile;
+
+impl StateMachine for Fragile {
+    type Command = bool;
+    type Output = ();
+    type Query = ();
+    type Answer = ();
+    const SIGNATURE: &'static str = "fragile 1";
+
+    fn apply(&mut self, breaks: bool, _: &ApplyContext) {
+        assert!(!breaks, "the test's machine breaks as it was told to");
+    }
+
+    fn query(&self, (): ()) {}
+
+    fn snapshot(&self, _: &mut dyn io::Write) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn restore(&mut self, _: &mut dyn io::Read) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_machine_that_panics_takes_its_member_with_it_and_everyone_is_told() {
+    let network = network().await;
+    let builder = network.group(key()).machine(Fragile).storage(storage::Memory);
+    let group = builder.bootstrap(Bootstrap::Solo).join().await.expect("nothing is in the way");
+    soon(group.execute(false)).await.expect("it works");
+    let waiting = tokio::spawn(group.when().applied(Index(1_000_000)));
+    let broken = soon(group.execute(true)).await.expect_err("nobody answers");
+    assert!(matches!(broken, CommandError::Unknown { .. }), "it is in the log: {broken:?}");
+    let outcome = soon(waiting).await.expect("no panic of ours");
+    assert!(matches!(outcome, Err(GroupError::Stopped(_))), "{outcome:?}");
+    assert_eq!(group.status().stopped.as_deref(), Some("the applier is gone"));
+}
+
 #[tokio::test]
 async fn a_wish_that_cannot_be_met_is_refused_in_words() {
     let network = network().await;
@@ -204,7 +243,10 @@ async fn a_wish_that_cannot_be_met_is_refused_in_words() {
     let unknown =
         wish(Bootstrap::Voters([me.id, stranger].into()), vec![]).await.expect_err("no address");
     assert!(unknown.to_string().contains("is not among the peers"), "{unknown}");
-    let nothing = network.group(key()).machine(Counter::default()).storage(storage::Memory).join();
-    let nothing = nothing.await.expect_err("no bootstrap");
-    assert!(nothing.to_string().contains("Bootstrap::Voters"), "{nothing}");
+    let crowd: BTreeSet<_> =
+        (1..=9).map(|number| runtime::SecretKey::from_bytes([number; 32]).peer_id()).collect();
+    let peers = crowd.iter().map(|id| Peer { id: *id, addresses: vec![] }).collect();
+    let many = crowd.into_iter().chain([me.id]).collect();
+    let many = wish(Bootstrap::Voters(many), peers).await.expect_err("too many");
+    assert!(many.to_string().contains("10 founders, but at most 9 may vote"), "{many}");
 }

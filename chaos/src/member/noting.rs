@@ -52,6 +52,12 @@ impl<T: Fn(Time, What)> Noting<T> {
             Event::Bonded(node) => self.number(node).map(|with| What::Bonded { with }),
             Event::Unbonded(node) => self.number(node).map(|with| What::Unbonded { with }),
             Event::Founded(_) => Some(What::Founded),
+            Event::Foreign { .. }
+            | Event::Dissolved(_)
+            | Event::Added(_)
+            | Event::Promoted(_)
+            | Event::Removed(_)
+            | Event::Changing { .. } => Some(What::Note { text: format!("{event:?}") }),
             Event::Stopped(reason) => Some(What::Stopped { reason: reason.clone() }),
         };
         if let Some(what) = what {

@@ -102,19 +102,25 @@ impl Applier {
         Self { machine, replies, outputs, applied: Index(0), answer_bytes_max }
     }
 
-    /// Works until the driver is gone; says after each batch how far it has come.
+    /// Works until the driver is gone; says after each batch how far it has come. Gives itself
+    /// back with a machine that no command has touched, for another log, if that is so.
     pub(crate) async fn run(
         mut self,
         mut work: mpsc::Receiver<Work>,
         applied: watch::Sender<Index>,
-    ) {
+    ) -> Option<Self> {
         while let Some(next) = work.recv().await {
             let before = self.applied;
             self.carry_out(next);
             if self.applied > before && applied.send(self.applied).is_err() {
-                return;
+                break;
             }
         }
+        if !self.replies.is_empty() {
+            return None;
+        }
+        self.applied = Index(0);
+        Some(self)
     }
 
     fn carry_out(&mut self, work: Work) {

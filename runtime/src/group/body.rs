@@ -3,23 +3,28 @@
 //! Invariant: whatever becomes of the member, [`Body::stop`] has the last word: by then every
 //! call is answered, the store and all bonds are closed, and the status says why.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use raft::{NodeId, Role, Time};
+use raft::{Configuration, Index, NodeId, Position, Role, StoreId, Term, Time};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
     Clock, ConsensusConfig, Network, Status,
     group::{
         answer::Answerer,
-        bond::{BondEvents, Bonds},
+        bond::{Admittance, BondEvents, Bonds, Foreign},
         calls::{CallId, Calls},
+        introduction::{Acquaintances, Introduction},
         mailbox::Mail,
         metric::GroupMetrics,
         status::{Event, Observer},
-        wire::{Call, Outcome, Reason},
+        wire::{Call, MemberFrame, Outcome, Reason},
     },
-    storage::{self, Storage},
+    network::Code,
+    storage::{self, Founding, Storage},
 };
 
 /// See above.
@@ -35,6 +40,18 @@ pub(crate) struct Body {
     pub(crate) handles: watch::Receiver<()>,
     pub(crate) calls: Calls,
     pub(crate) bonded: BTreeSet<NodeId>,
+    /// How the group began, once that is known.
+    pub(crate) founding: Option<Founding>,
+    /// Others may be told of it: it is there for good.
+    pub(crate) tells: bool,
+    /// The members, as far as is known.
+    pub(crate) members: Configuration,
+    pub(crate) admit: watch::Sender<Admittance>,
+    pub(crate) acquaintances: Acquaintances,
+    /// Bonded nodes that want to be members no longer, and when they last said so.
+    pub(crate) leaving: BTreeMap<NodeId, Time>,
+    /// When those that are bonded are told what they have not heard yet.
+    pub(crate) acquaint_at: Option<Time>,
     pub(crate) status: watch::Sender<Status>,
     pub(crate) observer: Option<Observer>,
     pub(crate) metrics: GroupMetrics,
@@ -65,11 +82,149 @@ impl Body {
     pub(crate) fn bond_came(&mut self, node: NodeId) {
         self.bonded.insert(node);
         self.note(&Event::Bonded(node));
+        let introduction = self.introduction();
+        // If it cannot be sent the bond is over, and the next one is told.
+        self.bonds.send(node, MemberFrame::Introduction(introduction));
+        self.status.send_if_modified(|status| {
+            let foreign = status.foreign.len();
+            status.foreign.retain(|(peer, _)| *peer != node.peer);
+            status.foreign.len() != foreign
+        });
     }
 
     pub(crate) fn bond_went(&mut self, node: NodeId) {
         self.bonded.remove(&node);
+        self.leaving.remove(&node);
+        self.acquaintances.part(node);
         self.note(&Event::Unbonded(node));
+    }
+
+    /// A bonded node has said who it is.
+    pub(crate) fn introduced(&mut self, node: NodeId, introduction: Introduction) {
+        let theirs = introduction.founding.as_ref().map(|founding| founding.lineage);
+        let ours = self.founding.as_ref().map(|founding| founding.lineage);
+        if let (Some(ours), Some(theirs)) = (ours, theirs)
+            && ours != theirs
+        {
+            // Neither had one when they bonded.
+            self.met_foreign(Foreign { peer: node.peer, lineage: theirs, dissolves: false });
+            let reason =
+                format!("lineage {theirs} was founded there, {ours} here: they never merge");
+            return self.bonds.end(node, Code::DifferentLineage.because(reason));
+        }
+        if self.acquaintances.meet(self.clock.now(), node, introduction) {
+            let soon = self.clock.now().plus(self.consensus.heartbeat_interval);
+            self.acquaint_at.get_or_insert(soon);
+        }
+        self.dial();
+    }
+
+    /// Tells everyone who is here, if it is time.
+    pub(crate) fn acquaint(&mut self, now: Time) {
+        if self.acquaint_at.is_none_or(|at| now < at) {
+            return;
+        }
+        self.acquaint_at = None;
+        let introduction = self.introduction();
+        for node in &self.bonded {
+            self.bonds.send(*node, MemberFrame::Introduction(introduction.clone()));
+        }
+    }
+
+    fn introduction(&self) -> Introduction {
+        self.acquaintances.introduction(self.founding.as_ref().filter(|_| self.tells))
+    }
+
+    /// The lineage may be given up no longer: those who wait to join may be told of it.
+    pub(crate) fn tell(&mut self) {
+        self.tells = true;
+        let now = self.clock.now();
+        self.acquaint_at = Some(now);
+        self.acquaint(now);
+    }
+
+    /// The group is founded, and this member knows how. What may yet be given up is nothing that
+    /// others could be told to join: they would be left behind in a lineage without founder.
+    pub(crate) fn founded(&mut self, founding: &Founding, dissolves: bool) {
+        self.founding = Some(founding.clone());
+        // Both at once: were the one shown without the other, this member and one that may
+        // dissolve like it could each give way to the other.
+        self.admit.send_modify(|admittance| {
+            (admittance.lineage, admittance.dissolves) = (Some(founding.lineage), dissolves);
+        });
+        self.status.send_modify(|status| status.lineage = Some(founding.lineage));
+        self.configured(&founding.configuration);
+        if !dissolves {
+            self.tell();
+        }
+    }
+
+    fn dial(&mut self) {
+        // Who may yet give way to another lineage looks around for one, like a newcomer.
+        let is_settled = self.tells && self.members.contains(self.node);
+        let members = is_settled.then_some(&self.members);
+        self.bonds.want(self.acquaintances.whom_to_dial(members));
+    }
+
+    /// Another configuration is in force.
+    pub(crate) fn configured(&mut self, configuration: &Configuration) {
+        self.members.clone_from(configuration);
+        self.metrics.configured(configuration);
+        self.admit.send_if_modified(|admittance| {
+            let members = configuration.members().collect();
+            let is_news = admittance.members != members;
+            admittance.members = members;
+            is_news
+        });
+        self.dial();
+    }
+
+    /// A peer of another lineage was met, and turned away by one side or the other.
+    pub(crate) fn met_foreign(&mut self, foreign: Foreign) {
+        let Foreign { peer, lineage: theirs, .. } = foreign;
+        let Some(ours) = self.founding.as_ref().map(|founding| founding.lineage) else { return };
+        let is_news = self.status.send_if_modified(|status| {
+            if status.foreign.contains(&(peer, theirs)) {
+                return false;
+            }
+            status.foreign.retain(|(known, _)| *known != peer);
+            status.foreign.push((peer, theirs));
+            let beyond = status.foreign.len().saturating_sub(FOREIGN_MAX);
+            status.foreign.drain(..beyond);
+            true
+        });
+        if is_news {
+            tracing::warn!(%peer, %theirs, %ours, "a peer of another lineage: they never merge");
+            self.note(&Event::Foreign { peer, theirs, ours });
+        }
+    }
+
+    /// The lineage is given up: from now on this is another server, which belongs nowhere yet.
+    pub(crate) fn dissolved(&mut self, store: StoreId) {
+        let Some(Founding { lineage, .. }) = self.founding.take() else { return };
+        (self.node.store, self.tells) = (store, false);
+        self.members = Configuration::default();
+        self.leaving.clear();
+        // What was proposed is gone with its log, and nothing of it was promised.
+        self.calls.deposed();
+        self.admit.send_replace(Admittance::of(store));
+        self.bonds.end_all(&Code::Replaced.because("this node gives its lineage up"));
+        self.note(&Event::Dissolved(lineage));
+        tracing::info!(node = %self.node, %lineage, "gave its lineage up for another one");
+        self.status.send_modify(|status| {
+            status.node = self.node;
+            (status.lineage, status.leader) = (None, None);
+            (status.role, status.term) = (Role::Follower, Term(0));
+            (status.commit, status.applied, status.last) =
+                (Index(0), Index(0), Position::default());
+            status.configuration = Configuration::default();
+            status.foreign.clear();
+        });
+    }
+
+    /// When something here is due.
+    pub(crate) fn due(&self) -> Option<Time> {
+        self.calls.deadline().into_iter().chain(self.acquaint_at).min()
     }
 
     /// Says goodbye: answers all calls, closes the store and all bonds, publishes why.
@@ -91,3 +246,6 @@ impl Body {
         });
     }
 }
+
+/// Peers of other lineages that the status names.
+const FOREIGN_MAX: usize = 8;

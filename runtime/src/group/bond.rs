@@ -1,9 +1,9 @@
 //! Bonds, the authenticated connections of two members: the face that the driver uses.
 //!
 //! One connection for each pair; `dial` and `welcome` make it, `table` decides which of two is
-//! kept, `keep` watches over it, `lane` and `read` carry frames, `events` brings them in order. Invariant: who a frame is from
-//! is what the connection proved, and no frame of a replaced bond comes after its successor's
-//! [`BondEvent::Up`].
+//! kept, `keep` watches over it, `lane` and `read` carry frames, `events` brings them in order.
+//! Invariant: who a frame is from is what the connection proved, and no frame of a replaced bond
+//! comes after its successor's [`BondEvent::Up`].
 
 mod admit;
 mod dial;
@@ -17,15 +17,20 @@ mod table;
 mod tests;
 mod welcome;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 pub(crate) use events::{BondEvent, BondEvents};
 use raft::{NodeId, PeerId, StoreId};
 #[cfg(test)]
 pub(crate) use read::decode_frame;
+pub(crate) use table::Foreign;
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
 };
 
 use crate::{
@@ -36,32 +41,46 @@ use crate::{
             metric::BondMetrics,
             table::{Table, Told},
         },
+        introduction::Addresses,
         wire::MemberFrame,
     },
-    network::{Applicant, Card, Code},
+    network::{Applicant, Card, Code, Refusal},
 };
 
 /// Who this member is to its peers.
 pub(crate) struct Member {
     pub(crate) group: GroupId,
     pub(crate) key: GroupKey,
-    pub(crate) store: StoreId,
     pub(crate) consensus: ConsensusConfig,
-    /// Dialed and re-dialed for ever (the local peer is skipped).
+    /// Dialed from the start (the local peer is skipped).
     pub(crate) peers: Vec<Peer>,
-    /// Whom the handshake lets in.
+    /// What this member shows of itself, and whom the handshake lets in.
     pub(crate) admittance: watch::Receiver<Admittance>,
 }
 
-/// Whom the handshake lets in; the driver changes it.
-#[derive(Clone, Debug, Default)]
+/// What this member shows of itself, and whom the handshake lets in; the driver changes it.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Admittance {
-    /// `None` while the group is being founded.
+    /// What this member remembers with.
+    pub(crate) store: StoreId,
+    /// `None` while it waits for a founding.
     pub(crate) lineage: Option<Lineage>,
-    /// While founding: any store of these peers. Afterwards unused.
-    pub(crate) founders: BTreeSet<PeerId>,
-    /// Once founded: these peers with these stores, and no others.
+    /// That lineage holds nothing that anyone was promised.
+    pub(crate) dissolves: bool,
+    /// While they found the group: these peers, with any store, and nobody else.
+    pub(crate) founders: Option<BTreeSet<PeerId>>,
+    /// The members, once they are known.
     pub(crate) members: BTreeSet<NodeId>,
+    /// How many others may be here at a time.
+    pub(crate) guests_max: usize,
+}
+
+impl Admittance {
+    /// A member with this store that belongs nowhere yet and lets everyone in.
+    pub(crate) fn of(store: StoreId) -> Self {
+        let (lineage, founders, members) = (None, None, BTreeSet::new());
+        Self { store, lineage, dissolves: false, founders, members, guests_max: GUESTS_MAX }
+    }
 }
 
 /// All bonds of one group. A cheap handle.
@@ -81,6 +100,8 @@ struct Side {
     member: Member,
     me: PeerId,
     table: Table,
+    /// Whom to dial.
+    wanted: watch::Sender<Addresses>,
     metrics: BondMetrics,
 }
 
@@ -91,11 +112,15 @@ impl Bonds {
         let (tell, told) = mpsc::channel(TOLD_MAX);
         let applicants = network.serve_members(member.group, &member.key);
         let metrics = BondMetrics::new(&member.group.to_string());
+        let me = network.peer().id;
+        let others = member.peers.iter().filter(|peer| peer.id != me);
+        let wanted = others.map(|peer| (peer.id, peer.addresses.clone())).collect();
         let side = Arc::new(Side {
             network: network.clone(),
             clock: Arc::clone(network.clock()),
-            me: network.peer().id,
+            me,
             table: Table::default(),
+            wanted: watch::Sender::new(wanted),
             member,
             metrics,
         });
@@ -127,6 +152,29 @@ impl Bonds {
         }
     }
 
+    /// From now on these are dialed, there, and nobody else.
+    pub(crate) fn want(&self, wanted: Addresses) {
+        self.side.wanted.send_if_modified(|before| {
+            let is_news = *before != wanted;
+            *before = wanted;
+            is_news
+        });
+    }
+
+    /// Ends the bond with this very node, if there is one, because of what it is or does.
+    pub(crate) fn end(&self, node: NodeId, refusal: Refusal) {
+        if let Some(bond) = self.side.table.bond(node) {
+            bond.end(refusal);
+        }
+    }
+
+    /// Ends all bonds; they come again, with what this member then shows of itself.
+    pub(crate) fn end_all(&self, refusal: &Refusal) {
+        for bond in self.side.table.bonds() {
+            bond.end(refusal.clone());
+        }
+    }
+
     /// Who is bonded now. The driver counts events instead, which come in order.
     #[cfg(test)]
     pub(crate) fn bonded(&self) -> Vec<NodeId> {
@@ -145,11 +193,25 @@ impl Bonds {
 impl Side {
     /// What this member says of itself.
     fn card(&self) -> Card {
-        Card {
-            lineage: self.member.admittance.borrow().lineage,
-            store: self.member.store,
-            nonce: self.network.nonce(),
-        }
+        let Admittance { lineage, dissolves, store, .. } = *self.member.admittance.borrow();
+        Card { lineage, dissolves, store, nonce: self.network.nonce() }
+    }
+
+    /// Whether a node that shows this card is let in.
+    fn admit(&self, node: NodeId, card: &Card) -> Result<(), Refusal> {
+        self.member.admittance.borrow().admit(node, card)
+    }
+
+    /// The peer in the light of its card, if it is of another lineage.
+    fn foreign(&self, peer: PeerId, card: &Card) -> Option<Foreign> {
+        let lineage = self.member.admittance.borrow().foreign(card)?;
+        Some(Foreign { peer, lineage, dissolves: card.dissolves })
+    }
+
+    /// A peer that is dialed, where it was last said to be.
+    fn wanted(&self, peer: PeerId) -> Peer {
+        let addresses = self.wanted.borrow().get(&peer).cloned().unwrap_or_default();
+        Peer { id: peer, addresses }
     }
 
     /// The largest frame of a bond.
@@ -180,12 +242,9 @@ async fn host(
 ) {
     let mut closing = side.network.closing();
     let mut tasks = JoinSet::new();
-    let mut dialed = BTreeSet::from([side.me]);
-    for peer in side.member.peers.clone() {
-        if dialed.insert(peer.id) {
-            tasks.spawn(dial::dial_for_ever(Arc::clone(&side), tell.clone(), peer));
-        }
-    }
+    let mut dialing: BTreeMap<PeerId, AbortHandle> = BTreeMap::new();
+    let mut wanted = side.wanted.subscribe();
+    wanted.mark_changed();
     loop {
         tokio::select! {
             applicant = applicants.recv() => match applicant {
@@ -198,6 +257,16 @@ async fn host(
             _ = closing.wait_for(|closing| *closing) => break,
             () = tell.closed() => break,
             Some(_) = tasks.join_next() => {}
+            Ok(()) = wanted.changed() => {
+                let wanted = wanted.borrow_and_update();
+                for (_, task) in dialing.extract_if(.., |peer, _| !wanted.contains_key(peer)) {
+                    task.abort();
+                }
+                for peer in wanted.keys().copied() {
+                    let dial = || dial::dial_for_ever(Arc::clone(&side), tell.clone(), peer);
+                    dialing.entry(peer).or_insert_with(|| tasks.spawn(dial()));
+                }
+            }
         }
     }
     side.network.leave_group(side.member.group);
@@ -208,5 +277,7 @@ async fn host(
     }
 }
 
+/// As many as the largest group has members, for to a newcomer they all are guests.
+const GUESTS_MAX: usize = 73;
 /// How much may be told of bonds before anyone listens.
 const TOLD_MAX: usize = 1_024;

@@ -2,11 +2,14 @@
 //!
 //! Invariant: nothing is started, and no store is created, for a wish that cannot be met.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use raft::{Config, Index, NodeId, PeerId, Raft, Restored, Snapshot, StoreId, Time};
+use raft::{Config, Configuration, NodeId, PeerId, StoreId, Time};
 use thiserror::Error;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use crate::{
     Network, Peer, StateMachine, Status, StorageError,
@@ -16,15 +19,16 @@ use crate::{
         body::Body,
         bond::{Admittance, Bonds, Member},
         calls::Calls,
-        driver::Driver,
-        founding,
+        config::VOTERS_LIMIT,
         handle::Handle,
+        introduction::Acquaintances,
+        life::{self, Life},
         mailbox::Mailbox,
         metric::GroupMetrics,
         serve,
         status::{Event, Observer},
     },
-    storage::{Contents, Founding, Owner, Storage, Store},
+    storage::{Contents, Owner, Storage, Store},
 };
 
 /// Why a group cannot be joined, or is gone.
@@ -51,6 +55,10 @@ pub enum GroupError {
     /// The member has stopped.
     #[error("the member has stopped: {0}")]
     Stopped(String),
+    /// The member could not leave in time, and is a member still as far as it knows. If it has
+    /// been removed all the same, it comes back by itself, as a newcomer.
+    #[error("the member has not left: {0}")]
+    NotLeft(String),
 }
 
 /// What a member shall be. Made by [`Network::group`].
@@ -61,7 +69,7 @@ pub struct GroupBuilder<M> {
     machine: M,
     consensus: ConsensusConfig,
     storage: Option<Box<dyn Store>>,
-    bootstrap: Option<Bootstrap>,
+    bootstrap: Bootstrap,
     peers: Vec<Peer>,
     preference: LeadershipPreference,
     observer: Option<Observer>,
@@ -77,7 +85,7 @@ impl GroupBuilder<()> {
             machine: (),
             consensus: ConsensusConfig::default(),
             storage: None,
-            bootstrap: None,
+            bootstrap: Bootstrap::default(),
             peers: Vec::new(),
             preference: LeadershipPreference::Normal,
             observer: None,
@@ -119,13 +127,17 @@ impl<M> GroupBuilder<M> {
         self
     }
 
-    /// How the group comes into being. A store whose group is founded already goes on with that.
+    /// How the group comes into being; [`Bootstrap::Join`] unless said otherwise: this member
+    /// founds nothing and joins what its peers tell it of. A store whose group is founded already
+    /// goes on with that.
     pub fn bootstrap(mut self, bootstrap: Bootstrap) -> Self {
-        self.bootstrap = Some(bootstrap);
+        self.bootstrap = bootstrap;
         self
     }
 
-    /// The other members and where to reach them.
+    /// Other members and where to reach them. Founders must name each other; who joins names some
+    /// that it can begin with, and is told of the rest. Several, for one may be away when this
+    /// node returns.
     pub fn peers(mut self, peers: impl IntoIterator<Item = Peer>) -> Self {
         self.peers = peers.into_iter().collect();
         self
@@ -179,17 +191,18 @@ impl<M: StateMachine> GroupBuilder<M> {
         Ok(self.start(group, node, founders, storage, contents))
     }
 
-    fn check(&self, me: PeerId) -> Result<BTreeSet<PeerId>, GroupError> {
+    fn check(&self, me: PeerId) -> Result<Option<BTreeSet<PeerId>>, GroupError> {
         let wish = |text: String| Err(GroupError::Wish(text));
-        let Some(bootstrap) = &self.bootstrap else {
-            return wish("no bootstrap is named: use Bootstrap::Voters or Bootstrap::Solo".into());
-        };
-        let founders = bootstrap.founders(me);
+        if matches!(self.preference, LeadershipPreference::Reluctant { factor: 0 }) {
+            return wish("a reluctant member needs a factor of at least 1".into());
+        }
+        let Some(founders) = self.bootstrap.founders(me) else { return Ok(None) };
         if !founders.contains(&me) {
             return wish(format!("the founders do not include this peer, {me}"));
         }
-        if founders.len() > VOTERS_MAX {
-            return wish(format!("{} founders, but at most {VOTERS_MAX} may vote", founders.len()));
+        if founders.len() > VOTERS_LIMIT as usize {
+            let count = founders.len();
+            return wish(format!("{count} founders, but at most {VOTERS_LIMIT} may vote"));
         }
         if let Some(unknown) = founders
             .iter()
@@ -197,16 +210,13 @@ impl<M: StateMachine> GroupBuilder<M> {
         {
             return wish(format!("founder {unknown} is not among the peers, so has no address"));
         }
-        if matches!(self.preference, LeadershipPreference::Reluctant { factor: 0 }) {
-            return wish("a reluctant member needs a factor of at least 1".into());
-        }
-        Ok(founders)
+        Ok(Some(founders))
     }
 
     /// Tries the contents before anything starts, so that a bad store is an error of `join`.
     fn check_contents(&self, node: NodeId, contents: &Contents) -> Result<(), GroupError> {
         let Some(founding) = &contents.founding else { return Ok(()) };
-        core(self.config(node, 0), founding, contents, Time::default()).map(drop)
+        life::core(self.config(node, 0), founding, contents.clone(), Time::default()).map(drop)
     }
 
     fn config(&self, node: NodeId, seed: u64) -> Config {
@@ -238,32 +248,30 @@ impl<M: StateMachine> GroupBuilder<M> {
         self,
         group: GroupId,
         node: NodeId,
-        founders: BTreeSet<PeerId>,
-        mut storage: Box<dyn Storage>,
+        founders: Option<BTreeSet<PeerId>>,
+        storage: Box<dyn Storage>,
         contents: Contents,
     ) -> Group<M> {
         let (mailbox, mail) = Mailbox::open(&self.consensus);
         let (handle_sender, handles) = watch::channel(());
         let (status_sender, status) = watch::channel(Status::new(node));
-        let (admit, admittance) = watch::channel(Admittance {
-            lineage: None,
-            founders: founders.clone(),
-            members: BTreeSet::new(),
-        });
+        let mut shown = Admittance { founders: founders.clone(), ..Admittance::of(node.store) };
         if let Some(founding) = &contents.founding {
-            admit.send_modify(|admittance| admit_founded(admittance, founding));
+            shown.lineage = Some(founding.lineage);
+            shown.dissolves = life::holds_nothing(node, founding, &contents);
         }
+        let (admit, admittance) = watch::channel(shown);
         let config = self.config(node, self.network.draw());
         let member = Member {
             group,
             key: self.key.clone(),
-            store: node.store,
             consensus: self.consensus.clone(),
             peers: self.peers.clone(),
             admittance,
         };
         let (bonds, events) = Bonds::spawn(&self.network, member);
-        let mut body = Body {
+        let observes = self.preference == LeadershipPreference::Observer;
+        let body = Body {
             network: self.network.clone(),
             clock: Arc::clone(self.network.clock()),
             consensus: self.consensus.clone(),
@@ -274,79 +282,32 @@ impl<M: StateMachine> GroupBuilder<M> {
             handles,
             calls: Calls::new(self.network.draw()),
             bonded: BTreeSet::new(),
+            founding: None,
+            tells: false,
+            members: Configuration::default(),
+            admit,
+            acquaintances: Acquaintances::new(self.network.peer(), observes, &self.peers),
+            leaving: BTreeMap::new(),
+            acquaint_at: None,
             status: status_sender,
             observer: self.observer,
             metrics: GroupMetrics::new(group.to_string(), node.peer.to_string()),
         };
         serve::spawn(&self.network, group, &self.key, &self.consensus, &mailbox, &status);
-        let (work, to_do) = mpsc::channel(WORK_MAX);
-        let (applied_sender, applied) = watch::channel(Index(0));
         let applier = Applier::new(Box::new(self.machine), &self.consensus);
-        #[cfg(feature = "planted-faults")]
-        let planted = self.planted;
-        tokio::spawn(async move {
-            let founding = match &contents.founding {
-                Some(founding) => Ok(founding.clone()),
-                None => found(&mut body, group, &founders, storage.as_mut()).await,
-            };
-            let ready = founding.and_then(|founding| {
-                admit.send_modify(|admittance| admit_founded(admittance, &founding));
-                body.status.send_modify(|status| status.lineage = Some(founding.lineage));
-                core(config, &founding, &contents, body.clock.now())
-                    .map_err(|error| error.to_string())
-            });
-            match ready {
-                Ok(core) => {
-                    tokio::spawn(applier.run(to_do, applied_sender));
-                    let driver = Driver::new(body, core, storage, work, applied);
-                    #[cfg(feature = "planted-faults")]
-                    let driver = driver.planted(planted);
-                    driver.run().await;
-                }
-                Err(reason) => body.stop(reason, storage).await,
-            }
-        });
-        let handle = Handle::new(group, node, mailbox, handle_sender, status, self.network);
+        let life = Life {
+            group,
+            founders,
+            config,
+            body,
+            storage,
+            contents,
+            applier,
+            #[cfg(feature = "planted-faults")]
+            planted: self.planted,
+        };
+        tokio::spawn(life.live());
+        let handle = Handle::new(group, node.peer, mailbox, handle_sender, status, self.network);
         Group::new(handle, self.consensus)
     }
 }
-
-async fn found(
-    body: &mut Body,
-    group: GroupId,
-    founders: &BTreeSet<PeerId>,
-    storage: &mut dyn Storage,
-) -> Result<Founding, String> {
-    let founding = founding::meet(body, group, founders).await?;
-    storage.found(&founding).map_err(|error| error.to_string())?;
-    body.note(&Event::Founded(founding.lineage));
-    Ok(founding)
-}
-
-fn admit_founded(admittance: &mut Admittance, founding: &Founding) {
-    admittance.lineage = Some(founding.lineage);
-    admittance.members = founding.configuration.members().collect();
-}
-
-fn core(
-    config: Config,
-    founding: &Founding,
-    contents: &Contents,
-    now: Time,
-) -> Result<Raft, GroupError> {
-    let snapshot = contents.snapshot.clone().unwrap_or_else(|| Snapshot {
-        configuration: founding.configuration.clone(),
-        ..Snapshot::default()
-    });
-    let restored = Restored {
-        hard_state: contents.hard_state,
-        snapshot,
-        sessions: None,
-        entries: contents.entries.clone(),
-    };
-    Raft::new(config, restored, now).map_err(|error| GroupError::Inconsistent(error.0))
-}
-
-/// As many as a majority can be counted for without a thought for the cost of each commit.
-const VOTERS_MAX: usize = 9;
-const WORK_MAX: usize = 1_024;

@@ -311,8 +311,9 @@ impl Calls {
         }
     }
 
+    /// Never 0: that number is the driver's own.
     fn draw(&mut self) -> u64 {
-        self.drawn = self.drawn.wrapping_add(1);
+        self.drawn = self.drawn.checked_add(1).unwrap_or(1);
         self.drawn
     }
 

@@ -54,6 +54,16 @@ pub struct ConsensusConfig {
     pub clock_drift_ppm_max: u32,
     /// Taken off each lease besides.
     pub lease_margin: Duration,
+    /// Voters that a group grows to; who comes later stays a learner until one of them goes.
+    /// Founders may be more.
+    pub voters_max: u32,
+    /// Voters that no eviction leaves fewer of. Who leaves by itself may.
+    pub voters_min: u32,
+    /// Learners that a group takes in: newcomers that catch up, observers, and those in reserve.
+    pub learners_max: u32,
+    /// A member that its leader has not heard for so long is removed from the group, as far as
+    /// `voters_min` allows. Counted by the leader's monotonic clock, anew by each leader.
+    pub evict_after: Duration,
     /// How long a node and its client may keep silent before the client tries another node.
     pub client_silence_max: Duration,
     /// The longest wait for a connection and its handshake.
@@ -129,6 +139,10 @@ impl ConsensusProfile {
             lease_reads: false,
             clock_drift_ppm_max: 100_000,
             lease_margin: ms(5),
+            voters_max: 5,
+            voters_min: 3,
+            learners_max: 8,
+            evict_after: Duration::from_secs(300),
             client_silence_max: ms(150),
             handshake_timeout: ms(1_000),
             redial_backoff_min: ms(20),
@@ -196,6 +210,17 @@ impl ConsensusConfig {
         self.lease_reads.then_some(LeaseLimits { drift_ppm_max, margin })
     }
 
+    /// The longest wait for a leader.
+    pub(crate) fn election_timeout_max(&self) -> Duration {
+        self.election_timeout + self.election_timeout_jitter
+    }
+
+    /// How long a member that leaves waits to be told that it has: as long as any command, and
+    /// while the lead is handed over and, if that goes wrong, another leader is found.
+    pub(crate) fn leave_timeout(&self) -> Duration {
+        self.forward_timeout + 2 * self.election_timeout_max()
+    }
+
     /// The largest frame between members, and between a client and its node: one message of the
     /// core, whose last entry may go beyond its weight by a whole command.
     pub(crate) fn frame_bytes_max(&self) -> usize {
@@ -227,6 +252,12 @@ impl ConsensusConfig {
         within("query_timeout", self.query_timeout, one_election, hour)?;
         within("client_silence_max", self.client_silence_max, two_heartbeats, hour)?;
         within("handshake_timeout", self.handshake_timeout, 10 * ms, hour)?;
+        // Time for a new leader to be found and to hear everyone, twice over.
+        let elections = Bound {
+            value: 4 * self.election_timeout_max(),
+            of: " (four of election_timeout + election_timeout_jitter)",
+        };
+        within("evict_after", self.evict_after, elections, 30 * 24 * hour)?;
         // The longest first, since the shortest is held against it.
         within("redial_backoff_max", self.redial_backoff_max, ms, hour)?;
         let longest = Bound { value: self.redial_backoff_max, of: " (redial_backoff_max)" };
@@ -260,9 +291,18 @@ impl ConsensusConfig {
         let one_command = Bound { value: self.command_bytes_max, of: " (command_bytes_max)" };
         within("requests_bytes_max", self.requests_bytes_max, one_command, 1 << 30)?;
         within("sessions_max", self.sessions_max, 1, 1 << 20)?;
-        within("replies_per_session_max", self.replies_per_session_max, 1, 1 << 20)
+        within("replies_per_session_max", self.replies_per_session_max, 1, 1 << 20)?;
+        within("voters_min", self.voters_min, 2, VOTERS_LIMIT)?;
+        let fewest = Bound { value: self.voters_min, of: " (voters_min)" };
+        within("voters_max", self.voters_max, fewest, VOTERS_LIMIT)?;
+        within("learners_max", self.learners_max, 0, LEARNERS_LIMIT)
     }
 }
+
+/// As many as a majority can be counted for without a thought for the cost of each commit.
+pub(crate) const VOTERS_LIMIT: u32 = 9;
+/// As many as a leader can send its log to beside its voters.
+const LEARNERS_LIMIT: u32 = 64;
 
 /// A bound of a setting, and the other setting that it follows from, if one.
 #[derive(Clone, Copy)]

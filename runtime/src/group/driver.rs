@@ -7,6 +7,7 @@
 
 mod calling;
 mod forwards;
+mod membership;
 mod notices;
 mod timer;
 
@@ -17,10 +18,14 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use raft::{Barrier, Effect, Input, NodeId, Note, Raft, Refusal, Role, Time, WriteId};
+use raft::{
+    Barrier, Change, Effect, Index, Input, NodeId, Note, Raft, Refusal, Role, StoreId, Time,
+    WriteId,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use forwards::Forwards;
+use membership::Leaving;
 use notices::Notices;
 use timer::Timer;
 
@@ -35,6 +40,7 @@ use crate::{
         mailbox::Mail,
         metric::Depths,
         status::Event,
+        steward::{Cause, Steward},
         wire::MemberFrame,
     },
     storage::Storage,
@@ -50,20 +56,50 @@ pub(crate) struct Driver {
     storage: Box<dyn Storage>,
     effects: Vec<Effect>,
     work: mpsc::Sender<Work>,
-    applied: watch::Receiver<raft::Index>,
+    applied: watch::Receiver<Index>,
     /// Handed to the applier up to here; the core wants it applied up to there.
-    handed: raft::Index,
-    through: raft::Index,
+    handed: Index,
+    through: Index,
     transfers: Vec<(NodeId, oneshot::Sender<Result<(), Refusal>>)>,
     /// Confirmed reads and repeated requests: for the applier, once everything up to their
     /// index is handed over.
-    ready: BTreeSet<(raft::Index, CallId)>,
+    ready: BTreeSet<(Index, CallId)>,
     /// The first election of a fresh member waits until here.
     bootstrap_until: Time,
     timer: Timer,
     /// The leader changed: calls are to be tried there.
     leader_changed: bool,
-    stopped: Option<String>,
+    /// As long as this member leads.
+    steward: Option<Steward>,
+    /// What the steward has just had proposed.
+    changing: Option<(Change, Cause)>,
+    /// The last change may not be committed yet.
+    unsettled: bool,
+    /// When to look after the membership next.
+    tend_at: Time,
+    /// They asked to leave and wait for word.
+    leavers: BTreeSet<NodeId>,
+    leave: Option<Leaving>,
+    /// The lineage holds nothing yet and may be given up; so far the log was searched for it.
+    fresh: bool,
+    searched: Index,
+    over: Option<Over>,
+}
+
+/// How a driver ends.
+#[derive(Debug)]
+enum Over {
+    /// The member stops.
+    Stopped(String),
+    /// Its lineage is given up; its store is renewed under this id.
+    Dissolved(StoreId),
+}
+
+/// What is left of a member whose lineage was given up.
+pub(crate) struct Dissolved {
+    pub(crate) body: Body,
+    pub(crate) storage: Box<dyn Storage>,
+    pub(crate) store: StoreId,
 }
 
 /// One thing that happened.
@@ -75,6 +111,7 @@ enum Turn {
     Room,
     Mail(Option<Mail>),
     Time,
+    ApplierGone,
 }
 
 impl Driver {
@@ -84,7 +121,7 @@ impl Driver {
         core: Raft,
         storage: Box<dyn Storage>,
         work: mpsc::Sender<Work>,
-        applied: watch::Receiver<raft::Index>,
+        applied: watch::Receiver<Index>,
     ) -> Self {
         let bootstrap_until = match core.term() {
             raft::Term(0) => body.clock.now().plus(body.consensus.bootstrap_delay),
@@ -92,6 +129,7 @@ impl Driver {
         };
         let heartbeat_interval = body.consensus.heartbeat_interval;
         let forwards = Forwards::new(body.consensus.requests_bytes_max as usize);
+        let (fresh, searched) = (!body.tells, core.log().start().index);
         Self {
             timer: Timer::new(Arc::clone(&body.clock)),
             handed: core.applied(),
@@ -109,7 +147,15 @@ impl Driver {
             ready: BTreeSet::new(),
             bootstrap_until,
             leader_changed: true,
-            stopped: None,
+            steward: None,
+            changing: None,
+            unsettled: true,
+            tend_at: Time::default(),
+            leavers: BTreeSet::new(),
+            leave: None,
+            fresh,
+            searched,
+            over: None,
         }
     }
 
@@ -123,13 +169,15 @@ impl Driver {
         self
     }
 
-    /// Works until the group is left or the member cannot go on.
-    pub(crate) async fn run(mut self) {
+    /// Works until the group is left or the member cannot go on, and then stops it; unless its
+    /// lineage is given up.
+    pub(crate) async fn run(mut self) -> Option<Dissolved> {
         for node in self.body.bonded.clone() {
             self.step(Input::Connected(node));
         }
+        self.configured();
         self.settle();
-        while self.stopped.is_none() {
+        while self.over.is_none() {
             let turn = self.next().await;
             self.take(turn);
             self.hand_over();
@@ -144,16 +192,21 @@ impl Driver {
             self.settle();
             self.publish();
         }
-        let reason = self.stopped.take().unwrap_or_default();
-        tracing::info!(node = %self.body.node, %reason, "the member stopped");
-        let Self { mut body, storage, .. } = self;
+        let Self { mut body, storage, over, .. } = self;
+        let reason = match over {
+            Some(Over::Dissolved(store)) => return Some(Dissolved { body, storage, store }),
+            Some(Over::Stopped(reason)) => reason,
+            None => String::new(),
+        };
+        tracing::info!(node = %body.node, %reason, "the member stopped");
         body.stop(reason, storage).await;
+        None
     }
 
     /// Waits for the next thing to happen.
     async fn next(&mut self) -> Turn {
         let due = self.due();
-        let waits = |(index, _): &(raft::Index, CallId)| *index <= self.handed;
+        let waits = |(index, _): &(Index, CallId)| *index <= self.handed;
         let room_wanted = self.handed < self.through || self.ready.first().is_some_and(waits);
         let Self { body, storage, work, applied, timer, .. } = self;
         // Biased: what the group needs comes before what users ask; `drain` keeps it fair.
@@ -166,6 +219,7 @@ impl Driver {
             () = timer.reach(due) => Turn::Time,
             mail = body.mail.recv() => Turn::Mail(mail),
             Err(_) = body.handles.changed() => Turn::HandlesGone,
+            () = work.closed() => Turn::ApplierGone,
         }
     }
 
@@ -178,6 +232,8 @@ impl Driver {
             Turn::Mail(Some(mail)) => self.mail(mail),
             Turn::Mail(None) | Turn::HandlesGone => self.halt("all its handles are gone".into()),
             Turn::Time => self.time(),
+            // Only a machine that panics ends it before this task does.
+            Turn::ApplierGone => self.halt("the applier is gone".into()),
             // `settle` hands over what there is room for; `publish` shows what is applied.
             Turn::Applied | Turn::Room => {}
         }
@@ -197,7 +253,7 @@ impl Driver {
 
     /// Follows up until nothing more follows: durable writes, entries to apply, calls to move.
     fn settle(&mut self) {
-        loop {
+        while self.over.is_none() {
             while let Poll::Ready(written) =
                 self.storage.poll_persisted(&mut Context::from_waker(Waker::noop()))
             {
@@ -207,7 +263,7 @@ impl Driver {
                 }
             }
             self.hand_over();
-            if !std::mem::take(&mut self.leader_changed) || self.stopped.is_some() {
+            if !std::mem::take(&mut self.leader_changed) {
                 return;
             }
             for id in self.body.calls.unproposed() {
@@ -217,6 +273,10 @@ impl Driver {
     }
 
     fn step(&mut self, input: Input) {
+        // The store may be another one's already.
+        if self.over.is_some() {
+            return;
+        }
         let mut effects = std::mem::take(&mut self.effects);
         self.core.step(self.body.clock.now(), input, &mut effects);
         for effect in effects.drain(..) {
@@ -272,6 +332,21 @@ impl Driver {
             _ => {}
         }
         self.body.metrics.note(self.body.clock.now(), &note);
+        match &note {
+            Note::Became { .. } => {
+                // Another term is another leader's, also if that is this member again.
+                self.steward = None;
+                self.unsettled = true;
+                self.tend_soon();
+            }
+            Note::Configured { .. } => self.configured(),
+            // What waited for the last change may be due now.
+            Note::Committed { .. } if self.unsettled && self.core.may_change() => {
+                self.unsettled = false;
+                self.tend_soon();
+            }
+            _ => {}
+        }
         self.body.note(&Event::Raft(note));
     }
 
@@ -284,10 +359,12 @@ impl Driver {
                 self.leader_changed |= self.core.leader() == Some(node);
             }
             BondEvent::Down { node } => {
+                self.leavers.remove(&node);
                 self.body.bond_went(node);
                 self.forwards.forget(node);
             }
             BondEvent::Frame { from, frame } => self.frame(from, frame),
+            BondEvent::Foreign(foreign) => self.met(foreign),
         }
     }
 
@@ -310,6 +387,9 @@ impl Driver {
                 }
             }
             MemberFrame::Ping => {}
+            MemberFrame::Introduction(introduction) => self.introduced(from, introduction),
+            MemberFrame::Leave => self.asked_to_leave(from),
+            MemberFrame::Left => self.told_left(from),
         }
     }
 
@@ -326,6 +406,7 @@ impl Driver {
                 drop(reply.send(entries));
             }
             Mail::Transfer { to, reply } => self.transfer(to, reply),
+            Mail::Leave { reply } => self.leave(reply),
         }
     }
 
@@ -342,6 +423,7 @@ impl Driver {
                 self.dispatch(id);
             }
         }
+        self.tend(now);
     }
 
     fn election_due(&self) -> Time {
@@ -352,12 +434,12 @@ impl Driver {
     }
 
     fn due(&self) -> Time {
-        let others = [self.body.calls.deadline(), self.notices.due()];
+        let others = [self.body.due(), self.notices.due(), Some(self.tend_at)];
         others.into_iter().flatten().fold(self.election_due(), Time::min)
     }
 
     fn halt(&mut self, reason: String) {
-        self.stopped.get_or_insert(reason);
+        self.over.get_or_insert(Over::Stopped(reason));
     }
 
     fn publish(&mut self) {
@@ -390,6 +472,11 @@ impl Driver {
                 changed = true;
             }
             changed
+        });
+        self.search_log();
+        let fresh = self.fresh;
+        self.body.admit.send_if_modified(|admittance| {
+            std::mem::replace(&mut admittance.dissolves, fresh) != fresh
         });
     }
 }

@@ -1,8 +1,9 @@
-//! Founding: all founders meet once, and agree on who they are without a vote.
+//! How a member comes by a founding: it takes part in one, or is told of one.
 //!
-//! Each founder hashes the same peer and store ids to the same lineage, so nobody needs to be
-//! told. Invariant: a group is founded by all of its founders, never by a majority of them, so
-//! two halves of one set of founders can never become two groups.
+//! Founders hash the same peer and store ids to the same lineage, so nobody needs to be told and
+//! no vote is held. Invariant: a group is founded by all of its founders, never by a majority of
+//! them, so two halves of one set of founders can never become two groups; and who learns that
+//! the group is founded already founds nothing.
 
 #[cfg(test)]
 mod tests;
@@ -12,58 +13,66 @@ use std::collections::{BTreeMap, BTreeSet};
 use raft::{Configuration, NodeId, PeerId};
 
 use crate::{
-    group::{GroupId, Lineage, body::Body, bond::BondEvent, calls::Due, mailbox::Mail},
+    group::{
+        GroupId, Lineage, body::Body, bond::BondEvent, calls::Due, mailbox::Mail, wire::MemberFrame,
+    },
     storage::Founding,
 };
 
 /// How a group comes into being.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub enum Bootstrap {
     /// These peers found it together, this one among them. All must meet once; afterwards a
-    /// majority suffices for ever.
+    /// majority suffices for ever. One that returns without its store, or comes when the others
+    /// have founded already, joins them instead.
     Voters(BTreeSet<PeerId>),
-    /// This node founds it alone.
+    /// This node founds it alone. As long as nothing was asked of it, it gives its group up for
+    /// another one of the same key that it meets.
     Solo,
+    /// This node never founds: it joins the first group of its key that one of its peers tells
+    /// it of, however long that takes.
+    #[default]
+    Join,
 }
 
 impl Bootstrap {
-    /// The founders, this peer among them.
-    pub(crate) fn founders(&self, me: PeerId) -> BTreeSet<PeerId> {
+    /// The founders, this peer among them; `None` if it founds nothing.
+    pub(crate) fn founders(&self, me: PeerId) -> Option<BTreeSet<PeerId>> {
         match self {
-            Self::Voters(peers) => peers.clone(),
-            Self::Solo => BTreeSet::from([me]),
+            Self::Voters(peers) => Some(peers.clone()),
+            Self::Solo => Some(BTreeSet::from([me])),
+            Self::Join => None,
         }
     }
 }
 
-/// Waits until bonds to all founders stand at the same time.
+/// Waits until bonds to all founders stand at the same time, or someone tells of a founding.
 ///
 /// # Errors
 /// The reason to stop instead.
 pub(crate) async fn meet(
     body: &mut Body,
     group: GroupId,
-    founders: &BTreeSet<PeerId>,
+    founders: Option<&BTreeSet<PeerId>>,
 ) -> Result<Founding, String> {
     let mut met = BTreeMap::from([(body.node.peer, body.node)]);
-    while !founders.iter().all(|founder| met.contains_key(founder)) {
-        let calls_due = body.calls.deadline();
-        let clock = body.clock.clone();
+    loop {
+        if let Some(founders) = founders
+            && founders.iter().all(|founder| met.contains_key(founder))
+        {
+            let founders = founders.iter().filter_map(|founder| met.get(founder)).copied();
+            let configuration = Configuration::of(founders);
+            return Ok(Founding { lineage: Lineage::of(group, &configuration), configuration });
+        }
+        let (due, clock) = (body.due(), body.clock.clone());
         tokio::select! {
             biased;
-            event = body.events.recv() => match event {
-                Some(BondEvent::Up { node }) => {
-                    met.insert(node.peer, node);
-                    body.bond_came(node);
+            event = body.events.recv() => {
+                let Some(event) = event else { return Err("the network is shut down".into()) };
+                if let Some(founding) = hear(body, &mut met, event) {
+                    return Ok(founding);
                 }
-                Some(BondEvent::Down { node }) => {
-                    met.remove(&node.peer);
-                    body.bond_went(node);
-                }
-                // Others may have met everyone already and hold their first election.
-                Some(BondEvent::Frame { .. }) => body.metrics.dropped_while_founding(),
-                None => return Err("the network is shut down".into()),
-            },
+            }
             mail = body.mail.recv() => match mail {
                 // Calls wait for a leader, until their own deadline.
                 Some(Mail::Call { call, deadline, answerer }) => {
@@ -71,18 +80,52 @@ pub(crate) async fn meet(
                 }
                 // Nothing is committed, nobody leads: dropping the reply says so.
                 Some(Mail::Entries { .. } | Mail::Transfer { .. }) => {}
+                Some(Mail::Leave { reply }) => {
+                    // The asker may have gone.
+                    drop(reply.send(Ok(())));
+                    return Err(LEFT_EARLY.into());
+                }
                 None => return Err("all its handles are gone".into()),
             },
             Err(_) = body.handles.changed() => return Err("all its handles are gone".into()),
-            () = clock.sleep_until(calls_due.unwrap_or_default()), if calls_due.is_some() => {}
+            () = clock.sleep_until(due.unwrap_or_default()), if due.is_some() => {}
         }
         // Not left to the timer, where under load something else is always ready first.
         let now = clock.now();
         while let Some(Due::Retry(_) | Due::Over) = body.calls.due(now) {}
+        body.acquaint(now);
         let status: Vec<NodeId> = body.bonded.iter().copied().collect();
         body.status.send_modify(|shown| shown.bonded = status);
     }
-    let founders = founders.iter().filter_map(|founder| met.get(founder)).copied();
-    let configuration = Configuration::of(founders);
-    Ok(Founding { lineage: Lineage::of(group, &configuration), configuration })
 }
+
+/// Takes note of what a bond tells. Returns the founding, if it tells of one.
+///
+/// Whoever has one is a member of the group, or was; so the group exists, and to found it once
+/// more would make two of it. If this store is among the founders, the others have met before
+/// this member saw them all at once. If not, it is a newcomer, or has lost its store since.
+fn hear(body: &mut Body, met: &mut BTreeMap<PeerId, NodeId>, event: BondEvent) -> Option<Founding> {
+    match event {
+        BondEvent::Up { node } => body.bond_came(node),
+        BondEvent::Down { node } => {
+            met.remove(&node.peer);
+            body.bond_went(node);
+        }
+        BondEvent::Frame { from, frame: MemberFrame::Introduction(introduction) } => {
+            let founding = introduction.founding.clone();
+            body.introduced(from, introduction);
+            // Met is who has said that it waits as well: the bond alone does not show that.
+            if founding.is_none() {
+                met.insert(from.peer, from);
+            }
+            return founding;
+        }
+        // Others may have met everyone already and hold their first election.
+        BondEvent::Frame { .. } => body.metrics.dropped_while_founding(),
+        // Without a lineage none is foreign.
+        BondEvent::Foreign(_) => {}
+    }
+    None
+}
+
+const LEFT_EARLY: &str = "it left before it was a member of any group";

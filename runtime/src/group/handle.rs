@@ -5,7 +5,7 @@
 use std::{fmt, sync::Arc};
 
 use futures_util::future::join_all;
-use raft::{Entry, Index, NodeId, PeerId, Position, Time};
+use raft::{Configuration, Entry, Index, PeerId, Position, Time};
 use tokio::sync::{oneshot, watch};
 
 use crate::{
@@ -27,7 +27,7 @@ pub struct Group<M> {
 /// The way to the driver.
 pub(crate) struct Handle {
     group: GroupId,
-    node: NodeId,
+    peer: PeerId,
     mailbox: Mailbox,
     /// Its closing tells the driver that nobody is left.
     _alive: watch::Sender<()>,
@@ -38,13 +38,13 @@ pub(crate) struct Handle {
 impl Handle {
     pub(crate) fn new(
         group: GroupId,
-        node: NodeId,
+        peer: PeerId,
         mailbox: Mailbox,
         alive: watch::Sender<()>,
         status: watch::Receiver<Status>,
         network: Network,
     ) -> Self {
-        Self { group, node, mailbox, _alive: alive, status, network }
+        Self { group, peer, mailbox, _alive: alive, status, network }
     }
 
     async fn ask<T>(&self, mail: impl FnOnce(oneshot::Sender<T>) -> Mail) -> Result<T, GroupError> {
@@ -63,11 +63,11 @@ impl Handle {
 
 impl Port for Handle {
     fn send(&self, call: Call, deadline: Time, reply: oneshot::Sender<Answered>) {
-        self.mailbox.call(call, deadline, Answerer::local(reply, self.node.peer));
+        self.mailbox.call(call, deadline, Answerer::local(reply, self.peer));
     }
 
     fn via(&self) -> PeerId {
-        self.node.peer
+        self.peer
     }
 
     fn draw(&self) -> u64 {
@@ -161,6 +161,27 @@ impl<M: StateMachine> Group<M> {
     pub async fn transfer(&self, to: PeerId) -> Result<(), GroupError> {
         let outcome = self.caller.port().ask(|reply| Mail::Transfer { to, reply }).await?;
         outcome.map_err(|refusal| GroupError::Wish(format!("leadership stays: {refusal:?}")))
+    }
+
+    /// Who votes and who learns, in the configuration in force at this member.
+    pub fn members(&self) -> Configuration {
+        self.caller.port().status.borrow().configuration.clone()
+    }
+
+    /// Leaves the group: a leader hands over first, then this member's removal goes through the
+    /// log. Returns once that is committed and the member has stopped, its store closed; other
+    /// handles find it stopped. Nobody counts on it any more, so a majority of the others
+    /// suffices, however few they are.
+    ///
+    /// # Errors
+    /// [`GroupError::NotLeft`] if that was not to be had within `forward_timeout` and two of the
+    /// longest elections (`election_timeout + election_timeout_jitter`): no leader is known, or
+    /// this is the only voter, without whom there would be no group; to end that one, drop its
+    /// handles. The member goes on. [`GroupError::Stopped`] if it stops for another reason.
+    pub async fn leave(&self) -> Result<(), GroupError> {
+        self.caller.port().ask(|reply| Mail::Leave { reply }).await??;
+        self.when().stopped().await;
+        Ok(())
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     ConsensusConfig,
     group::{
+        GroupError,
         answer::Answerer,
         budget::Budget,
         metric::{Refused, refused},
@@ -27,6 +28,8 @@ pub(crate) enum Mail {
     Entries { from: Index, count_max: usize, reply: oneshot::Sender<Vec<Entry>> },
     /// Leadership shall move.
     Transfer { to: PeerId, reply: oneshot::Sender<Result<(), Refusal>> },
+    /// This member shall be one no longer. Answered once that is so, or why it is not.
+    Leave { reply: oneshot::Sender<Result<(), GroupError>> },
 }
 
 /// The way into a member's mailbox. A cheap handle.

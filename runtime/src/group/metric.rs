@@ -5,13 +5,15 @@
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, Label, counter, gauge, histogram};
-use raft::{Dropped, Note, Phase, Time};
+use raft::{Configuration, Dropped, Note, Phase, Time};
 
+use crate::group::steward::Cause;
 pub(crate) use crate::metric::{ANSWERS_DROPPED, CLIENT_SWITCHES, CLIENTS_TURNED_AWAY};
 use crate::metric::{
     APPLIER, BOND_EVENTS, CALLER_REFUSED, CALLS, COMMIT, COMMIT_SECONDS, ELECTION_SECONDS,
-    ELECTIONS, LEADER_CHANGES, MAILBOX, MESSAGES_DROPPED, MESSAGES_HELD, QUORUMS_LOST,
-    REFUSED_BUSY, ROLE, SNAPSHOTS_IGNORED, STORAGE_BACKLOG_BYTES, TERM, TIMERS_LATE, TRUNCATIONS,
+    ELECTIONS, LEADER_CHANGES, LEARNERS, MAILBOX, MEMBER_CHANGES, MESSAGES_DROPPED, MESSAGES_HELD,
+    QUORUMS_LOST, REFUSED_BUSY, ROLE, SNAPSHOTS_IGNORED, STORAGE_BACKLOG_BYTES, TERM, TIMERS_LATE,
+    TRUNCATIONS, VOTERS,
 };
 
 /// Why a call was refused before it came to a driver.
@@ -61,6 +63,9 @@ pub(crate) struct GroupMetrics {
     applier: Gauge,
     snapshots_ignored: Counter,
     dropped: [Counter; DROPPED.len()],
+    voters: Gauge,
+    learners: Gauge,
+    changes: [Counter; CHANGES.len()],
     refused_busy: Counter,
     campaigning_since: Option<Time>,
 }
@@ -72,6 +77,11 @@ impl GroupMetrics {
             let mut labels = labels.clone();
             labels.push(Label::new("reason", reason));
             counter!(MESSAGES_DROPPED, labels)
+        });
+        let changes = CHANGES.map(|(_, cause)| {
+            let mut labels = labels.clone();
+            labels.push(Label::new("cause", cause));
+            counter!(MEMBER_CHANGES, labels)
         });
         Self {
             commit_latency: histogram!(COMMIT_SECONDS, labels.clone()),
@@ -92,6 +102,9 @@ impl GroupMetrics {
             applier: gauge!(APPLIER, labels.clone()),
             snapshots_ignored: counter!(SNAPSHOTS_IGNORED, labels.clone()),
             dropped,
+            voters: gauge!(VOTERS, labels.clone()),
+            learners: gauge!(LEARNERS, labels.clone()),
+            changes,
             refused_busy: counter!(REFUSED_BUSY, labels),
             campaigning_since: None,
         }
@@ -131,6 +144,19 @@ impl GroupMetrics {
 
     pub(crate) fn snapshot_ignored(&self) {
         self.snapshots_ignored.increment(1);
+    }
+
+    /// This leader had a change of membership appended.
+    pub(crate) fn changing(&self, cause: Cause) {
+        if let Some(slot) = CHANGES.iter().position(|(known, _)| *known == cause) {
+            self.changes[slot].increment(1);
+        }
+    }
+
+    /// Another configuration is in force.
+    pub(crate) fn configured(&self, configuration: &Configuration) {
+        self.voters.set(configuration.voters.len() as f64);
+        self.learners.set(configuration.learners.len() as f64);
     }
 
     pub(crate) fn queues(&self, depths: &Depths) {
@@ -183,6 +209,14 @@ pub(crate) fn refused(reason: Refused) {
     counter!(CALLER_REFUSED, "reason" => reason).increment(1);
 }
 
+/// Why membership changes, and the label.
+const CHANGES: [(Cause, &str); 5] = [
+    (Cause::Came, "came"),
+    (Cause::CaughtUp, "caught_up"),
+    (Cause::Left, "left"),
+    (Cause::Replaced, "replaced"),
+    (Cause::Silent, "silent"),
+];
 const DROPPED: [&str; 6] = ["stale", "not_member", "invalid", "leader_alive", "founding", "held"];
 const FOUNDING: usize = 4;
 const HELD: usize = 5;

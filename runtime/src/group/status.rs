@@ -5,19 +5,23 @@
 
 use std::{fmt, sync::Arc};
 
-use raft::{Configuration, Index, NodeId, PeerId, Position, Role, Term, Time};
+use raft::{Change, Configuration, Index, NodeId, PeerId, Position, Role, Term, Time};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::group::{GroupError, Lineage};
+use crate::group::{GroupError, Lineage, steward::Cause};
 
 /// A member's own view of its group.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Status {
     /// This member: its peer and its store.
     pub node: NodeId,
-    /// Which founding of the group it belongs to; `None` while the founders have not all met.
+    /// Which founding of the group it belongs to; `None` while the founders have not all met, or
+    /// a newcomer has not found the group.
     pub lineage: Option<Lineage>,
+    /// Peers that belong to other foundings of this group, the last that were met, with their
+    /// lineages: they and this member refuse each other.
+    pub foreign: Vec<(PeerId, Lineage)>,
     /// Its role.
     pub role: Role,
     /// Its term.
@@ -55,8 +59,34 @@ pub enum Event {
     Bonded(NodeId),
     /// A bond went down.
     Unbonded(NodeId),
-    /// All founders have met.
+    /// All founders have met, or this member has been told that they have.
     Founded(Lineage),
+    /// A peer was met that belongs to another founding of this group. Said once for each.
+    Foreign {
+        /// The peer.
+        peer: PeerId,
+        /// Its lineage.
+        theirs: Lineage,
+        /// This member's.
+        ours: Lineage,
+    },
+    /// This member, which was alone and had promised nothing, has given its lineage up and goes
+    /// on as another server that looks for a group to join.
+    Dissolved(Lineage),
+    /// A newcomer is a learner, in the configuration in force here. As with the next two, the
+    /// entry that says so may not be committed yet, and may be lost.
+    Added(NodeId),
+    /// A learner is a voter.
+    Promoted(NodeId),
+    /// A voter or a learner is a member no longer.
+    Removed(NodeId),
+    /// This member leads and had a change of membership appended.
+    Changing {
+        /// The change.
+        change: Change,
+        /// Why.
+        cause: Cause,
+    },
     /// The member stopped.
     Stopped(String),
 }
@@ -69,6 +99,7 @@ impl Status {
         Self {
             node,
             lineage: None,
+            foreign: Vec::new(),
             role: Role::Follower,
             term: Term(0),
             leader: None,
@@ -111,14 +142,16 @@ impl When {
         mut holds: impl FnMut(&Status) -> bool,
     ) -> Result<Status, GroupError> {
         let seen = self.status.wait_for(|status| status.stopped.is_some() || holds(status)).await;
-        let status = seen.map_err(|_| GroupError::Stopped("its handles are gone".into()))?.clone();
+        let gone = |_| GroupError::Stopped("its task ended without a word".into());
+        let status = seen.map_err(gone)?.clone();
         match &status.stopped {
             Some(reason) if !holds(&status) => Err(GroupError::Stopped(reason.clone())),
             _ => Ok(status),
         }
     }
 
-    /// Resolves once all founders have met.
+    /// Resolves once this member knows how its group began: all founders have met, or it was told
+    /// that they have.
     ///
     /// # Errors
     /// As [`When::status`].
@@ -185,6 +218,14 @@ impl When {
     /// As [`When::status`].
     pub async fn bonded(mut self, count: usize) -> Result<(), GroupError> {
         self.status(|status| status.bonded.len() >= count).await.map(drop)
+    }
+
+    /// Resolves once this member is a voter, in the configuration that it knows.
+    ///
+    /// # Errors
+    /// As [`When::status`].
+    pub async fn is_voter(mut self) -> Result<(), GroupError> {
+        self.status(|status| status.configuration.voters.contains(&status.node)).await.map(drop)
     }
 
     /// Resolves once this member has stopped, with the reason.

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use raft::{Index, PeerId, Position, RequestId, SessionId};
 use serde::{Deserialize, Serialize};
 
+use crate::group::introduction::Introduction;
+
 /// Between two members.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum MemberFrame {
@@ -28,6 +30,13 @@ pub(crate) enum MemberFrame {
     },
     /// Nothing to say, but alive.
     Ping,
+    /// Who the sender is, and where it and others are reached. Said when the bond comes up, and
+    /// again when it changes.
+    Introduction(Introduction),
+    /// The sender wants to be a member no longer. Said to everyone; the leader sees to it.
+    Leave,
+    /// The leader's answer to that: the removal is committed.
+    Left,
 }
 
 /// Between a client and a node.

@@ -48,8 +48,6 @@ pub enum Code {
     DifferentLineage = 30_409,
     /// A newer bond took this one's place.
     Replaced = 30_410,
-    /// The peer's store is not the one that the group knows.
-    DifferentStore = 30_411,
     /// There is a bond already, and it is kept.
     AlreadyBonded = 30_429,
 }
@@ -93,7 +91,6 @@ impl Code {
             Self::Timeout => "timeout",
             Self::DifferentLineage => "different_lineage",
             Self::Replaced => "replaced",
-            Self::DifferentStore => "different_store",
             Self::AlreadyBonded => "already_bonded",
         }
     }
@@ -165,7 +162,7 @@ fn bounded(text: &str) -> String {
 /// Fits into one packet with room to spare, so that it arrives whole.
 const REASON_BYTES_MAX: usize = 256;
 
-const ALL: [Code; 19] = [
+const ALL: [Code; 18] = [
     Code::InvalidAlpn,
     Code::DifferentNetwork,
     Code::Cancelled,
@@ -183,7 +180,6 @@ const ALL: [Code; 19] = [
     Code::Timeout,
     Code::DifferentLineage,
     Code::Replaced,
-    Code::DifferentStore,
     Code::AlreadyBonded,
 ];
 

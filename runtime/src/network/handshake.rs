@@ -49,8 +49,10 @@ pub(crate) struct MemberHello {
 /// Who a member is, besides its peer id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Card {
-    /// `None` while the group is being founded.
+    /// `None` while the member waits for a founding.
     pub(crate) lineage: Option<Lineage>,
+    /// That lineage holds nothing that anyone was promised: its one member may give it up.
+    pub(crate) dissolves: bool,
     pub(crate) store: StoreId,
     /// Drawn at each start of the process.
     pub(crate) nonce: u64,
@@ -203,7 +205,7 @@ pub(crate) const UNPROVEN_BYTES_MAX: usize = 4 << 10;
 
 pub(crate) const MAGIC: [u8; 4] = *b"tsra";
 /// Changes whenever two versions could misunderstand each other.
-pub(crate) const VERSION: u16 = 2;
+pub(crate) const VERSION: u16 = 3;
 
 const PROOF_LABEL: &[u8] = b"tessera 2026 proof";
 const ID_LABEL: &[u8] = b"tessera 2026 connection";

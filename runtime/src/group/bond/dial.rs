@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use raft::NodeId;
+use raft::{NodeId, PeerId};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
@@ -27,13 +27,13 @@ struct Backoff {
 }
 
 /// Dials whenever there is no bond. Ends only with its task.
-pub(super) async fn dial_for_ever(side: Arc<Side>, tell: mpsc::Sender<Told>, peer: Peer) {
-    let mut bonded = side.table.watch(peer.id);
+pub(super) async fn dial_for_ever(side: Arc<Side>, tell: mpsc::Sender<Told>, peer: PeerId) {
+    let mut bonded = side.table.watch(peer);
     let consensus = &side.member.consensus;
     let mut backoff = Backoff::new(consensus.redial_backoff_min, consensus.redial_backoff_max);
     // Of two that start together the lower dials first: its dial is the one that is kept. The
     // higher waits a moment, but never relies on it.
-    let mut pause = match side.me < peer.id {
+    let mut pause = match side.me < peer {
         true => Duration::ZERO,
         false => consensus.redial_backoff_min,
     };
@@ -44,7 +44,7 @@ pub(super) async fn dial_for_ever(side: Arc<Side>, tell: mpsc::Sender<Told>, pee
             () = wait => false,
         };
         if !came {
-            match attempt(&side, &tell, &peer).await {
+            match attempt(&side, &tell, &side.wanted(peer)).await {
                 Ok(outcome) => side.metrics.dialed(outcome),
                 Err(error) => {
                     tracing::debug!(%error, "no bond");
@@ -101,14 +101,18 @@ async fn bond(
         .ok_or_else(|| Code::InvalidHandshake.because("a member's welcome without its card"));
     let card = settle(&connection, card)?;
     let node = NodeId { peer: peer.id, store: card.store };
-    let admitted = side.member.admittance.borrow().admit(node, card.lineage);
-    settle(&connection, admitted)?;
+    if let Some(foreign) = side.foreign(peer.id, &card) {
+        // Errs once nobody listens any more.
+        drop(tell.send(Told::Foreign(foreign)).await);
+    }
+    settle(&connection, side.admit(node, &card))?;
     let parties = (true, side.me, peer.id);
     let claim = Claim::new(&connection, parties, card.nonce, (attempt, lost));
     settle(&connection, side.table.weigh(&claim))?;
     let bond = settle(&connection, Bond::open(side, connection.clone(), claim, card).await)?;
     let Ok(room) = tell.reserve().await else { return Err(NetworkError::ShutDown) };
-    let replaced = settle(&connection, side.table.install(&bond, room))?;
+    let installed = side.table.install(&bond, room, &side.member.admittance.borrow());
+    let replaced = settle(&connection, installed)?;
     // What is replaced stays open until the peer's first lane shows that it has let us in.
     keep::spawn(side, tell, Kept { bond, confirmed: None, replaced });
     Ok("bonded")

@@ -20,7 +20,11 @@ use raft::NodeId;
 use tokio::sync::mpsc;
 
 use crate::group::{
-    bond::{Side, read::LaneReader, table::Told},
+    bond::{
+        Side,
+        read::LaneReader,
+        table::{Foreign, Told},
+    },
     wire::MemberFrame,
 };
 
@@ -33,6 +37,8 @@ pub(crate) enum BondEvent {
     Down { node: NodeId },
     /// A frame, from whom the connection proved.
     Frame { from: NodeId, frame: MemberFrame },
+    /// A peer that proved the key belongs to another lineage; it and this node part again.
+    Foreign(Foreign),
 }
 
 /// The listening end of all bonds of one group.
@@ -80,6 +86,9 @@ impl BondEvents {
                 Some(Told::Up { node, instead_of: Some(gone) }) => {
                     self.next = Some(BondEvent::Up { node });
                     return Poll::Ready(Some(BondEvent::Down { node: gone }));
+                }
+                Some(Told::Foreign(foreign)) => {
+                    return Poll::Ready(Some(BondEvent::Foreign(foreign)));
                 }
                 Some(Told::Down { node }) => return Poll::Ready(Some(BondEvent::Down { node })),
                 Some(Told::Lane(opened)) => {

@@ -95,7 +95,7 @@ impl Keeper {
                 Some(_) = self.lanes.join_next() => {}
                 () = clock.sleep_until(due) => self.beat(due),
                 Ok(()) = admittance.changed() => {
-                    let admitted = admittance.borrow().admit(bond.node, bond.card.lineage);
+                    let admitted = admittance.borrow().admit(bond.node, &bond.card);
                     if let Err(refusal) = admitted {
                         bond.end(refusal);
                     }

@@ -87,7 +87,10 @@ impl Lane {
                 | Message::HeartbeatReply { .. }
                 | Message::TimeoutNow { .. },
             )
-            | MemberFrame::Ping => Self::Control,
+            | MemberFrame::Ping
+            | MemberFrame::Introduction(_)
+            | MemberFrame::Leave
+            | MemberFrame::Left => Self::Control,
             MemberFrame::Forward { .. } | MemberFrame::Answer { .. } => Self::Client,
         }
     }

@@ -121,7 +121,12 @@ fn decode(lane: Lane, bytes: &[u8]) -> Result<MemberFrame, Refusal> {
 
 /// The frame that these bytes are, on whatever lane.
 pub(crate) fn decode_frame(bytes: &[u8]) -> Result<MemberFrame, Refusal> {
-    postcard::from_bytes(bytes).map_err(|error| violation(format!("no frame of a member: {error}")))
+    let frame: MemberFrame = postcard::from_bytes(bytes)
+        .map_err(|error| violation(format!("no frame of a member: {error}")))?;
+    if let MemberFrame::Introduction(introduction) = &frame {
+        introduction.check().map_err(violation)?;
+    }
+    Ok(frame)
 }
 
 fn violation(reason: String) -> Refusal {

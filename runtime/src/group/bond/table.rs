@@ -18,9 +18,10 @@ use raft::{NodeId, PeerId, Time};
 use tokio::sync::{mpsc::Permit, watch};
 
 use crate::{
+    Lineage,
     group::{
         bond::{
-            Side,
+            Admittance, Side,
             lane::{Dropped, Lane, LaneSender},
         },
         wire::MemberFrame,
@@ -55,6 +56,17 @@ pub(super) enum Told {
     },
     /// A lane to be read from now on.
     Lane(Opened),
+    /// A peer of another lineage was met, and is not bonded with.
+    Foreign(Foreign),
+}
+
+/// A peer that belongs to another lineage of the group.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Foreign {
+    pub(crate) peer: PeerId,
+    pub(crate) lineage: Lineage,
+    /// That lineage may be given up as well.
+    pub(crate) dissolves: bool,
 }
 
 /// A lane that the peer has opened.
@@ -122,13 +134,22 @@ impl Table {
         }
     }
 
-    /// Makes this the bond, and gives back the one it replaces.
+    /// Makes this the bond, and gives back the one it replaces. For those who are no members
+    /// there is a bounded number of places.
     pub(super) fn install(
         &self,
         bond: &Arc<Bond>,
         room: Permit<'_, Told>,
+        admittance: &Admittance,
     ) -> Result<Option<Arc<Bond>>, Refusal> {
         let mut places = self.places();
+        let is_guest = |bond: &&Arc<Bond>| admittance.is_guest(bond.node);
+        let others = places.iter().filter(|(peer, _)| **peer != bond.node.peer);
+        let guests = others.filter_map(|(_, place)| place.bond.as_ref()).filter(is_guest).count();
+        if admittance.is_guest(bond.node) && guests >= admittance.guests_max {
+            return Err(Code::NoCapacity
+                .because(format!("{guests} are here that are no members, as many as may be")));
+        }
         let place = places.entry(bond.node.peer).or_default();
         if let Some(current) = &place.bond {
             bond.claim.over(&current.claim)?;
@@ -158,6 +179,8 @@ impl Table {
         if let Some(room) = room {
             room.send(Told::Down { node: bond.node });
         }
+        // Whom nobody here dials comes like a stranger, if it comes again.
+        places.retain(|_, place| place.bond.is_some() || place.bonded.receiver_count() > 0);
     }
 
     /// The bond with this very node.

@@ -54,8 +54,8 @@ impl Wish {
             store: StoreId(number.into()),
             consensus,
             admittance: Admittance {
-                founders: [1, 2, 3].map(|number| secret(number).peer_id()).into(),
-                ..Admittance::default()
+                founders: Some([1, 2, 3].map(|number| secret(number).peer_id()).into()),
+                ..Admittance::of(StoreId(number.into()))
             },
             clock: Arc::new(SystemClock::new()),
         }
@@ -67,7 +67,7 @@ impl Wish {
             (1..).zip(stores).map(|(number, store)| id(number, store)).collect();
         let configuration = Configuration::of(members.iter().copied());
         let lineage = Some(Lineage::of(self.group, &configuration));
-        self.admittance = Admittance { lineage, founders: BTreeSet::new(), members };
+        self.admittance = Admittance { lineage, members, ..Admittance::of(self.store) };
         self
     }
 
@@ -87,11 +87,11 @@ impl Wish {
     }
 
     fn on(&self, network: &Network, peers: &[Peer]) -> Node {
-        let (admit, admittance) = watch::channel(self.admittance.clone());
+        let shown = Admittance { store: self.store, ..self.admittance.clone() };
+        let (admit, admittance) = watch::channel(shown);
         let member = Member {
             group: self.group,
             key: self.key.clone(),
-            store: self.store,
             consensus: self.consensus.clone(),
             peers: peers.to_vec(),
             admittance,

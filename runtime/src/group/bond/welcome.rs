@@ -40,25 +40,40 @@ async fn welcome(
 ) -> Result<(), Refusal> {
     let Applicant { connection, mut talk, session, hello, place } = applicant;
     let node = NodeId { peer: session.remote, store: hello.card.store };
-    side.member.admittance.borrow().admit(node, hello.card.lineage)?;
+    let foreign = side.foreign(node.peer, &hello.card);
+    if foreign.is_none() {
+        side.admit(node, &hello.card)?;
+    }
     let parties = (false, side.me, node.peer);
     let dial = (hello.attempt, hello.lost);
     let claim = Claim::new(&connection, parties, hello.card.nonce, dial);
-    side.table.weigh(&claim)?;
+    if foreign.is_none() {
+        side.table.weigh(&claim)?;
+    }
     open_lanes(&connection);
     talk.preface(side.network.id()).await?;
     let proof = session.proof(&side.member.key);
     let (card, papers) = (Some(side.card()), Papers::default());
     talk.say(&Welcome { proof, card, papers }).await?;
+    if let Some(foreign) = foreign {
+        // Each has proved itself and shown its lineage: now both know, and the dialer closes.
+        Code::DifferentLineage.count();
+        tell.send(Told::Foreign(foreign)).await.map_err(gone)?;
+        connection.closed().await;
+        return Ok(());
+    }
     let confirmed = confirm(connection.accept_uni().await.map_err(|error| Refusal::of(&error))?);
     let confirmed = confirmed.await?;
     let bond = Bond::open(side, connection, claim, hello.card).await?;
-    let gone = |_| Code::GracefulShutdown.because("this member leaves the group");
     let room = tell.reserve().await.map_err(gone)?;
-    let replaced = side.table.install(&bond, room)?;
+    let replaced = side.table.install(&bond, room, &side.member.admittance.borrow())?;
     place.let_in();
     keep::spawn(side, tell, Kept { bond, confirmed: Some(confirmed), replaced });
     Ok(())
+}
+
+fn gone<T>(_: mpsc::error::SendError<T>) -> Refusal {
+    Code::GracefulShutdown.because("this member leaves the group")
 }
 
 /// The dialer opens its control lane first.

@@ -6,7 +6,7 @@
 use raft::{Answer, Input, PeerId, Proposal, ProposalId, ReadId, Refusal, Role, Time};
 use tokio::sync::oneshot;
 
-use super::Driver;
+use super::{Driver, membership::CHANGE};
 use crate::group::{
     answer::Answerer,
     applier::Work,
@@ -104,6 +104,7 @@ impl Driver {
 
     pub(super) fn answer(&mut self, answer: &Answer) {
         match *answer {
+            Answer::Proposed { id: CHANGE, outcome } => self.change_answered(outcome),
             Answer::Proposed { id, outcome } => self.proposed(CallId(id.0), outcome),
             Answer::Read { id, outcome } => self.read(CallId(id.0), outcome),
             Answer::Transfer { to, outcome } => {

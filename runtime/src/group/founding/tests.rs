@@ -36,11 +36,11 @@ async fn frames_that_come_before_all_founders_have_met_are_counted_and_harm_nobo
         .join()
         .await
         .expect("nothing stands against it");
-    let (_admit, admittance) = watch::channel(Admittance { founders, ..Admittance::default() });
+    let shown = Admittance { founders: Some(founders), ..Admittance::of(StoreId(2)) };
+    let (_admit, admittance) = watch::channel(shown);
     let member = Member {
         group: GroupId::of(&key, Sum::SIGNATURE, &consensus),
         key,
-        store: StoreId(2),
         consensus,
         peers: vec![first.peer()],
         admittance,

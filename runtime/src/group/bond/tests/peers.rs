@@ -6,7 +6,10 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::{
     NetworkError,
-    group::bond::dial,
+    group::{
+        bond::{dial, table::Told},
+        introduction::Addresses,
+    },
     metric::{BOND_DROPPED, BOND_QUEUE_BYTES, recorder::Record},
     network::{BOND_ALPN, Card, Code, HelloRole, MemberHello, Refusal, Talk, Welcome, header},
 };
@@ -38,7 +41,8 @@ impl Hand {
     }
 
     fn hello(&self, store: u128) -> HelloRole {
-        let card = Card { lineage: None, store: StoreId(store), nonce: self.network.nonce() };
+        let (store, nonce) = (StoreId(store), self.network.nonce());
+        let card = Card { lineage: None, dissolves: false, store, nonce };
         HelloRole::Member(MemberHello { card, attempt: 1, lost: None })
     }
 
@@ -71,22 +75,16 @@ fn framed(frame: &MemberFrame) -> Vec<u8> {
 
 #[tokio::test]
 async fn each_wrong_peer_is_refused_with_its_own_code() {
-    let right = Wish::new(1).founded([1, 2, 3]);
-    let node = right.start(&[]).await;
-    let wish = Wish::new(2).founded([1, 2, 3]);
+    let node = Wish::new(1).start(&[]).await;
+    let wish = Wish::new(2);
     let wrong_key = Wish { key: GroupKey::from_secret("wrong"), ..wish.clone() };
     let other_group = GroupId::of(&wish.key, "another machine", &wish.consensus);
-    let wrong_lineage =
-        Wish { admittance: wish.clone().founded([1, 2, 4]).admittance, ..wish.clone() };
-    let wrong_store = Wish { store: StoreId(22), ..wish.clone() };
     let unknown = Wish { number: 9, ..wish.clone() };
     for (wish, code, named) in [
         (wrong_key, Code::InvalidProof, "did not prove the group's key"),
         (Wish { group: other_group, ..wish.clone() }, Code::GroupNotFound, "is not in group"),
         (Wish { name: "elsewhere", ..wish.clone() }, Code::DifferentNetwork, "on network"),
-        (wrong_lineage, Code::DifferentLineage, "they never merge"),
-        (wrong_store, Code::DifferentStore, "knows it with store"),
-        (unknown, Code::NotAllowed, "is not a member of the group"),
+        (unknown, Code::NotAllowed, "is not among the founders"),
     ] {
         let stranger = wish.start(&[]).await;
         let (told, reason) = refusal(&stranger, &node).await;
@@ -102,17 +100,53 @@ async fn each_wrong_peer_is_refused_with_its_own_code() {
 }
 
 #[tokio::test]
-async fn the_dialer_turns_a_wrong_peer_away_as_well() {
-    // The dialed node has forgotten who founded the group and lets any founder in.
-    let dialed = Wish { store: StoreId(11), ..Wish::new(1) }.start(&[]).await;
-    let dialer = Wish::new(2).founded([1, 2, 3]).start(&[]).await;
-    let (tell, _told) = mpsc::channel(8);
+async fn two_lineages_part_again_and_each_knows_the_others() {
+    let mut dialed = Wish::new(1).founded([1, 2, 3]).start(&[]).await;
+    let mut other = Wish::new(2).founded([1, 2, 4]);
+    other.admittance.dissolves = true;
+    let ours = dialed.admit.borrow().lineage;
+    let theirs = other.admittance.lineage;
+    let dialer = other.start(&[]).await;
+    let (tell, mut told) = mpsc::channel(8);
     let peer = dialed.peer();
     let answer = dial::attempt(&dialer.bonds.side, &tell, &peer);
-    let error = soon("an answer", answer).await.expect_err("its store is another");
+    let error = soon("an answer", answer).await.expect_err("two lineages never bond");
     assert!(matches!(error, NetworkError::Refused { .. }), "{error}");
-    assert_eq!(error.code(), Some(Code::DifferentStore), "{error}");
+    assert_eq!(error.code(), Some(Code::DifferentLineage), "{error}");
+    for named in [ours, theirs].map(|lineage| lineage.expect("both are founded").to_string()) {
+        assert!(error.to_string().contains(&named), "{error}");
+    }
+    let (met, by) = (dialed.event().await, soon("word", told.recv()).await);
+    match (met, by) {
+        (BondEvent::Foreign(met), Some(Told::Foreign(by))) => {
+            assert_eq!((met.peer, by.peer), (dialer.node.peer, dialed.node.peer));
+            assert_eq!((Some(met.lineage), Some(by.lineage)), (theirs, ours));
+            assert_eq!((met.dissolves, by.dissolves), (true, false));
+        }
+        (met, _) => panic!("not of another lineage: {met:?}"),
+    }
     assert!(dialed.bonds.bonded().is_empty() && dialer.bonds.bonded().is_empty());
+}
+
+#[tokio::test]
+async fn guests_are_let_in_as_many_as_may_be_and_members_always() {
+    let mut wish = Wish::new(1).founded([1, 2, 3]);
+    wish.admittance.guests_max = 1;
+    let mut node = wish.start(&[]).await;
+    // A member's peer with another store is no member.
+    let wiped = Wish { store: StoreId(22), ..Wish::new(2) };
+    let mut guest = wiped.start(&[node.peer()]).await;
+    assert_eq!((node.up().await, guest.up().await), (guest.node, node.node));
+    let one_more = Wish::new(9).start(&[]).await;
+    let (tell, _told) = mpsc::channel(8);
+    // It is welcome, but by then there is no room: its own end counts it as bonded for a moment.
+    let peer = node.peer();
+    let dialed = dial::attempt(&one_more.bonds.side, &tell, &peer);
+    soon("an answer", dialed).await.expect("it has proved itself");
+    until("the end of that bond", || one_more.bonds.bonded().is_empty()).await;
+    let mut member = Wish::new(3).start(&[node.peer()]).await;
+    assert_eq!((node.up().await, member.up().await), (member.node, node.node));
+    assert_eq!(node.bonds.bonded().len(), 2);
 }
 
 #[tokio::test]
@@ -301,7 +335,25 @@ async fn a_bond_that_may_not_be_any_more_ends() {
     a.admit.send_modify(|admittance| {
         admittance.members.remove(&id(2, 2));
     });
+    assert!(a.bonds.send(b.node, vote(1)), "who is no member any more is a guest");
+    assert_eq!(b.vote().await, (a.node, 1));
+    let other = Wish::new(1).founded([1, 2, 4]).admittance;
+    a.admit.send_modify(|admittance| admittance.lineage = other.lineage);
     assert_eq!((a.down().await, b.down().await), (b.node, a.node));
-    let (told, _) = refusal(&b, &a).await;
-    assert_eq!(told, Code::NotAllowed);
+}
+
+#[tokio::test]
+async fn whom_to_dial_may_change_at_any_time() {
+    let mut a = Wish::new(1).start(&[]).await;
+    let mut b = Wish::new(2).start(&[]).await;
+    let peer = b.peer();
+    a.bonds.want([(peer.id, peer.addresses)].into());
+    assert_eq!((a.up().await, b.up().await), (b.node, a.node));
+    a.bonds.want(Addresses::new());
+    let bond = a.bonds.side.table.bond(b.node).expect("it stands as long as it may");
+    bond.close(&Code::Cancelled.because("and no longer"));
+    assert_eq!((a.down().await, b.down().await), (b.node, a.node));
+    let peer = b.peer();
+    a.bonds.want([(peer.id, peer.addresses)].into());
+    assert_eq!((a.up().await, b.up().await), (b.node, a.node));
 }
