@@ -39,6 +39,13 @@ pub(crate) enum Request {
     Validate(PathBuf),
     /// Judge a run's folder again.
     Check(PathBuf),
+    /// Let a store's member go on alone, if that is confirmed.
+    Force {
+        /// The store's directory.
+        store: PathBuf,
+        /// What may be lost is accepted.
+        confirmed: bool,
+    },
 }
 
 /// Where a plan comes from.
@@ -108,6 +115,10 @@ fn request(
     let origin = match name {
         "validate" => return Ok(Request::Validate(path("FILE"))),
         "check" => return Ok(Request::Check(path("RUN"))),
+        FORCE => {
+            let confirmed = of.get_flag("yes");
+            return Ok(Request::Force { store: path("STORE"), confirmed });
+        }
         "diff" => return Ok(Request::Diff(path("A"), path("B"))),
         "replay" => {
             let output = Output::from_arg_matches(of)?;
@@ -184,6 +195,18 @@ fn command(builtins: &[Builtin]) -> Command {
                 .about("Judges an earlier run again")
                 .arg(path("RUN", "The run's folder; runs/latest is the newest")),
         )
+        .subcommand(force_command())
+}
+
+fn force_command() -> Command {
+    let yes = Arg::new("yes")
+        .long("yes")
+        .action(ArgAction::SetTrue)
+        .help("Do it: a majority is gone for good, and what may be lost is accepted");
+    Command::new(FORCE)
+        .about("Lets a member's closed store go on alone after its group lost a majority")
+        .arg(path("STORE", "The store's directory"))
+        .arg(yes)
 }
 
 fn scenario(builtin: &Builtin) -> Command {
@@ -264,6 +287,7 @@ fn options(command: &Command, words: &[String]) -> String {
     format!("The options of `{}` are {}.", of.get_name(), known.join(", "))
 }
 
+const FORCE: &str = "force-new-lineage";
 const PROGRAM: &str = "scenarios";
 const EXIT_CODES: &str = "Exit codes: 0 valid, 1 a guarantee broke, 2 unknown or interrupted, \
                           3 usage error or the laboratory itself failed";
@@ -310,6 +334,11 @@ mod tests {
         assert_eq!(parsed("--list").unwrap(), Request::List);
         assert_eq!(parsed("validate x.toml").unwrap(), Request::Validate("x.toml".into()));
         assert_eq!(parsed("diff a b").unwrap(), Request::Diff("a".into(), "b".into()));
+        for (line, confirmed) in
+            [("force-new-lineage s", false), ("force-new-lineage s --yes", true)]
+        {
+            assert_eq!(parsed(line).unwrap(), Request::Force { store: "s".into(), confirmed });
+        }
         let output = Output { out: ".".into(), json: false, trace: true };
         let replay = Request::Replay { run: "runs/latest".into(), output };
         assert_eq!(parsed("replay runs/latest --trace").unwrap(), replay);

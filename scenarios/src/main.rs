@@ -11,6 +11,7 @@ mod conduct;
 mod convert;
 mod describe;
 mod diff;
+mod forcing;
 mod journal;
 mod overrides;
 mod progress;
@@ -39,6 +40,7 @@ use crate::catalogue::Builtin;
 use crate::check::Judged;
 use crate::conduct::{Conducted, Manner};
 use crate::diff::Compared;
+use crate::forcing::Forced;
 use crate::overrides::Overrides;
 use crate::replay::{Earlier, Repeated};
 use crate::source::PlanFile;
@@ -76,6 +78,13 @@ fn serve(words: &[String]) -> anyhow::Result<u8> {
         Request::List => say(&describe::list(&builtins)).map(|()| VALID),
         Request::Validate(file) => validate(&file, &builtins),
         Request::Check(run) => check_again(&run),
+        Request::Force { store, confirmed } => match forcing::force(&store, confirmed)? {
+            Forced::Done(told) => say(&told).map(|()| VALID),
+            Forced::Unconfirmed(price) => {
+                complain(&price);
+                Ok(FAILED)
+            }
+        },
         Request::Run { origin, overrides, world, output } => {
             worlds::admit(world, output.trace)?;
             let plan = planned(&origin, &overrides, world, builtins)?;

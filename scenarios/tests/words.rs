@@ -1,8 +1,12 @@
-//! The program from outside: words in, exit codes and text out. No node is started here.
+//! The program from outside: words in, exit codes and text out. It starts no node here.
 
-use std::fs;
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::{fs, io};
+
+use runtime::storage::Disk;
+use runtime::{ApplyContext, Bootstrap, GroupKey, Network, StateMachine};
 
 fn scenarios(words: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_scenarios")).args(words).output().expect("the program starts")
@@ -280,4 +284,85 @@ fn damaged_runs_are_refused_by_file_line_and_field() {
     refused(&["run.json", "field `plan`", "nodez"]);
     fs::write(&file, &record[..record.len() / 2]).unwrap();
     refused(&["run.json", "line 1"]);
+}
+
+/// Two members found a group on disk and are gone; yields the store of the first.
+fn founded_by_two(folder: &Path) -> PathBuf {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let mut networks = Vec::new();
+        for _ in 0..2 {
+            let builder = Network::builder("words").bind(([127, 0, 0, 1], 0).into());
+            networks.push(builder.build().await.expect("a free port"));
+        }
+        let peers: Vec<_> = networks.iter().map(Network::peer).collect();
+        let founders: BTreeSet<_> = peers.iter().map(|peer| peer.id).collect();
+        let mut groups = Vec::new();
+        for (place, network) in networks.iter().enumerate() {
+            let builder = network.group(GroupKey::from_secret("words")).machine(Register);
+            let store = Disk::at(folder.join(place.to_string()));
+            let builder = builder.storage(store).peers(peers.clone());
+            let founders = Bootstrap::Voters(founders.clone());
+            groups.push(builder.bootstrap(founders).join().await.expect("nothing is in the way"));
+        }
+        for group in &groups {
+            group.when().leader_elected().await.expect("two of two");
+        }
+        for (network, group) in networks.iter().zip(groups) {
+            network.shutdown().await;
+            group.when().stopped().await;
+        }
+    });
+    folder.join("0")
+}
+
+#[test]
+fn a_new_lineage_is_forced_only_when_what_it_costs_was_accepted() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = founded_by_two(folder.path());
+    let store = store.to_str().expect("UTF-8");
+    for _ in 0..2 {
+        let asked = scenarios(&["force-new-lineage", store]);
+        assert_eq!(code(&asked), 3, "{asked:?}");
+        let told = stderr(&asked);
+        for words in ["The other voters are:", "- Lost, acknowledged or not:", "refuse each other"]
+        {
+            assert!(told.contains(words), "{words:?} in {told}");
+        }
+        let last = told.trim_end().lines().last().expect("it says something");
+        assert_eq!(last.trim(), format!("scenarios force-new-lineage {store} --yes"));
+    }
+    let done = scenarios(&["force-new-lineage", store, "--yes"]);
+    assert_eq!(code(&done), 0, "{done:?}");
+    assert!(stdout(&done).contains("is now the only member of lineage"), "{done:?}");
+    let again = scenarios(&["force-new-lineage", store, "--yes"]);
+    assert_eq!(code(&again), 3);
+    assert!(stderr(&again).contains("its group's only member already"), "{again:?}");
+    let nowhere = scenarios(&["force-new-lineage", "nowhere", "--yes"]);
+    assert_eq!(code(&nowhere), 3);
+    assert!(stderr(&nowhere).contains("nowhere is missing"), "{nowhere:?}");
+}
+
+/// A machine without a state.
+struct Register;
+
+impl StateMachine for Register {
+    type Command = ();
+    type Output = ();
+    type Query = ();
+    type Answer = ();
+
+    const SIGNATURE: &'static str = "words 1";
+
+    fn apply(&mut self, (): (), _: &ApplyContext) {}
+
+    fn query(&self, (): ()) {}
+
+    fn snapshot(&self, _: &mut dyn io::Write) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn restore(&mut self, _: &mut dyn io::Read) -> io::Result<()> {
+        Ok(())
+    }
 }
