@@ -2,6 +2,7 @@
 
 mod commit;
 mod echo;
+mod join;
 mod lanes;
 mod node;
 mod outcome;
@@ -30,6 +31,25 @@ enum Bench {
         #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
         rounds: u32,
         /// Bytes in each echo and each command
+        #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+        bytes: u32,
+        /// Where `runs` is
+        #[arg(long, default_value = ".")]
+        out: PathBuf,
+        /// Print the record as JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// A fresh node joins an idle group of three that has a history, until it votes; exit code 1 if
+    /// one took longer than two seconds
+    Join {
+        /// Commands in the group's log
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        entries: u32,
+        /// How many nodes join, one after the other
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        joins: u32,
+        /// Bytes in each command
         #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
         bytes: u32,
         /// Where `runs` is
@@ -121,6 +141,9 @@ fn main() -> ExitCode {
         Bench::Lanes { rounds, writers, out, json } => lanes::main(rounds, writers, &out, json),
         Bench::Versus { a, b, turns, out, json } => {
             versus::main([&a, &b], turns, &out, json).map(|()| true)
+        }
+        Bench::Join { entries, joins, bytes, out, json } => {
+            join::main(&join::Wish { entries, joins, bytes: bytes as usize, out: &out, json })
         }
         Bench::Node => node::main().map(|()| true),
         Bench::Stranger => stranger::main().map(|()| true),
