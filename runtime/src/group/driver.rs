@@ -41,7 +41,7 @@ use crate::{
         metric::Depths,
         status::Event,
         steward::{Cause, Steward},
-        wire::MemberFrame,
+        wire::{MemberFrame, Outcome, Reason},
     },
     storage::Storage,
 };
@@ -373,6 +373,10 @@ impl Driver {
             MemberFrame::Raft(message) => self.step(Input::Message { from, message }),
             MemberFrame::Forward { id, call } => {
                 let answerer = Answerer::member(self.body.bonds.clone(), from, id);
+                // Who is here and no member may become one, and then asks again.
+                if !self.core.configuration().contains(from) {
+                    return answerer.answer(Outcome::Refused(Reason::Unavailable));
+                }
                 let Some(room) = self.forwards.room(from, &call) else {
                     self.body.metrics.refused_busy();
                     return answerer.answer(Outcome::Refused(Reason::Busy));

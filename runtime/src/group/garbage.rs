@@ -17,9 +17,10 @@ use super::{
     applier::EncodedMachine,
     bond::decode_frame,
     calls::Calls,
+    introduction::{Acquaintances, Introduction},
     wire::{Call, ClientFrame, MemberFrame, Outcome, Reason, Until},
 };
-use crate::{ApplyContext, StateMachine};
+use crate::{ApplyContext, Peer, StateMachine, storage::Founding};
 
 const COMMAND: &str = "cargo test -p runtime --lib garbage";
 
@@ -121,8 +122,23 @@ fn member_frames() -> Vec<Vec<u8>> {
     let raft = messages().into_iter().map(MemberFrame::Raft);
     let forwards = calls().into_iter().map(|call| MemberFrame::Forward { id: 1, call });
     let answers = outcomes().into_iter().map(|outcome| MemberFrame::Answer { id: 1, outcome });
-    let frames = raft.chain(forwards).chain(answers).chain([MemberFrame::Ping]);
+    let introductions = introductions().into_iter().map(MemberFrame::Introduction);
+    let short = [MemberFrame::Ping, MemberFrame::Leave, MemberFrame::Left];
+    let frames = raft.chain(forwards).chain(answers).chain(introductions).chain(short);
     frames.map(|frame| encoded(&frame)).collect()
+}
+
+/// Of a node that waits for a group, and of one that has one and knows others.
+fn introductions() -> [Introduction; 2] {
+    let lineage = postcard::from_bytes(&[7; 32]).expect("32 bytes are a lineage");
+    let founding = Founding { lineage, configuration: voters() };
+    let peer = |number: u8| {
+        let addresses = vec![([127, 0, 0, number], 7_000).into(), ([0_u16; 8], 9).into()];
+        Peer { id: NodeId::small(number).peer, addresses }
+    };
+    let peers = vec![peer(2), peer(3)];
+    let member = Introduction { founding: Some(founding), observer: true, peers };
+    [Introduction { founding: None, observer: false, peers: vec![peer(4)] }, member]
 }
 
 /// A member whose disk is done at once, stepped with whatever comes.
@@ -229,6 +245,8 @@ fn garbage_from_a_member_ends_its_bond_and_never_the_core() {
                     MemberFrame::Forward { .. } => "forward",
                     MemberFrame::Answer { .. } => "answer",
                     MemberFrame::Ping => "ping",
+                    MemberFrame::Introduction(_) => "introduction",
+                    MemberFrame::Leave | MemberFrame::Left => "leave",
                 };
                 *heeded.borrow_mut().entry(kind).or_default() += 1;
                 match frame {
@@ -239,13 +257,23 @@ fn garbage_from_a_member_ends_its_bond_and_never_the_core() {
                         assert!(call.content_bytes() <= words.len(), "{call:?}");
                     }
                     MemberFrame::Answer { id, outcome } => answered(from, id, outcome),
-                    MemberFrame::Ping => {}
+                    MemberFrame::Introduction(introduction) => introduced(from, introduction),
+                    MemberFrame::Ping | MemberFrame::Leave | MemberFrame::Left => {}
                 }
             }
         },
     );
     let heeded = heeded.into_inner();
-    assert_eq!(heeded.len(), 4, "every kind of frame comes as far as it can: {heeded:?}");
+    assert_eq!(heeded.len(), 6, "every kind of frame comes as far as it can: {heeded:?}");
+}
+
+/// A bonded node says who it is and whom it knows.
+fn introduced(from: NodeId, introduction: Introduction) {
+    let me = Peer { id: NodeId::small(1).peer, addresses: Vec::new() };
+    let mut known = Acquaintances::new(me, false, &[]);
+    known.meet(Time::default(), from, introduction);
+    assert!(known.whom_to_dial(None).len() <= 97, "as many as may be, and whoever says so");
+    assert!(known.introduction(None).check().is_ok(), "what is passed on is within the limits");
 }
 
 /// A member answers a call that was passed on to it, or one that was not.

@@ -31,7 +31,7 @@ fn words() -> Vec<Vec<u8>> {
     let proof = [7; 32];
     let mut words = Vec::new();
     for lineage in [None, lineage] {
-        let card = Card { lineage, store: StoreId(u128::MAX), nonce: u64::MAX };
+        let card = Card { lineage, dissolves: true, store: StoreId(u128::MAX), nonce: u64::MAX };
         let member = MemberHello { card: card.clone(), attempt: 300, lost: Some(7) };
         for papers in [Papers::default(), papers()] {
             for role in [HelloRole::Client, HelloRole::Member(member.clone())] {

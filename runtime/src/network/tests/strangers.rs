@@ -241,7 +241,7 @@ async fn members_and_clients_do_not_come_in_by_each_others_door() {
     let key = GroupKey::from_secret("key");
     serve(&b, group(&key), &key);
     let _members = b.serve_members(group(&key), &key);
-    let card = Card { lineage: None, store: raft::StoreId(1), nonce: 1 };
+    let card = Card { lineage: None, dissolves: false, store: raft::StoreId(1), nonce: 1 };
     let member = HelloRole::Member(MemberHello { card, attempt: 1, lost: None });
     for (alpn, role) in [(BOND_ALPN, HelloRole::Client), (CLIENT_ALPN, member)] {
         let connection = stranger(&a, &b, alpn).await;

@@ -5,7 +5,11 @@ use raft::{Entry, Payload, Snapshot};
 use super::*;
 use crate::{
     Bootstrap, Group, StateMachine,
-    group::samples::Sum,
+    group::{
+        introduction::Introduction,
+        samples::{Sum, alone},
+        wire::{Call, Outcome, Reason},
+    },
     metric::{MESSAGES_DROPPED, recorder::Record},
     storage,
 };
@@ -42,6 +46,11 @@ async fn a_member_that_says_what_no_core_says_is_counted_and_the_group_goes_on()
     let third = member(&wishes[2], &networks[2], &peers).await;
     let mut hand = wishes[1].on(&networks[1], &peers);
     let bonded = [hand.up().await, hand.up().await];
+    // It waits like they do: without that they have not met it.
+    let introduction = Introduction { founding: None, observer: false, peers: Vec::new() };
+    for to in bonded {
+        assert!(hand.bonds.send(to, MemberFrame::Introduction(introduction.clone())));
+    }
     // It votes for nobody and acknowledges nothing: the other two are a majority.
     soon("a leader", first.when().leader_elected()).await.expect("two of three");
     let term = first.status().term;
@@ -59,7 +68,7 @@ async fn a_member_that_says_what_no_core_says_is_counted_and_the_group_goes_on()
         for message in &unsound {
             assert!(hand.bonds.send(to, MemberFrame::Raft(message.clone())));
         }
-        let outcome = crate::group::wire::Outcome::Proposed(prev);
+        let outcome = Outcome::Proposed(prev);
         assert!(hand.bonds.send(to, MemberFrame::Answer { id: 7, outcome }));
     }
     let sent = 2 * unsound.len() as u64;
@@ -71,4 +80,28 @@ async fn a_member_that_says_what_no_core_says_is_counted_and_the_group_goes_on()
         soon("an answer", group.execute(1)).await.expect("the group goes on");
         assert_eq!(group.status().term, term, "nobody had to stand");
     }
+}
+
+#[tokio::test]
+async fn calls_of_who_is_no_member_are_refused() {
+    let wish = Wish::new(1);
+    let network = wish.network().await;
+    let group = alone(&network, &wish.key, &wish.consensus).await;
+    let guest = Wish::new(2);
+    let guest = Wish { group: GroupId::of(&wish.key, Sum::SIGNATURE, &wish.consensus), ..guest };
+    let mut guest = guest.start(&[network.peer()]).await;
+    let leader = guest.up().await;
+    assert_eq!(leader, group.status().node);
+    // It never says who it is, so nobody takes it in.
+    let call = Call::Query { query: bytes::Bytes::new() };
+    assert!(guest.bonds.send(leader, MemberFrame::Forward { id: 7, call }));
+    loop {
+        if let BondEvent::Frame { frame: MemberFrame::Answer { id, outcome }, .. } =
+            guest.event().await
+        {
+            assert_eq!((id, outcome), (7, Outcome::Refused(Reason::Unavailable)));
+            break;
+        }
+    }
+    soon("an answer", group.execute(1)).await.expect("the group goes on");
 }
