@@ -77,8 +77,8 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
-    /// History is appended in whole lines only.
-    #[error("history is appended in whole lines: {reason}")]
+    /// Lines are appended whole or not at all.
+    #[error("only whole lines are appended: {reason}")]
     Line {
         /// What was wrong with the bytes.
         reason: &'static str,

@@ -5,15 +5,24 @@
 //! harness killed at any moment leaves the last complete version; two harnesses side by side never
 //! share a temporary name. Knows nothing of what the bytes mean, except of `run.json`.
 
+mod lines;
+mod name;
+
+use self::name::{check_name, utc};
+use crate::page::page;
 use crate::plot::{self, Theme};
 use crate::record::{RunRecord, SCHEMA_VERSION};
 use crate::series::{THROUGHPUT_HEADER, to_csv};
-use crate::{Error, Recorder, Result};
+use crate::trace::trace;
+use crate::{Error, EventLog, Events, Recorder, Result, Seen};
 use serde::Deserialize;
 use std::fs::{self, File};
-use std::io::{BufReader, ErrorKind, Read, Write};
+use std::io::{BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
+
+pub use self::lines::LineWriter;
+pub(crate) use self::name::LATEST;
 
 /// One run's folder, created or opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +43,7 @@ impl RunFolder {
         pid: u32,
     ) -> Result<Self> {
         check_name("scenario", scenario)?;
-        let runs = parent.join("runs");
+        let runs = parent.join(RUNS);
         let of_scenario = runs.join(scenario);
         fs::create_dir_all(&of_scenario).map_err(Error::io("create", &of_scenario))?;
         let name = format!("{}-{seed:#018x}-{pid}", utc(utc_unix_s));
@@ -82,7 +91,7 @@ impl RunFolder {
     /// Where a node's log belongs, `nodes/<node>.log`.
     pub fn node_log_path(&self, node: &str) -> Result<PathBuf> {
         check_name("node", node)?;
-        Ok(self.path.join("nodes").join(format!("{node}.log")))
+        Ok(self.path.join(NODES).join(format!("{node}.log")))
     }
 
     /// Writes `run.json` in one piece; may be called again and again while the run goes on.
@@ -119,16 +128,41 @@ impl RunFolder {
     }
 
     /// Begins `history.jsonl` anew.
-    pub fn create_history(&self) -> Result<HistoryWriter> {
-        let path = self.path.join(HISTORY);
-        let file = File::create(&path).map_err(Error::io("create", &path))?;
-        Ok(HistoryWriter { file, path })
+    pub fn create_history(&self) -> Result<LineWriter> {
+        LineWriter::create(self.path.join(HISTORY))
     }
 
     /// Opens `history.jsonl` for reading.
     pub fn open_history(&self) -> Result<BufReader<File>> {
         let path = self.path.join(HISTORY);
         Ok(BufReader::new(File::open(&path).map_err(missing(&path))?))
+    }
+
+    /// Begins `events.jsonl` anew.
+    pub fn create_events(&self) -> Result<EventLog> {
+        Ok(EventLog::new(LineWriter::create(self.path.join(EVENTS))?))
+    }
+
+    /// Reads `events.jsonl`. A run that left none has no events; a last line that was cut off with
+    /// its harness is left out.
+    pub fn read_events(&self) -> Result<Events> {
+        let path = self.path.join(EVENTS);
+        if !path.exists() {
+            return Ok(Events::default());
+        }
+        let text = read_limited(&path, EVENTS_BYTES_MAX)?;
+        let mut events = Events::default();
+        let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        for (number, line) in lines.enumerate() {
+            let event = serde_json::from_str(line).map_err(|error| Error::Malformed {
+                path: path.clone(),
+                line: number + 1,
+                column: error.column(),
+                reason: reason_without_place(&error),
+            })?;
+            events.push(event);
+        }
+        Ok(events)
     }
 
     /// Writes `latency.csv`, `throughput.csv` and `latency.hlog`; may be called again and again
@@ -164,6 +198,49 @@ impl RunFolder {
         }
         Ok(())
     }
+
+    /// Writes `trace.json`.
+    pub fn write_trace(&self, seen: &Seen<'_>) -> Result<()> {
+        replace(&self.path.join(TRACE), trace(seen).as_bytes())
+    }
+
+    /// Writes `index.html`, with links to what stands beside it by then.
+    pub fn write_page(&self, seen: &Seen<'_>) -> Result<()> {
+        let files = self.files()?;
+        let page = page(seen, self.started().as_deref(), &files);
+        replace(&self.path.join(PAGE), page.as_bytes())
+    }
+
+    /// Where the page is, if there is one.
+    pub fn page(&self) -> Option<PathBuf> {
+        let page = self.path.join(PAGE);
+        page.is_file().then_some(page)
+    }
+
+    /// When the run was started, in words, as far as its folder's name tells.
+    pub fn started(&self) -> Option<String> {
+        // `runs/latest` has no name of its own.
+        let path = fs::canonicalize(&self.path).ok()?;
+        name::started(path.file_name()?.to_str()?)
+    }
+
+    /// The files of the folder and the nodes' logs, in order, but for hidden ones.
+    fn files(&self) -> Result<Vec<String>> {
+        let mut files = Vec::new();
+        for (folder, prefix) in [(self.path.clone(), ""), (self.path.join(NODES), "nodes/")] {
+            let Ok(entries) = fs::read_dir(&folder) else { continue };
+            for entry in entries.take(FILES_MAX) {
+                let entry = entry.map_err(Error::io("read", &folder))?;
+                let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if is_file && !name.starts_with('.') && name != PAGE {
+                    files.push(format!("{prefix}{name}"));
+                }
+            }
+        }
+        files.sort();
+        Ok(files)
+    }
 }
 
 /// Creates the folder of a sweep, `<parent>/sweeps/<scenario>/<utc>-<seed>/`; a name that is taken
@@ -181,23 +258,6 @@ pub fn create_sweep_folder(
     Ok(of_scenario.join(name))
 }
 
-/// Appends to `history.jsonl` without buffering: what was appended survives the harness.
-#[derive(Debug)]
-pub struct HistoryWriter {
-    file: File,
-    path: PathBuf,
-}
-
-impl HistoryWriter {
-    /// Appends one or more whole lines with one write; who has many hands over many.
-    pub fn append(&mut self, lines: &[u8]) -> Result<()> {
-        if lines.last().is_some_and(|&byte| byte != b'\n') {
-            return Err(Error::Line { reason: "the last byte is not a line feed" });
-        }
-        self.file.write_all(lines).map_err(Error::io("append to", &self.path))
-    }
-}
-
 #[derive(Deserialize)]
 struct Version {
     #[serde(default)]
@@ -205,7 +265,7 @@ struct Version {
 }
 
 fn create_nodes(run: &Path) -> Result<()> {
-    let nodes = run.join("nodes");
+    let nodes = run.join(NODES);
     fs::create_dir(&nodes).map_err(Error::io("create", &nodes))
 }
 
@@ -280,95 +340,19 @@ fn reason_without_place(error: &serde_json::Error) -> String {
     text.strip_suffix(&place).unwrap_or(&text).to_owned()
 }
 
-/// Names become parts of paths on every system, and must not leave their folder.
-fn check_name(what: &'static str, value: &str) -> Result<()> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    let fits = (1..=NAME_BYTES_MAX).contains(&value.len());
-    if fits && value.bytes().all(plain) && !value.starts_with('.') && value != LATEST {
-        return Ok(());
-    }
-    let allowed = "1 to 64 letters, digits, '-', '_' or '.', not a '.' first, and not 'latest'";
-    // A hostile name is not echoed at full length.
-    let value = value.chars().take(NAME_BYTES_MAX + 1).collect();
-    Err(Error::Name { what, value, allowed })
-}
-
-/// `20261121T054213Z`: sorts by time and holds no character that a file system minds.
-fn utc(unix_s: u64) -> String {
-    let unix_s = unix_s.min(UTC_UNIX_S_MAX);
-    let (days, second_of_day) = (unix_s / 86_400, unix_s % 86_400);
-    let (year, month, day) = civil(days);
-    let (hour, minute, second) =
-        (second_of_day / 3_600, second_of_day / 60 % 60, second_of_day % 60);
-    format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
-}
-
-/// Gregorian date of a day counted from 1970-01-01, year by year and month by month.
-fn civil(mut days: u64) -> (u64, u64, u64) {
-    let is_leap = |year: u64| {
-        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
-    };
-    let mut year = 1970;
-    loop {
-        let length = if is_leap(year) { 366 } else { 365 };
-        if days < length {
-            break;
-        }
-        days -= length;
-        year += 1;
-    }
-    let february = if is_leap(year) { 29 } else { 28 };
-    let mut month = 1;
-    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
-        if days < length {
-            break;
-        }
-        days -= length;
-        month += 1;
-    }
-    (year, month, days + 1)
-}
-
+/// Where the runs below a parent are.
+pub(crate) const RUNS: &str = "runs";
 const RECORD: &str = "run.json";
 const HISTORY: &str = "history.jsonl";
+const EVENTS: &str = "events.jsonl";
 const SCHEDULE: &str = "schedule.toml";
+const PAGE: &str = "index.html";
+const TRACE: &str = "trace.json";
+const NODES: &str = "nodes";
+const FILES_MAX: usize = 1_000;
 const LATENCY_CSV: &str = "latency.csv";
 const THROUGHPUT_CSV: &str = "throughput.csv";
 const LATENCY_HLOG: &str = "latency.hlog";
-const LATEST: &str = "latest";
 const RECORD_BYTES_MAX: u64 = 64 << 20;
-const NAME_BYTES_MAX: usize = 64;
+const EVENTS_BYTES_MAX: u64 = 64 << 20;
 const NAME_TRIES_MAX: u32 = 1_000;
-/// The last second of the year 9999.
-const UTC_UNIX_S_MAX: u64 = 253_402_300_799;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn utc_knows_leap_years_and_ends() {
-        for (unix_s, text) in [
-            (0, "19700101T000000Z"),
-            (951_782_400, "20000229T000000Z"),
-            (1_763_705_000, "20251121T060320Z"),
-            (4_107_542_399, "21000228T235959Z"),
-            (4_107_542_400, "21000301T000000Z"),
-            (u64::MAX, "99991231T235959Z"),
-        ] {
-            assert_eq!(utc(unix_s), text);
-        }
-    }
-
-    #[test]
-    fn names_cannot_leave_their_folder() {
-        for name in ["a", "leader-failover", "v1.2_x"] {
-            assert!(check_name("scenario", name).is_ok(), "{name}");
-        }
-        let long = "x".repeat(65);
-        for name in ["", ".", "..", ".hidden", "a/b", "a\\b", "latest", "é", "a\n", &long] {
-            let error = check_name("scenario", name).unwrap_err().to_string();
-            assert!(error.contains("scenario") && error.contains("1 to 64 letters"), "{error}");
-        }
-    }
-}

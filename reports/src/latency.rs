@@ -9,6 +9,7 @@
 use crate::sample::{Kind, LATENCY_US_MAX, Outcome, Point, Sample};
 use crate::seconds::Seconds;
 use crate::series::{Buckets, LatencyRow, ThroughputRow};
+use crate::slowest::Slowest;
 use crate::{RunRecord, Summary};
 use hdrhistogram::Histogram;
 
@@ -19,6 +20,7 @@ pub struct Recorder {
     buckets: Buckets,
     seconds: Seconds,
     histograms: [Histogram<u64>; 3],
+    slowest: Slowest,
     counts: Counts,
 }
 
@@ -54,6 +56,7 @@ impl Recorder {
             buckets: Buckets::default(),
             seconds: Seconds::default(),
             histograms: [histogram(), histogram(), histogram()],
+            slowest: Slowest::default(),
             counts: Counts::default(),
         }
     }
@@ -75,6 +78,7 @@ impl Recorder {
             return;
         }
         self.buckets.add(sample.intended_ns, ended_ns, sample.outcome);
+        self.slowest.add(sample);
         if self.points.len() >= POINTS_MAX {
             self.counts.points_dropped += 1;
             return;
@@ -117,6 +121,20 @@ impl Recorder {
     /// Successes by the second in which they were due, to be written: what is made for a file is kept for the next time.
     pub(crate) fn seconds_mut(&mut self) -> &mut Seconds {
         &mut self.seconds
+    }
+
+    /// When the last operation was due or answered, in milliseconds.
+    pub(crate) fn end_ms(&self) -> f64 {
+        let ends = self.points.iter().map(|point| {
+            let latency_us = if point.latency_us == Point::OPEN { 0 } else { point.latency_us };
+            point.intended_ns as f64 / 1e6 + f64::from(latency_us) / 1e3
+        });
+        ends.fold(0.0, f64::max)
+    }
+
+    /// What was slow when, and what nobody answered.
+    pub(crate) fn slowest(&self) -> &Slowest {
+        &self.slowest
     }
 
     /// Latency of all successful operations of one kind, or of all, in microseconds.
@@ -199,10 +217,7 @@ const NS_PER_S: u64 = 1_000_000_000;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn sample(intended_ns: u64, completed_ns: Option<u64>, outcome: Outcome) -> Sample {
-        Sample { intended_ns, completed_ns, kind: Kind::Write, outcome }
-    }
+    use crate::sample::tests::sample;
 
     #[test]
     fn latency_counts_from_the_intended_start_in_rounded_microseconds() {

@@ -6,21 +6,32 @@
 
 mod environment;
 mod error;
+mod event;
+mod figures;
 mod folder;
+mod lanes;
 mod latency;
+mod page;
 mod plot;
 mod record;
+mod runs;
 mod sample;
 mod seconds;
+mod seen;
 mod series;
+mod slowest;
 mod summary;
 mod table;
+mod trace;
 
 pub use error::{Error, Result};
-pub use folder::{HistoryWriter, RunFolder, create_sweep_folder};
+pub use event::{Event, EventLog, Events, What};
+pub use folder::{LineWriter, RunFolder, create_sweep_folder};
 pub use latency::Recorder;
-pub use record::{Check, Environment, Mark, RunRecord, SCHEMA_VERSION, Trial, Verdict};
+pub use record::{Check, Environment, Fault, Mark, RunRecord, SCHEMA_VERSION, Trial, Verdict};
+pub use runs::{PastRun, past_runs};
 pub use sample::{Kind, Outcome, Point, Sample};
+pub use seen::Seen;
 pub use series::{LatencyRow, ThroughputRow};
 pub use summary::{P99_SAMPLES_MIN, Summary};
 pub use table::render;

@@ -10,13 +10,17 @@ mod latency;
 mod outage;
 mod paint;
 
-pub(crate) use latency::latency;
+pub(crate) use axis::{Scale, label, round_up};
+pub(crate) use drawing::Ink;
+pub(crate) use latency::{
+    FAIL, OFFERED, OK, OUTCOMES, UNKNOWN, column, latency, quantiles, thin, window_s,
+};
 pub(crate) use outage::outage;
 pub(crate) use paint::{Theme, png, svg};
 
 use crate::RunRecord;
 pub(crate) use drawing::Drawing;
-use drawing::{Anchor, Ink, SMALL, text_width};
+use drawing::{Anchor, SMALL, text_width};
 
 /// Title, subtitle and banner; returns the y below which the plot may begin.
 fn header(drawing: &mut Drawing, title: &str, record: &RunRecord) -> f64 {

@@ -30,6 +30,9 @@ pub struct RunRecord {
     pub verdict: Verdict,
     /// The plan as it was carried out.
     pub plan: serde_json::Value,
+    /// The words that repeat the run.
+    #[serde(default)]
+    pub command: Option<String>,
     /// What ran it.
     pub environment: Environment,
     /// Hash over everything that happened, in the worlds where this is reproducible.
@@ -41,6 +44,9 @@ pub struct RunRecord {
     /// What happened when: faults, stalls, phases.
     #[serde(default)]
     pub marks: Vec<Mark>,
+    /// Every fault that was carried out, in order.
+    #[serde(default)]
+    pub faults: Vec<Fault>,
     /// One entry per fault under measurement.
     #[serde(default)]
     pub trials: Vec<Trial>,
@@ -148,6 +154,26 @@ pub struct Mark {
     pub until_ms: Option<f64>,
 }
 
+/// One fault as it was carried out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Fault {
+    /// The trial, from 1.
+    pub trial: u64,
+    /// What: `kill`, `pause`, …
+    pub fault: String,
+    /// The node that was hit; of several the one that led, or the first.
+    pub node: u64,
+    /// All that were hit.
+    #[serde(default)]
+    pub nodes: Vec<u64>,
+    /// When.
+    pub struck_ms: f64,
+    /// When the node was started again or went on, or the links were healed; `None` if that never
+    /// came to pass.
+    #[serde(default)]
+    pub returned_ms: Option<f64>,
+}
+
 /// One fault and what it cost. What could not be measured is `None`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
@@ -234,6 +260,7 @@ pub(crate) mod tests {
                 rustc: "rustc 1.91.0".to_owned(),
                 machine: "2 cores".to_owned(),
             },
+            command: None,
             trace_hash: None,
             checks: vec![Check {
                 name: "linearizable".to_owned(),
@@ -241,6 +268,7 @@ pub(crate) mod tests {
                 detail: "10 keys".to_owned(),
             }],
             marks: Vec::new(),
+            faults: Vec::new(),
             trials: Vec::new(),
             counts: BTreeMap::from([("elections".to_owned(), 3)]),
             ratios: BTreeMap::from([("overlap".to_owned(), 2.5)]),

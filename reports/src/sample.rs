@@ -50,6 +50,21 @@ pub struct Sample {
     pub kind: Kind,
     /// How it ended; an open one is [`Outcome::Unknown`].
     pub outcome: Outcome,
+    /// Who asked.
+    pub client: u64,
+    /// The operation's number in the history.
+    pub id: u64,
+    /// The register.
+    pub key: u64,
+    /// The node that answered, if one did.
+    pub node: Option<u64>,
+}
+
+impl Sample {
+    /// From when it was due until it was answered; `None` if it never was.
+    pub(crate) fn latency_ns(&self) -> Option<u64> {
+        Some(self.completed_ns?.saturating_sub(self.intended_ns))
+    }
 }
 
 /// One operation as the recorder keeps it: sixteen bytes.
@@ -71,3 +86,14 @@ impl Point {
 }
 
 pub(crate) const LATENCY_US_MAX: u32 = 120_000_000;
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A write of client 1 on register 3.
+    pub(crate) fn sample(intended_ns: u64, completed_ns: Option<u64>, outcome: Outcome) -> Sample {
+        let (kind, node) = (Kind::Write, completed_ns.map(|_| 2));
+        Sample { intended_ns, completed_ns, kind, outcome, client: 1, id: 9, key: 3, node }
+    }
+}

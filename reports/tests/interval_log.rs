@@ -58,6 +58,10 @@ fn base64(text: &str) -> Vec<u8> {
     bytes
 }
 
+fn sample(intended_ns: u64, completed_ns: Option<u64>, kind: Kind, outcome: Outcome) -> Sample {
+    Sample { intended_ns, completed_ns, kind, outcome, client: 1, id: 1, key: 1, node: None }
+}
+
 #[test]
 fn the_log_holds_every_success_in_its_second_and_kind() {
     let mut recorder = Recorder::new();
@@ -70,7 +74,7 @@ fn the_log_holds_every_success_in_its_second_and_kind() {
         let kind = Kind::ALL[(n / 3 % 2) as usize];
         let outcome = if n % 10 == 0 { Outcome::Unknown } else { Outcome::Ok };
         let completed_ns = Some(intended_ns + latency_us * 1_000);
-        recorder.record(&Sample { intended_ns, completed_ns, kind, outcome });
+        recorder.record(&sample(intended_ns, completed_ns, kind, outcome));
         if outcome == Outcome::Ok {
             for tag in ["", kind.as_str()] {
                 let interval = expected.entry((second, tag.to_owned())).or_insert_with(empty);
@@ -92,9 +96,7 @@ fn the_log_holds_every_success_in_its_second_and_kind() {
 #[test]
 fn other_tools_find_version_start_and_legend_ahead_of_the_intervals() {
     let mut recorder = Recorder::new();
-    let sample =
-        Sample { intended_ns: 0, completed_ns: Some(5), kind: Kind::Read, outcome: Outcome::Ok };
-    recorder.record(&sample);
+    recorder.record(&sample(0, Some(5), Kind::Read, Outcome::Ok));
     let parent = tempfile::tempdir().unwrap();
     let folder = RunFolder::create(parent.path(), "steady", 0, 1, 2).unwrap();
     // Even a clock that stands before 1970 gives a log that tools can read.

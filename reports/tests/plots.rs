@@ -24,9 +24,11 @@ fn record(build_profile: &str, trials: Vec<Trial>) -> RunRecord {
             rustc: String::new(),
             machine: String::new(),
         },
+        command: None,
         trace_hash: None,
         checks: Vec::new(),
         marks: Vec::new(),
+        faults: Vec::new(),
         trials,
         counts: BTreeMap::new(),
         ratios: BTreeMap::new(),
@@ -59,6 +61,10 @@ fn recorder(operations: u64) -> Recorder {
             completed_ns: (n % 1_000 != 3).then_some(intended_ns + latency_ns),
             kind: Kind::ALL[(n % 3) as usize],
             outcome,
+            client: 1 + n % 8,
+            id: n,
+            key: n % 10,
+            node: Some(1 + n % 5),
         });
     }
     recorder

@@ -1,8 +1,8 @@
 //! A run folder from the outside: what is written is what is read, by us and by others.
 
 use reports::{
-    Check, Environment, Error, Kind, LatencyRow, Mark, Outcome, Recorder, RunFolder, RunRecord,
-    SCHEMA_VERSION, Sample, Summary, ThroughputRow, Trial, Verdict,
+    Check, Environment, Error, Event, Kind, LatencyRow, Mark, Outcome, Recorder, RunFolder,
+    RunRecord, SCHEMA_VERSION, Sample, Summary, ThroughputRow, Trial, Verdict, What,
 };
 use std::collections::BTreeMap;
 use std::fs;
@@ -38,6 +38,7 @@ fn record() -> RunRecord {
             rustc: "rustc 1.91.0".to_owned(),
             machine: "2 cores".to_owned(),
         },
+        command: None,
         trace_hash: Some("00ff".to_owned()),
         checks: vec![Check {
             name: "linearizable".to_owned(),
@@ -52,6 +53,7 @@ fn record() -> RunRecord {
             detail: "SIGKILL".to_owned(),
             until_ms: Some(2_500.0),
         }],
+        faults: Vec::new(),
         trials: vec![trial(0, Some(212.0)), trial(1, None), trial(2, Some(301.125))],
         counts: BTreeMap::from([("elections".to_owned(), u64::MAX)]),
         ratios: BTreeMap::from([("overlap".to_owned(), 1.0 / 3.0)]),
@@ -76,6 +78,10 @@ fn samples(operations: u64) -> impl Iterator<Item = Sample> {
             completed_ns: (n % 80 != 9).then_some(intended_ns + latency_ns),
             kind: Kind::ALL[(n % 3) as usize],
             outcome,
+            client: 1 + n % 8,
+            id: n,
+            key: n % 10,
+            node: Some(1 + n % 5),
         }
     })
 }
@@ -234,6 +240,26 @@ fn history_is_there_as_soon_as_it_is_appended() {
     assert!(matches!(history.append(b"{\"id\":4}").unwrap_err(), Error::Line { .. }));
     let lines: Vec<String> = folder.open_history().unwrap().lines().map(Result::unwrap).collect();
     assert_eq!(lines, ["{\"id\":1}", "{\"id\":2}", "{\"id\":3}"]);
+}
+
+#[test]
+fn events_read_back_as_far_as_they_were_written() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = create(parent.path());
+    assert!(folder.read_events().unwrap().kept().is_empty(), "an older run left none");
+    let mut log = folder.create_events().unwrap();
+    let event =
+        |node| Event { at_ns: 7, node, what: What::Became { role: "leader".into(), term: 1 } };
+    log.append(event(1)).unwrap();
+    log.append(event(2)).unwrap();
+    assert_eq!(folder.read_events().unwrap(), *log.events());
+    let path = folder.path().join("events.jsonl");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, &text[..text.len() - 3]).unwrap();
+    assert_eq!(folder.read_events().unwrap().kept(), [event(1)]);
+    fs::write(&path, text.replace("\"node\":2", "\"node\":-2")).unwrap();
+    let error = folder.read_events().unwrap_err().to_string();
+    assert!(error.contains("events.jsonl, line 2") && error.contains("invalid value"), "{error}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Faults as bands over time: from the marks, and from trials that no mark tells of.
 
+use crate::lanes::{FORMING, STALL};
 use crate::{Mark, RunRecord, Trial};
 use std::collections::BTreeSet;
 
@@ -12,14 +13,18 @@ pub(crate) struct Band {
     pub(crate) until_s: f64,
 }
 
-/// All faults of a run, in order, at most [`BANDS_MAX`].
+/// All faults and stalls of a run, in order, at most [`BANDS_MAX`]; of too many, stalls are left out
+/// first.
 pub(crate) fn faults(record: &RunRecord) -> Vec<Band> {
     let mut bands: Vec<Band> = record.marks.iter().filter_map(of_mark).collect();
     let untold: Vec<Band> =
         record.trials.iter().filter(|trial| !is_told(trial, &bands)).filter_map(of_trial).collect();
     bands.extend(untold);
-    bands.sort_by(|a, b| a.from_s.total_cmp(&b.from_s));
+    bands.sort_by(|a, b| {
+        (a.kind == STALL).cmp(&(b.kind == STALL)).then(a.from_s.total_cmp(&b.from_s))
+    });
     bands.truncate(BANDS_MAX);
+    bands.sort_by(|a, b| a.from_s.total_cmp(&b.from_s));
     bands
 }
 
@@ -39,6 +44,9 @@ pub(crate) fn kinds(bands: &[Band]) -> Vec<&str> {
 
 fn of_mark(mark: &Mark) -> Option<Band> {
     let until_ms = mark.until_ms.filter(|until_ms| *until_ms >= mark.at_ms)?;
+    if mark.kind == FORMING {
+        return None;
+    }
     let (from_s, until_s) = (mark.at_ms / 1e3, until_ms / 1e3);
     let nodes = match mark.nodes.is_empty() {
         true => mark.node.into_iter().collect(),
@@ -100,6 +108,25 @@ mod tests {
         assert_eq!(spans, [(1.0004, 3.0), (9.0, 9.3)]);
         assert_eq!(faults(&record)[0].nodes, [2, 4], "all that were hit");
         assert_eq!(outages(&record), [(1.0, 1.3), (9.0, 9.3)]);
+    }
+
+    #[test]
+    fn stalls_never_push_out_a_fault() {
+        let mut record = record();
+        let mark = |at_ms: f64, kind: &str| Mark {
+            at_ms,
+            kind: kind.to_owned(),
+            node: Some(1),
+            nodes: Vec::new(),
+            detail: String::new(),
+            until_ms: Some(at_ms + 20.0),
+        };
+        record.marks = (0..BANDS_MAX).map(|n| mark(n as f64, "stall")).collect();
+        record.marks.push(mark(90_000.0, "kill"));
+        record.marks.push(mark(1.0, FORMING));
+        let bands = faults(&record);
+        assert_eq!(bands.len(), BANDS_MAX);
+        assert_eq!(bands.iter().filter(|band| band.kind != "stall").count(), 1);
     }
 
     #[test]

@@ -166,7 +166,7 @@ fn draw_operations(
 
 /// Places of the dots, thinned until there are at most [`DOTS_MAX`]: of each cell and outcome the
 /// slowest. Operations that never ended stand at the upper edge.
-fn thin(points: &[Point], x: &Scale, y: &Scale) -> Vec<(Outcome, (f64, f64))> {
+pub(crate) fn thin(points: &[Point], x: &Scale, y: &Scale) -> Vec<(Outcome, (f64, f64))> {
     let place = |point: &Point| {
         let ms = f64::from(point.latency_us) / 1e3;
         (x.at(point.intended_ns as f64 / 1e9), y.at(ms))
@@ -190,7 +190,7 @@ fn thin(points: &[Point], x: &Scale, y: &Scale) -> Vec<(Outcome, (f64, f64))> {
 
 /// The narrowest window in which, at the median, enough operations succeed for a p99, and of which
 /// there are not too many to see.
-fn window_s(answered: &[Point]) -> Option<u64> {
+pub(crate) fn window_s(answered: &[Point]) -> Option<u64> {
     let start_ns = |point: Option<&Point>| point.map_or(0, |point| point.intended_ns);
     let span_s = (start_ns(answered.last()) - start_ns(answered.first())) / 1_000_000_000;
     let few = WINDOWS_S.into_iter().filter(|width_s| span_s / width_s <= LINE_POINTS_MAX);
@@ -203,7 +203,7 @@ fn window_s(answered: &[Point]) -> Option<u64> {
 }
 
 /// A quantile per window, `(start in s, ms)`, of the windows with at least `least` operations.
-fn quantiles(
+pub(crate) fn quantiles(
     answered: &[Point],
     window_s: Option<u64>,
     percent: usize,
@@ -280,7 +280,7 @@ fn draw_throughput(drawing: &mut Drawing, panel: &Panel, x: &Scale, rows: &[Thro
 }
 
 /// Start and end in seconds, and the rates per second, of some neighbouring buckets.
-fn column(rows: &[ThroughputRow]) -> (f64, f64, [f64; 4]) {
+pub(crate) fn column(rows: &[ThroughputRow]) -> (f64, f64, [f64; 4]) {
     let from_s = rows[0].at_ms as f64 / 1e3;
     let span_s = (rows.len() as u64 * BUCKET_MS) as f64 / 1e3;
     let rate =
@@ -289,16 +289,16 @@ fn column(rows: &[ThroughputRow]) -> (f64, f64, [f64; 4]) {
     (from_s, from_s + span_s, rates)
 }
 
-const OUTCOMES: [(Outcome, Ink, &str); 3] = [
+pub(crate) const OUTCOMES: [(Outcome, Ink, &str); 3] = [
     (Outcome::Ok, Ink::Ok, "ok"),
     (Outcome::Fail, Ink::Fail, "fail"),
     (Outcome::Unknown, Ink::Unknown, "unknown"),
 ];
 // Places in the rates of a column.
-const OFFERED: usize = 0;
-const OK: usize = 1;
-const FAIL: usize = 2;
-const UNKNOWN: usize = 3;
+pub(crate) const OFFERED: usize = 0;
+pub(crate) const OK: usize = 1;
+pub(crate) const FAIL: usize = 2;
+pub(crate) const UNKNOWN: usize = 3;
 const FAULT_OPACITY: f64 = 0.16;
 const OUTAGE_OPACITY: f64 = 0.35;
 const LEGEND_KINDS_MAX: usize = 5;

@@ -1,0 +1,221 @@
+//! `events.jsonl`: what each node noted of itself, one event per line, in the order of arrival.
+//!
+//! Plain data, and a collection with limits. Lanes, traces and the page are made of it; nothing is
+//! judged by it. Invariant: however much nodes talk, roles and terms are not pushed out by chatter.
+
+use crate::folder::LineWriter;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// Something that a node noted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// When, since the start of the run.
+    pub at_ns: u64,
+    /// Which node.
+    pub node: u64,
+    /// What.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What it noted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+pub enum What {
+    /// Its role or term changed, or it has just started.
+    Became {
+        /// `follower`, `candidate` or `leader`.
+        role: String,
+        /// The term.
+        term: u64,
+    },
+    /// It believes that another leads, or nobody.
+    Leader {
+        /// Who.
+        leader: Option<u64>,
+        /// In which term.
+        term: u64,
+    },
+    /// It stands for election.
+    Campaign {
+        /// For which term.
+        term: u64,
+        /// Whether it only asked whether it could win.
+        pre_vote: bool,
+    },
+    /// The first commit that it saw in its role and term.
+    Committed {
+        /// At which index.
+        index: u64,
+        /// In which term.
+        term: u64,
+    },
+    /// All founders have met.
+    Founded,
+    /// A bond came up.
+    Bonded {
+        /// With whom.
+        with: u64,
+    },
+    /// A bond went down.
+    Unbonded {
+        /// With whom.
+        with: u64,
+    },
+    /// It did not run for 20 ms or more.
+    Stall {
+        /// Since when.
+        from_ns: u64,
+    },
+    /// A sample of what it uses.
+    Usage {
+        /// Resident memory.
+        resident_kb: u64,
+        /// Of it, what the log is reckoned to take.
+        log_kb: u64,
+        /// Processor time since its start.
+        cpu_ms: u64,
+    },
+    /// It stopped by itself.
+    Stopped {
+        /// Why.
+        reason: String,
+    },
+    /// It ended unasked.
+    Died {
+        /// How.
+        reason: String,
+    },
+    /// Anything else.
+    Note {
+        /// In words.
+        text: String,
+    },
+    /// What a later version of this program wrote, and this one does not know.
+    #[serde(other)]
+    Other,
+}
+
+impl What {
+    /// Whether a lane or an outage cannot be told without it.
+    fn is_vital(&self) -> bool {
+        !matches!(
+            self,
+            Self::Bonded { .. }
+                | Self::Unbonded { .. }
+                | Self::Usage { .. }
+                | Self::Note { .. }
+                | Self::Other
+        )
+    }
+}
+
+/// The events of a run, as many as are kept.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Events {
+    kept: Vec<Event>,
+    chatter: usize,
+    dropped: u64,
+}
+
+impl Events {
+    /// Takes an event in; whether there was room for it.
+    pub fn push(&mut self, event: Event) -> bool {
+        let is_vital = event.what.is_vital();
+        let (kept, kept_max) = match is_vital {
+            true => (self.kept.len() - self.chatter, VITAL_MAX),
+            false => (self.chatter, CHATTER_MAX),
+        };
+        if kept >= kept_max {
+            self.dropped += 1;
+            return false;
+        }
+        self.chatter += usize::from(!is_vital);
+        self.kept.push(event);
+        true
+    }
+
+    /// All that are kept, in the order of arrival.
+    pub fn kept(&self) -> &[Event] {
+        &self.kept
+    }
+
+    /// How many more there were.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+}
+
+/// Keeps events, and appends each to `events.jsonl` as it comes.
+#[derive(Debug)]
+pub struct EventLog {
+    events: Events,
+    lines: LineWriter,
+}
+
+impl EventLog {
+    pub(crate) fn new(lines: LineWriter) -> Self {
+        Self { events: Events::default(), lines }
+    }
+
+    /// Takes an event in.
+    pub fn append(&mut self, event: Event) -> Result<()> {
+        let mut line =
+            serde_json::to_vec(&event).map_err(|error| Error::encode(self.lines.path(), &error))?;
+        line.push(b'\n');
+        if self.events.push(event) { self.lines.append(&line) } else { Ok(()) }
+    }
+
+    /// What was appended.
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
+}
+
+/// Roles, terms, commits and stalls: a run of hours with an election each second.
+const VITAL_MAX: usize = 100_000;
+/// Bonds, notes and samples: five nodes, four samples a second, for more than an hour.
+const CHATTER_MAX: usize = 100_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(what: What) -> Event {
+        Event { at_ns: 1_500_000, node: 3, what }
+    }
+
+    #[test]
+    fn an_event_is_a_flat_line_and_reads_back() {
+        let became = event(What::Became { role: "leader".to_owned(), term: 7 });
+        let line = serde_json::to_string(&became).unwrap();
+        let expected = r#"{"at_ns":1500000,"node":3,"what":"became","role":"leader","term":7}"#;
+        assert_eq!(line, expected);
+        assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), became);
+        let unled = event(What::Leader { leader: None, term: u64::MAX });
+        let line = serde_json::to_string(&unled).unwrap();
+        assert!(line.ends_with(r#""leader":null,"term":18446744073709551615}"#), "{line}");
+        assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), unled);
+    }
+
+    #[test]
+    fn what_a_later_version_notes_is_no_error() {
+        let line = r#"{"at_ns":1,"node":2,"what":"evicted","by":3}"#;
+        assert_eq!(serde_json::from_str::<Event>(line).unwrap().what, What::Other);
+    }
+
+    #[test]
+    fn chatter_does_not_push_out_roles() {
+        let mut events = Events::default();
+        for _ in 0..CHATTER_MAX + 7 {
+            events.push(event(What::Bonded { with: 1 }));
+        }
+        assert_eq!((events.kept().len(), events.dropped()), (CHATTER_MAX, 7));
+        assert!(events.push(event(What::Founded)));
+        for _ in 0..VITAL_MAX {
+            events.push(event(What::Stall { from_ns: 1 }));
+        }
+        assert_eq!((events.kept().len(), events.dropped()), (CHATTER_MAX + VITAL_MAX, 8));
+    }
+}

@@ -1,0 +1,153 @@
+//! Figures as people read them: three digits that mean something, and a unit.
+//!
+//! Pure. Used by the page, the table of past runs and the plots, so that one figure looks the same
+//! everywhere.
+
+use crate::{RunRecord, Summary, Verdict};
+
+/// A figure that says what came of a run, for a list of many.
+impl RunRecord {
+    /// The one figure that a run is about, in words: its outage, how long its groups took to form,
+    /// or its latency. `None` where nothing was measured.
+    pub fn headline(&self) -> Option<String> {
+        let of = |name: &str| self.metrics.get(name);
+        if let Some(Summary { count, p50, max, .. }) = of("outage_ms") {
+            let (p50, max) = (ms(*p50), ms(*max));
+            return Some(format!("outage p50 {p50}, max {max} of {count}"));
+        }
+        if let Some(Summary { count, p50, max, .. }) = of("forming_ms") {
+            let (p50, max) = (ms(*p50), ms(*max));
+            return Some(format!("forming p50 {p50}, max {max} of {count}"));
+        }
+        let Summary { p50, p99, max, .. } = of("latency_ms")?;
+        let tail =
+            p99.map_or_else(|| format!("max {}", ms(*max)), |p99| format!("p99 {}", ms(p99)));
+        Some(format!("latency p50 {}, {tail}", ms(*p50)))
+    }
+
+    /// What came of it, in a sentence.
+    pub(crate) fn sentence(&self) -> String {
+        let named = |verdict: Verdict| {
+            let names = self.checks.iter().filter(|check| check.verdict == verdict);
+            names.map(|check| check.name.as_str()).collect::<Vec<_>>().join(", ")
+        };
+        match self.verdict {
+            Verdict::Valid => "Everything that was promised held.".to_owned(),
+            Verdict::Invalid => format!("Broken: {}.", named(Verdict::Invalid)),
+            Verdict::Unknown => match named(Verdict::Unknown) {
+                names if names.is_empty() => "Nothing was judged.".to_owned(),
+                names => format!("Not decided: {names}."),
+            },
+        }
+    }
+}
+
+/// Milliseconds with their unit; seconds from ten thousand on.
+pub(crate) fn ms(ms: f64) -> String {
+    match ms {
+        _ if !ms.is_finite() => ABSENT.to_owned(),
+        _ if ms.abs() >= 10_000.0 => format!("{} s", digits(ms / 1e3)),
+        _ => format!("{} ms", digits(ms)),
+    }
+}
+
+/// Three digits that mean something.
+pub(crate) fn digits(value: f64) -> String {
+    match value.abs() {
+        _ if !value.is_finite() => ABSENT.to_owned(),
+        size if size >= 1e15 => format!("{value:.2e}"),
+        size if size >= 99.95 => grouped(value.round() as i64),
+        size if size >= 9.995 => format!("{value:.1}"),
+        size if size >= 0.01 || size == 0.0 => trimmed(&format!("{value:.2}")),
+        _ => trimmed(&format!("{value:.4}")),
+    }
+}
+
+/// A count in groups of three digits.
+pub(crate) fn count(count: u64) -> String {
+    let digits = count.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(GROUP);
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// One of it, or several.
+pub(crate) fn plural(number: u64, one: &str) -> String {
+    let s = if number == 1 { "" } else { "s" };
+    format!("{} {one}{s}", count(number))
+}
+
+fn grouped(value: i64) -> String {
+    let sign = if value < 0 { "-" } else { "" };
+    format!("{sign}{}", count(value.unsigned_abs()))
+}
+
+/// `0.50` says no more than `0.5` does, but stands better below `1.25`; `0.00` is nothing.
+fn trimmed(text: &str) -> String {
+    match text.trim_end_matches('0') {
+        "0." | "-0." => "0".to_owned(),
+        _ => text.to_owned(),
+    }
+}
+
+pub(crate) const ABSENT: &str = "–";
+/// Narrow, and no place to break a line at.
+const GROUP: char = '\u{202f}';
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::tests::record;
+
+    #[test]
+    fn figures_have_three_digits_and_a_unit() {
+        for (value, text) in [
+            (0.0, "0 ms"),
+            (0.001_2, "0.0012 ms"),
+            (0.5, "0.50 ms"),
+            (1.934, "1.93 ms"),
+            (17.64, "17.6 ms"),
+            (99.96, "100 ms"),
+            (176.4, "176 ms"),
+            (2_450.0, "2\u{202f}450 ms"),
+            (61_234.0, "61.2 s"),
+            (f64::NAN, "–"),
+        ] {
+            assert_eq!(ms(value), text);
+        }
+        assert_eq!(count(600_000), "600\u{202f}000");
+        assert_eq!(
+            (plural(1, "trial"), plural(20, "trial")),
+            ("1 trial".into(), "20 trials".into())
+        );
+    }
+
+    #[test]
+    fn a_run_is_told_by_the_figure_that_it_is_about() {
+        let mut record = record();
+        assert_eq!(record.headline().unwrap(), "forming p50 1.00 ms, max 2.00 ms of 2");
+        let summary = Summary::from_samples(&[100.0, 176.0, 245.0]).unwrap();
+        record.metrics.insert("outage_ms".to_owned(), summary);
+        assert_eq!(record.headline().unwrap(), "outage p50 176 ms, max 245 ms of 3");
+        record.metrics.clear();
+        assert_eq!(record.headline(), None);
+        let summary = Summary::from_samples(&[2.0; 300]).unwrap();
+        record.metrics.insert("latency_ms".to_owned(), summary);
+        assert_eq!(record.headline().unwrap(), "latency p50 2.00 ms, p99 2.00 ms");
+    }
+
+    #[test]
+    fn the_sentence_names_what_broke() {
+        let mut record = record();
+        assert_eq!(record.sentence(), "Everything that was promised held.");
+        (record.verdict, record.checks[0].verdict) = (Verdict::Invalid, Verdict::Invalid);
+        assert_eq!(record.sentence(), "Broken: linearizable.");
+        (record.verdict, record.checks[0].verdict) = (Verdict::Unknown, Verdict::Unknown);
+        assert_eq!(record.sentence(), "Not decided: linearizable.");
+    }
+}

@@ -1,0 +1,254 @@
+//! What a run is about as a distribution: outages, each split into its parts, or how long groups
+//! took to form.
+//!
+//! Lays out. Invariant: every trial is counted; of too many, the slowest are drawn one by one.
+
+use super::chart::{Panel, Swatch, WIDTH, legend, percent, x_axis};
+use super::timeline::TICKS_MAX;
+use crate::figures::{ABSENT, ms, plural};
+use crate::lanes::FORMING;
+use crate::plot::{Ink, Scale};
+use crate::record::{RunRecord, Trial};
+use crate::{P99_SAMPLES_MIN, Summary};
+use maud::{Markup, html};
+use std::collections::BTreeMap;
+
+/// The section; nothing where a run has neither faults nor groups.
+pub(super) fn section(record: &RunRecord) -> Markup {
+    if !record.trials.is_empty() {
+        return outages(record);
+    }
+    let forming: Vec<f64> = record
+        .marks
+        .iter()
+        .filter(|mark| mark.kind == FORMING)
+        .filter_map(|mark| Some(mark.until_ms? - mark.at_ms))
+        .filter(|ms| ms.is_finite() && *ms >= 0.0)
+        .collect();
+    if forming.is_empty() {
+        return html! {};
+    }
+    let high_ms = forming.iter().copied().fold(1.0, f64::max);
+    let x = Scale::linear(0.0, high_ms * HEADROOM, 0.0, WIDTH);
+    let groups = BTreeMap::from([("forming", forming)]);
+    html! {
+        section id="forming" {
+            h2 { "Forming" }
+            figure class="charts" { (distribution(&groups, &x, ("groups", FORMED))) }
+        }
+    }
+}
+
+fn outages(record: &RunRecord) -> Markup {
+    let mut measured: Vec<(f64, &Trial)> =
+        record.trials.iter().filter_map(|trial| Some((outage_ms(trial)?, trial))).collect();
+    measured.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut by_fault: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for (ms, trial) in &measured {
+        by_fault.entry(trial.fault.as_str()).or_default().push(*ms);
+    }
+    let drawn = &measured[measured.len().saturating_sub(BARS_MAX)..];
+    let high_ms = drawn.iter().map(|(ms, trial)| ms.max(split_ms(trial))).fold(1.0, f64::max);
+    let x = Scale::linear(0.0, high_ms * HEADROOM, 0.0, WIDTH);
+    let unmeasured = (record.trials.len() - measured.len()) as u64;
+    html! {
+        section id="outage" {
+            h2 { "Outage" }
+            p class="note" {
+                "How long clients could not write: from the fault until successes reach 90 % of \
+                 the rate again, over 100 ms."
+                @if unmeasured > 0 {
+                    " " strong { (plural(unmeasured, "trial")) " without a measured outage." }
+                }
+            }
+            figure class="charts" {
+                (distribution(&by_fault, &x, ("trials", "milliseconds from the fault")))
+                @if !drawn.is_empty() { (bars(drawn, measured.len(), &x)) }
+            }
+        }
+    }
+}
+
+/// A distribution in numbers and as a curve.
+fn distribution(
+    groups: &BTreeMap<&str, Vec<f64>>,
+    x: &Scale,
+    (what, caption): (&str, &str),
+) -> Markup {
+    html! {
+        div class="chart" {
+            (figures(groups, what))
+            (curves(groups, x, &format!("{what} over by then")).markup())
+            (x_axis(x, TICKS_MAX, caption))
+        }
+    }
+}
+
+/// The distributions in numbers, a row for each.
+fn figures(groups: &BTreeMap<&str, Vec<f64>>, what: &str) -> Markup {
+    let rows: Vec<(&str, Summary)> = groups
+        .iter()
+        .filter_map(|(name, samples)| Some((*name, Summary::from_samples(samples)?)))
+        .collect();
+    let has_p99 = rows.iter().any(|(_, summary)| summary.count >= P99_SAMPLES_MIN);
+    html! {
+        table class="figures" {
+            thead { tr {
+                th {} th class="n" { (what) } th class="n" { "min" } th class="n" { "p50" }
+                th class="n" { "p90" }
+                @if has_p99 { th class="n" { "p99" } }
+                th class="n" { "max" } th class="n" { "mean" }
+            } }
+            tbody { @for (name, summary) in rows { tr {
+                th { i class=(format!("dot b-{}", ink(name).class())) {} (name) }
+                td class="n" { (summary.count) }
+                td class="n" { (ms(summary.min)) }
+                td class="n" { (ms(summary.p50)) }
+                td class="n" { (ms(summary.p90)) }
+                @if has_p99 { td class="n" { (summary.p99.map_or(ABSENT.to_owned(), ms)) } }
+                td class="n" { (ms(summary.max)) }
+                td class="n" { (ms(summary.mean)) }
+            } } }
+        }
+    }
+}
+
+/// One cumulative curve for each; p50, p90 and the slowest named on the first.
+fn curves(groups: &BTreeMap<&str, Vec<f64>>, x: &Scale, about: &str) -> Panel {
+    let mut panel = Panel::new(CURVES_HEIGHT, about);
+    panel.x_grid(x, TICKS_MAX);
+    let y = Scale::linear(0.0, 100.0, CURVES_HEIGHT, CURVES_TOP);
+    panel.y_axis(&y, 5, "%");
+    panel.floor();
+    if groups.is_empty() {
+        panel.say("no trial was measured");
+    }
+    for (number, (name, samples)) in groups.iter().enumerate() {
+        let mut sorted = samples.clone();
+        sorted.sort_by(f64::total_cmp);
+        let share = |rank: usize| rank as f64 / sorted.len() as f64 * 100.0;
+        let mut steps = vec![(0.0, CURVES_HEIGHT)];
+        for (rank, ms) in sorted.iter().enumerate() {
+            steps.push((x.at(*ms), y.at(share(rank))));
+            steps.push((x.at(*ms), y.at(share(rank + 1))));
+        }
+        let class = ink(name).class();
+        panel.line(&steps, &format!("curve s-{class}"));
+        let dots = sorted.iter().enumerate().map(|(rank, ms)| (x.at(*ms), y.at(share(rank + 1))));
+        let size = if sorted.len() > 100 { "large" } else { "huge" };
+        panel.dots(dots, &format!("{size} s-{class}"));
+        if number == 0 {
+            name_quantiles(&mut panel, x, &y, &sorted);
+        }
+    }
+    panel
+}
+
+fn name_quantiles(panel: &mut Panel, x: &Scale, y: &Scale, sorted: &[f64]) {
+    let Some(summary) = Summary::from_samples(sorted) else { return };
+    let count = summary.count as f64;
+    // By nearest rank they stand on the first dot at or above their share.
+    let rank_share = |share: f64| (count * share / 100.0).ceil() / count * 100.0;
+    let places = [
+        ("p50", summary.p50, rank_share(50.0)),
+        ("p90", summary.p90, rank_share(90.0)),
+        ("max", summary.max, 100.0),
+    ];
+    // With few trials several of them are the same dot.
+    for same in places.chunk_by(|a, b| a.2 == b.2) {
+        let (_, value, share) = same[0];
+        let names: Vec<&str> = same.iter().map(|(name, ..)| *name).collect();
+        let at = (x.at(value), y.at(share));
+        // To the right of the curve there is room below it, at its end there is none.
+        let side = if at.0 < WIDTH * 0.8 { "right" } else { "left" };
+        panel.word(at, format!("{} {}", names.join(", "), ms(value)), side);
+    }
+}
+
+/// One bar for each trial, fastest first, split where the parts are known.
+fn bars(drawn: &[(f64, &Trial)], measured: usize, x: &Scale) -> Markup {
+    let is_split = |(outage_ms, trial): &(f64, &Trial)| split_ms(trial) + 0.5 >= *outage_ms;
+    let occurs = |part: usize| drawn.iter().any(|(_, trial)| trial.parts()[part].is_some());
+    let mut entries: Vec<(Swatch, String)> = PARTS
+        .iter()
+        .enumerate()
+        .filter(|(part, _)| occurs(*part))
+        .map(|(_, (word, ink))| (Swatch::Band(*ink), (*word).to_owned()))
+        .collect();
+    if !drawn.iter().all(is_split) {
+        entries.push((Swatch::Band(Ink::Stall), "not split".to_owned()));
+    }
+    html! {
+        h3 {
+            @if drawn.len() < measured {
+                "The slowest " (drawn.len()) " of " (measured) " trials, by the node hit"
+            } @else {
+                "Each trial by the node hit, fastest first"
+            }
+        }
+        (legend(&entries))
+        div class=(if drawn.len() > THICK_MAX { "bars slim" } else { "bars" }) {
+            @for (outage_ms, trial) in drawn { (bar(*outage_ms, trial, x)) }
+        }
+    }
+}
+
+fn bar(outage_ms: f64, trial: &Trial, x: &Scale) -> Markup {
+    let mut from_ms = 0.0;
+    let mut parts = Vec::new();
+    for ((word, ink), part_ms) in PARTS.iter().zip(trial.parts()) {
+        let part_ms = part_ms.filter(|ms| ms.is_finite() && *ms > 0.0).unwrap_or(0.0);
+        if part_ms > 0.0 {
+            parts.push((*word, ink.class(), from_ms, part_ms));
+        }
+        from_ms += part_ms;
+    }
+    // Half a millisecond is rounding, more is a part that was not measured.
+    if from_ms + 0.5 < outage_ms {
+        parts.push(("not split", Ink::Stall.class(), from_ms, outage_ms - from_ms));
+    }
+    let left = |ms: f64| percent(x.at(ms), WIDTH);
+    let more = if trial.nodes.len() > 1 { "+" } else { "" };
+    html! {
+        div class="bar" {
+            b { "n" (trial.node) (more) }
+            div {
+                @for (word, class, from_ms, part_ms) in parts {
+                    i class=(format!("b-{class}")) title=(format!("{word} {}", ms(part_ms)))
+                        style=(format!("left:{}%;width:{}%", left(from_ms), left(part_ms))) {}
+                }
+                span style=(format!("left:{}%", left(outage_ms.max(from_ms)))) { (ms(outage_ms)) }
+            }
+        }
+    }
+}
+
+fn outage_ms(trial: &Trial) -> Option<f64> {
+    trial.outage_ms.filter(|ms| ms.is_finite() && *ms >= 0.0)
+}
+
+fn split_ms(trial: &Trial) -> f64 {
+    trial.parts().iter().flatten().filter(|ms| ms.is_finite() && **ms > 0.0).sum()
+}
+
+/// The colour of a fault; what is no fault has that of a success.
+fn ink(name: &str) -> Ink {
+    if name == FORMING { Ink::Ok } else { Ink::of_fault(name) }
+}
+
+const PARTS: [(&str, Ink); 4] = [
+    ("detect", Ink::Detect),
+    ("elect", Ink::Elect),
+    ("commit", Ink::Commit),
+    ("client", Ink::Client),
+];
+const FORMED: &str =
+    "milliseconds from the start of the first node to a leader that all follow, with all bonds";
+/// Room to the right for the labels of the slowest.
+const HEADROOM: f64 = 1.12;
+const CURVES_HEIGHT: f64 = 200.0;
+/// Room for the dot of the slowest.
+const CURVES_TOP: f64 = 6.0;
+const BARS_MAX: usize = 40;
+/// Up to so many bars have their words beside them.
+const THICK_MAX: usize = 24;
