@@ -28,7 +28,7 @@ use thiserror::Error;
 
 use crate::{
     checker::{Check, Verdict},
-    cluster::{ClusterError, World},
+    cluster::{ClusterError, NodeEvent, World},
     fault::NodeNumber,
     history::{Frozen, Operation},
     outage::Trial,
@@ -61,6 +61,11 @@ pub trait Listener: Send {
 
     /// An operation was answered or given up. Called in the order of the answers.
     fn operation(&mut self, operation: &Operation) -> io::Result<()>;
+
+    /// A node noted something. Not everybody wants to hear that much.
+    fn event(&mut self, _event: &NodeEvent) -> io::Result<()> {
+        Ok(())
+    }
 
     /// All marks so far. Of those that were told before only the newest [`MARKS_OPEN_MAX`] may
     /// have changed.
@@ -102,7 +107,7 @@ pub struct Mark {
     /// When it began.
     pub at_ns: u64,
     /// What: `kill`, `pause`, `isolate`, `partition`, `link`, `clock`, `leader`, `stall`,
-    /// `stopped`, `died`.
+    /// `stopped`, `died`, and `forming` from the start of a group's first node until it is formed.
     pub kind: String,
     /// The node concerned, if one; of several hit by one fault the one that led, or the first.
     pub node: Option<NodeNumber>,

@@ -13,13 +13,19 @@ use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches as _};
 
 use crate::catalogue::Builtin;
 use crate::overrides::{Overrides, count, out_of_place_in};
+use crate::past::ListOptions;
 use crate::sweep::{self, SeedOrder, SweepOptions};
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Request {
     /// Carry out a plan.
-    Run { origin: Origin, overrides: Box<Overrides>, world: WorldKind, output: Output },
+    Run {
+        origin: Origin,
+        overrides: Box<Overrides>,
+        world: WorldKind,
+        output: Output,
+    },
     /// Carry a plan out with many seeds, or go on with that.
     Sweep {
         origin: Option<Origin>,
@@ -30,21 +36,43 @@ pub(crate) enum Request {
     /// Run one seed of a sweep, in a process of its own.
     SweepSeed(SeedOrder),
     /// Do a run again, as its record says it was.
-    Replay { run: PathBuf, output: Output },
+    Replay {
+        run: PathBuf,
+        output: Output,
+    },
     /// Find where two traces part.
-    Diff(PathBuf, PathBuf),
+    Diff {
+        one: PathBuf,
+        other: PathBuf,
+        json: bool,
+    },
     /// Name the built-in scenarios.
-    List,
+    Scenarios {
+        json: bool,
+    },
     /// Say what a plan file would do, or what is wrong with it.
-    Validate(PathBuf),
+    Validate {
+        file: PathBuf,
+        json: bool,
+    },
     /// Judge a run's folder again.
-    Check(PathBuf),
     /// Let a store's member go on alone, if that is confirmed.
     Force {
         /// The store's directory.
         store: PathBuf,
         /// What may be lost is accepted.
         confirmed: bool,
+    },
+    Check {
+        run: PathBuf,
+        json: bool,
+    },
+    /// Name past runs.
+    Past(ListOptions),
+    /// Say where the page of a run is, and show it.
+    Open {
+        run: PathBuf,
+        json: bool,
     },
 }
 
@@ -78,6 +106,9 @@ pub(crate) struct Output {
     /// Also write trace.log, a line for each packet and event, in world sim
     #[arg(long)]
     pub(crate) trace: bool,
+    /// Also write harness.json, a Chrome trace of what the harness itself did when
+    #[arg(long)]
+    pub(crate) trace_harness: bool,
 }
 
 /// Reads the words after the program's name.
@@ -104,22 +135,27 @@ fn request(
     builtins: &[Builtin],
 ) -> Result<Request, clap::Error> {
     if matches.get_flag("list") {
-        return Ok(Request::List);
+        return Ok(Request::Scenarios { json: matches.get_flag("json") });
     }
     let Some((name, of)) = matches.subcommand() else {
-        let text = "name a scenario, or run, sweep, replay, diff, validate or check; --list names \
-                    the scenarios";
+        let text = "name a scenario, or run, sweep, replay, diff, validate, check, list or open; \
+                    --list names the scenarios";
         return Err(command.error(ErrorKind::MissingSubcommand, text));
     };
     let path = |id: &str| of.get_one::<PathBuf>(id).cloned().expect("clap demands it");
+    let json = || of.get_flag("json");
     let origin = match name {
-        "validate" => return Ok(Request::Validate(path("FILE"))),
-        "check" => return Ok(Request::Check(path("RUN"))),
+        "validate" => return Ok(Request::Validate { file: path("FILE"), json: json() }),
+        "check" => return Ok(Request::Check { run: path("RUN"), json: json() }),
+        "open" => return Ok(Request::Open { run: path("RUN"), json: json() }),
+        "list" => return Ok(Request::Past(ListOptions::from_arg_matches(of)?)),
+        "diff" => {
+            return Ok(Request::Diff { one: path("A"), other: path("B"), json: json() });
+        }
         FORCE => {
             let confirmed = of.get_flag("yes");
             return Ok(Request::Force { store: path("STORE"), confirmed });
         }
-        "diff" => return Ok(Request::Diff(path("A"), path("B"))),
         "replay" => {
             let output = Output::from_arg_matches(of)?;
             return Ok(Request::Replay { run: path("RUN"), output });
@@ -177,6 +213,7 @@ fn command(builtins: &[Builtin]) -> Command {
         .subcommand_negates_reqs(true)
         .args_conflicts_with_subcommands(true)
         .arg(list)
+        .arg(json().requires("list"))
         .subcommands(builtins.iter().map(scenario))
         .subcommand(run_options(
             Command::new("run").about("Carries out a plan file").arg(path("FILE", "A plan, TOML")),
@@ -188,12 +225,24 @@ fn command(builtins: &[Builtin]) -> Command {
         .subcommand(
             Command::new("validate")
                 .about("Says what a plan file would do, or what is wrong with it")
-                .arg(path("FILE", "A plan, TOML")),
+                .arg(path("FILE", "A plan, TOML"))
+                .arg(json()),
         )
         .subcommand(
             Command::new("check")
-                .about("Judges an earlier run again")
-                .arg(path("RUN", "The run's folder; runs/latest is the newest")),
+                .about("Judges an earlier run again, and draws its page anew")
+                .arg(path("RUN", "The run's folder; runs/latest is the newest"))
+                .arg(json()),
+        )
+        .subcommand(
+            ListOptions::augment_args(Command::new("list"))
+                .about("Names past runs with verdict and figure, the newest first"),
+        )
+        .subcommand(
+            Command::new("open")
+                .about("Shows the page of a run, or says where it is")
+                .arg(path("RUN", "The run's folder; runs/latest is the newest"))
+                .arg(json()),
         )
         .subcommand(force_command())
 }
@@ -207,6 +256,11 @@ fn force_command() -> Command {
         .about("Lets a member's closed store go on alone after its group lost a majority")
         .arg(path("STORE", "The store's directory"))
         .arg(yes)
+}
+
+fn json() -> Arg {
+    let help = "Print JSON to standard output, and nothing else";
+    Arg::new("json").long("json").action(ArgAction::SetTrue).help(help)
 }
 
 fn scenario(builtin: &Builtin) -> Command {
@@ -237,6 +291,7 @@ fn diff_command() -> Command {
         .about("Finds where two traces of one seed part")
         .arg(path("A", "The folder of a run with --trace, or its trace.log"))
         .arg(path("B", "Another"))
+        .arg(json())
         .after_help("Exit codes: 0 identical, 1 they differ, 3 usage error")
 }
 
@@ -312,12 +367,12 @@ mod tests {
     fn every_word_is_understood() {
         let line = "leader-failover --nodes 3 --trials 2 --rate 700 --clients 4 --profile wan \
                     --storage memory --fault pause --duration 9s --background-load 1 \
-                    --seed 0xabc --world sim --out /tmp/x --json --trace";
+                    --seed 0xabc --world sim --out /tmp/x --json --trace --trace-harness";
         let expected = Request::Run {
             origin: Origin::Builtin("leader-failover".to_owned()),
             overrides: Box::new(overrides::tests::all_given()),
             world: WorldKind::Sim,
-            output: Output { out: "/tmp/x".into(), json: true, trace: true },
+            output: Output { out: "/tmp/x".into(), json: true, trace: true, trace_harness: true },
         };
         assert_eq!(parsed(line).unwrap(), expected);
     }
@@ -328,25 +383,48 @@ mod tests {
             origin: Origin::Builtin("steady".to_owned()),
             overrides: Box::default(),
             world: WorldKind::Process,
-            output: Output { out: ".".into(), json: false, trace: false },
+            output: Output { out: ".".into(), json: false, trace: false, trace_harness: false },
         };
         assert_eq!(parsed("steady").unwrap(), expected);
-        assert_eq!(parsed("--list").unwrap(), Request::List);
-        assert_eq!(parsed("validate x.toml").unwrap(), Request::Validate("x.toml".into()));
-        assert_eq!(parsed("diff a b").unwrap(), Request::Diff("a".into(), "b".into()));
+        assert_eq!(parsed("--list").unwrap(), Request::Scenarios { json: false });
+        let validate = Request::Validate { file: "x.toml".into(), json: false };
+        assert_eq!(parsed("validate x.toml").unwrap(), validate);
+        let diff = Request::Diff { one: "a".into(), other: "b".into(), json: false };
+        assert_eq!(parsed("diff a b").unwrap(), diff);
         for (line, confirmed) in
             [("force-new-lineage s", false), ("force-new-lineage s --yes", true)]
         {
             assert_eq!(parsed(line).unwrap(), Request::Force { store: "s".into(), confirmed });
         }
-        let output = Output { out: ".".into(), json: false, trace: true };
+        let output = Output { out: ".".into(), json: false, trace: true, trace_harness: false };
         let replay = Request::Replay { run: "runs/latest".into(), output };
         assert_eq!(parsed("replay runs/latest --trace").unwrap(), replay);
-        assert_eq!(parsed("check runs/latest").unwrap(), Request::Check("runs/latest".into()));
+        let check = Request::Check { run: "runs/latest".into(), json: false };
+        assert_eq!(parsed("check runs/latest").unwrap(), check);
+        let past = ListOptions { out: ".".into(), limit: 20, json: false };
+        assert_eq!(parsed("list").unwrap(), Request::Past(past));
         let Request::Run { origin, overrides, .. } = parsed("run x.toml --seed 7").unwrap() else {
             panic!("a run was asked for");
         };
         assert_eq!((origin, overrides.seed), (Origin::File("x.toml".into()), Some(Seed(7))));
+    }
+
+    #[test]
+    fn every_command_with_a_result_tells_it_as_json() {
+        let run = || "x".into();
+        for (line, expected) in [
+            ("--list --json", Request::Scenarios { json: true }),
+            ("validate x --json", Request::Validate { file: run(), json: true }),
+            ("diff x x --json", Request::Diff { one: run(), other: run(), json: true }),
+            ("check x --json", Request::Check { run: run(), json: true }),
+            ("open x --json", Request::Open { run: run(), json: true }),
+            ("list --json", Request::Past(ListOptions { out: ".".into(), limit: 20, json: true })),
+        ] {
+            assert_eq!(parsed(line).unwrap(), expected, "{line}");
+        }
+        for line in ["steady --json", "replay x --json", "sweep steady --seeds 1 --json"] {
+            assert!(parsed(line).is_ok(), "{line}");
+        }
     }
 
     #[test]
@@ -401,11 +479,14 @@ mod tests {
             ("sweep --resume x --world process", "keeps its plan, world and place"),
             ("sweep steady --speed 3", "--seeds, --minutes, --jobs"),
             ("sweep", "<PLAN>"),
-            ("check x --json", "`check` are --help"),
-            ("--json", "`scenarios` are --list, --help, --version"),
-            ("list", "leader-failover, partition, rolling-restart, formation, steady; `run FILE`"),
+            ("check x --deep", "`check` are --json, --help"),
+            ("--json", "--list"),
+            ("--speed", "`scenarios` are --list, --json, --help, --version"),
+            ("list --limit many", "a whole number"),
+            ("lists", "leader-failover, partition, rolling-restart, formation, steady; `run FILE`"),
             ("run", "<FILE>"),
             ("check", "<RUN>"),
+            ("open", "<RUN>"),
         ] {
             let text = refused(line);
             assert!(text.contains(expected), "{line}: {text}");

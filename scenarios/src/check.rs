@@ -15,10 +15,10 @@ use chaos::checker;
 use chaos::history::{self, Course, Frozen, History};
 use chaos::plan::Plan;
 use chaos::{run, schedule};
-use reports::{Check, RunFolder, RunRecord, Verdict};
+use reports::{Check, Recorder, RunFolder, RunRecord, Verdict};
 
 use crate::convert;
-use crate::journal::{HISTORY, LOGS};
+use crate::journal::{self, HISTORY, LOGS};
 
 /// A run judged again.
 pub(crate) struct Judged {
@@ -26,6 +26,29 @@ pub(crate) struct Judged {
     pub(crate) record: RunRecord,
     /// The checks that its files do not suffice for: they stand as they were recorded.
     pub(crate) as_recorded: Vec<String>,
+    folder: RunFolder,
+    plan: Plan,
+    /// What clients saw, once more.
+    recorder: Recorder,
+}
+
+impl Judged {
+    /// Draws plots, trace and page anew: those of a run whose harness was killed are absent.
+    ///
+    /// # Errors
+    /// Those of the folder, and of its events.
+    pub(crate) fn draw(&self) -> anyhow::Result<()> {
+        self.folder.write_plots(&self.record, &self.recorder)?;
+        self.tell()
+    }
+
+    fn tell(&self) -> anyhow::Result<()> {
+        let events = self.folder.read_events()?;
+        // A harness that was killed had counted only as far as it was saved.
+        let mut record = self.record.clone();
+        self.recorder.fill(&mut record);
+        journal::tell(&self.folder, (&record, &self.recorder, &events), &self.plan)
+    }
 }
 
 /// Reads a run's folder and judges it.
@@ -36,10 +59,11 @@ pub(crate) fn judge(path: &Path) -> anyhow::Result<Judged> {
     let folder = RunFolder::open(path)?;
     let mut record = folder.read_record()?;
     let plan = plan_of(&folder, &record)?;
+    let mut recorder = Recorder::new();
     if plan.workload.is_none() {
         // Without clients there is no history: nothing to judge but what was recorded.
         let as_recorded = record.checks.iter().map(|check| check.name.clone()).collect();
-        return Ok(Judged { record, as_recorded });
+        return Ok(Judged { record, as_recorded, folder, plan, recorder });
     }
     let course = course(&folder, &plan, &record)?;
     let frozen = Frozen { course, ..read(&folder, &plan)? };
@@ -53,7 +77,16 @@ pub(crate) fn judge(path: &Path) -> anyhow::Result<Judged> {
         again.extend(lacking.as_deref().map(convert::laboratory));
     }
     let as_recorded = merge(&mut record, again);
-    Ok(Judged { record, as_recorded })
+    for operation in frozen.history.operations() {
+        recorder.record(&convert::sample(operation));
+    }
+    Ok(Judged { record, as_recorded, folder, plan, recorder })
+}
+
+/// What to say before a run is judged that is so long that it takes a while.
+pub(crate) fn notice(path: &Path) -> Option<String> {
+    let bytes = std::fs::metadata(path.join(HISTORY)).ok()?.len();
+    (bytes >= LONG_BYTES_MIN).then(|| format!("judging {} MB of history", bytes >> 20))
 }
 
 /// What happened meanwhile, if the run came so far as to say when its load began and ended.
@@ -129,6 +162,8 @@ fn combine(verdicts: impl IntoIterator<Item = Verdict>) -> Verdict {
     verdicts.into_iter().max_by_key(worse).unwrap_or(Verdict::Unknown)
 }
 
+/// Judging less than this keeps nobody waiting.
+const LONG_BYTES_MIN: u64 = 16 << 20;
 /// Its name in the folder.
 const SCHEDULE: &str = "schedule.toml";
 

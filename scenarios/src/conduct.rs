@@ -10,6 +10,7 @@ use std::process;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
+use chaos::cluster::NodeEvent;
 use chaos::history::Operation;
 use chaos::outage::Trial;
 use chaos::plan::{self, Plan};
@@ -40,6 +41,8 @@ pub(crate) struct Conducted {
 pub(crate) struct Manner {
     /// What runs it.
     pub(crate) environment: Environment,
+    /// The words that repeat it.
+    pub(crate) command: String,
     /// Whether a person watches this one run.
     pub(crate) is_watched: bool,
     /// Whether the folder stays where nothing went wrong.
@@ -68,8 +71,9 @@ pub(crate) async fn conduct(
     let setting = Setting { plan, ..setting };
     let Setting { world, seed, .. } = setting;
     let place = Place { world: world.name(), transport: worlds::transport(world, plan) };
-    let record = convert::begun(plan, seed, place, manner.environment)
+    let mut record = convert::begun(plan, seed, place, manner.environment)
         .context("the plan cannot be written as JSON")?;
+    record.command = Some(manner.command);
     let path = folder.path().to_owned();
     let journal = Journal::begin_in(folder.clone(), record, &schedule::draw(plan, seed))?;
     let progress = manner.is_watched.then(|| Progress::new(plan, world));
@@ -88,7 +92,7 @@ pub(crate) async fn conduct(
     };
     let is_kept = manner.is_kept || exit_code != VALID;
     if is_kept {
-        desk.journal.draw()?;
+        desk.journal.draw(&Plan { seed: Some(seed), ..plan.clone() })?;
     } else {
         folder.remove()?;
     }
@@ -134,6 +138,7 @@ impl Shared {
 
 impl Listener for Shared {
     fn phase(&mut self, phase: Phase) -> io::Result<()> {
+        tracing::info!(name: "phase", ?phase);
         let mut desk = self.desk();
         if phase == Phase::Start {
             desk.journal.zero();
@@ -143,6 +148,7 @@ impl Listener for Shared {
     }
 
     fn progress(&mut self, trial: u64, trials: u64) -> io::Result<()> {
+        tracing::info!(name: "trial", trial);
         let mut desk = self.desk();
         desk.progress.iter_mut().for_each(|progress| progress.trial(trial, trials));
         Ok(())
@@ -153,6 +159,10 @@ impl Listener for Shared {
         desk.journal.operation(operation)?;
         desk.progress.iter_mut().for_each(|progress| progress.operation(operation));
         Ok(())
+    }
+
+    fn event(&mut self, event: &NodeEvent) -> io::Result<()> {
+        self.desk().journal.event(event)
     }
 
     fn marks(&mut self, marks: &[Mark]) -> io::Result<()> {

@@ -4,15 +4,19 @@
 //! neither Raft nor plans. Times become milliseconds; nothing is judged and nothing left out.
 
 use chaos::checker;
+use chaos::cluster::{NodeEvent, What as Noted};
 use chaos::fault::NodeNumber;
 use chaos::history::{Function, Operation, Outcome as Answer};
 use chaos::outage;
 use chaos::plan::Plan;
 use chaos::run::{self, Outcome};
+use chaos::schedule::Schedule;
 use chaos::seed::Seed;
 use reports::{
-    Check, Environment, Kind, Mark, RunRecord, SCHEMA_VERSION, Sample, Summary, Trial, Verdict,
+    Check, Environment, Event, Fault, Kind, Mark, RunRecord, SCHEMA_VERSION, Sample, Summary,
+    Trial, Verdict, What,
 };
+use runtime::Role;
 
 /// Where a plan is carried out, in the words of the record.
 #[derive(Debug, Clone, Copy)]
@@ -40,10 +44,12 @@ pub(crate) fn begun(
         seed: seed.0,
         verdict: Verdict::Unknown,
         plan: serde_json::to_value(plan)?,
+        command: None,
         environment,
         trace_hash: None,
         checks: vec![unknown(FINISHED, "the run goes on, or its harness was killed")],
         marks: Vec::new(),
+        faults: Vec::new(),
         trials: Vec::new(),
         counts: std::collections::BTreeMap::new(),
         ratios: std::collections::BTreeMap::new(),
@@ -61,6 +67,7 @@ pub(crate) fn finished(record: &mut RunRecord, outcome: &Outcome) {
     }
     record.trace_hash = outcome.trace_hash.map(hash);
     record.marks = outcome.marks.iter().map(mark).collect();
+    record.faults = faults(&outcome.schedule);
     record.trials = outcome.trials.iter().map(trial).collect();
     record.counts.extend(outcome.counts.clone());
     record.ratios.extend(outcome.ratios.clone());
@@ -121,6 +128,10 @@ pub(crate) fn sample(operation: &Operation) -> Sample {
             Answer::Fail => reports::Outcome::Fail,
             Answer::Unknown => reports::Outcome::Unknown,
         },
+        client: operation.client,
+        id: operation.id,
+        key: operation.key,
+        node: operation.node,
     }
 }
 
@@ -164,6 +175,59 @@ pub(crate) fn mark_of_record(mark: &Mark) -> run::Mark {
         detail: mark.detail.clone(),
         until_ns: mark.until_ms.map(ns),
     }
+}
+
+/// The faults of a schedule that were carried out, in order.
+pub(crate) fn faults(schedule: &Schedule) -> Vec<Fault> {
+    let struck = schedule.faults.iter().filter_map(|scheduled| {
+        Some(Fault {
+            trial: scheduled.trial,
+            fault: scheduled.fault.word().to_owned(),
+            node: scheduled.node?.0,
+            nodes: numbers(&scheduled.nodes),
+            struck_ms: ms(scheduled.struck_ns?),
+            returned_ms: scheduled.returned_ns.map(ms),
+        })
+    });
+    let mut faults: Vec<Fault> = struck.collect();
+    faults.sort_by(|a, b| a.struck_ms.total_cmp(&b.struck_ms));
+    faults
+}
+
+/// What a node noted.
+pub(crate) fn event(event: &NodeEvent) -> Event {
+    let number = |node: &NodeNumber| node.0;
+    Event {
+        at_ns: event.at_ns,
+        node: event.node.0,
+        what: match event.what.clone() {
+            Noted::Became { role, term } => What::Became { role: role_word(role), term },
+            Noted::Leader { leader, term } => {
+                What::Leader { leader: leader.as_ref().map(number), term }
+            }
+            Noted::Campaign { term, pre_vote } => What::Campaign { term, pre_vote },
+            Noted::Committed { index, term } => What::Committed { index, term },
+            Noted::Founded => What::Founded,
+            Noted::Bonded { with } => What::Bonded { with: with.0 },
+            Noted::Unbonded { with } => What::Unbonded { with: with.0 },
+            Noted::Stall { from_ns } => What::Stall { from_ns },
+            Noted::Usage { resident_kb, log_kb, cpu_ms } => {
+                What::Usage { resident_kb, log_kb, cpu_ms }
+            }
+            Noted::Stopped { reason } => What::Stopped { reason },
+            Noted::Died { reason } => What::Died { reason },
+            Noted::Note { text } => What::Note { text },
+        },
+    }
+}
+
+fn role_word(role: Role) -> String {
+    let word = match role {
+        Role::Follower => "follower",
+        Role::Candidate => "candidate",
+        Role::Leader => "leader",
+    };
+    word.to_owned()
 }
 
 /// What a fault cost.
@@ -217,7 +281,7 @@ pub(crate) const LABORATORY: &str = "laboratory";
 
 #[cfg(test)]
 mod tests {
-    use chaos::fault::Fault;
+    use chaos::fault::Fault as Hit;
     use chaos::history::RequestId;
 
     use super::*;
@@ -253,7 +317,7 @@ mod tests {
             }],
             trials: vec![outage::Trial {
                 number: 1,
-                fault: Fault::Kill,
+                fault: Hit::Kill,
                 node: NodeNumber(2),
                 nodes: vec![NodeNumber(2), NodeNumber(3)],
                 fault_at_ns: 1_500_000,
@@ -379,6 +443,10 @@ mod tests {
             completed_ns: None,
             kind: Kind::Cas,
             outcome: reports::Outcome::Unknown,
+            client: 1,
+            id: 7,
+            key: 3,
+            node: None,
         };
         assert_eq!(sample(&operation), expected);
     }

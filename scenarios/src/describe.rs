@@ -23,6 +23,22 @@ pub(crate) fn list(builtins: &[Builtin]) -> String {
     builtins.iter().map(line).collect()
 }
 
+/// The same for programs: their plans.
+pub(crate) fn list_json(builtins: &[Builtin]) -> String {
+    let plans: Vec<&Plan> = builtins.iter().map(|builtin| &builtin.plan).collect();
+    format!("{:#}\n", serde_json::json!({ "scenarios": plans }))
+}
+
+/// A plan for programs, with its defaults, and why it cannot be carried out where it cannot.
+pub(crate) fn plan_json(plan: &Plan) -> String {
+    let worlds = WorldKind::ALL.into_iter().map(|world| {
+        let reason = fits(plan, world).err().map(|error| error.to_string());
+        (world.name().to_owned(), serde_json::json!(reason))
+    });
+    let worlds: serde_json::Map<_, _> = worlds.collect();
+    format!("{:#}\n", serde_json::json!({ "plan": plan, "not_in_world": worlds }))
+}
+
 /// What a plan would do.
 pub(crate) fn plan(plan: &Plan) -> String {
     let Plan { scenario, about, nodes, profile, storage, background_load, .. } = plan;
@@ -273,6 +289,19 @@ mod tests {
         let told = step(&plan.steps[0]);
         let told = told.strip_prefix("500 ms into the trial: ").unwrap();
         told.strip_suffix("; healed 900 ms later").unwrap().to_owned()
+    }
+
+    #[test]
+    fn programs_are_told_the_same() {
+        let builtins = catalogue::all().unwrap();
+        let list: serde_json::Value = serde_json::from_str(&list_json(&builtins)).unwrap();
+        assert_eq!(list["scenarios"][0]["scenario"], "leader-failover");
+        let mut plan = builtins.into_iter().next().unwrap().plan;
+        plan.background_load = 1;
+        let told: serde_json::Value = serde_json::from_str(&plan_json(&plan)).unwrap();
+        assert_eq!(told["plan"]["workload"]["rate_per_s"], 500);
+        assert!(told["not_in_world"]["process"].is_null());
+        assert!(told["not_in_world"]["sim"].as_str().unwrap().contains("background_load"));
     }
 
     #[test]

@@ -49,6 +49,12 @@ pub(crate) fn compare(one: &Path, other: &Path) -> anyhow::Result<(Compared, Str
     }
 }
 
+/// The same for programs.
+pub(crate) fn json(compared: &Compared, told: &str) -> String {
+    let identical = *compared == Compared::Identical;
+    format!("{}\n", serde_json::json!({ "identical": identical, "told": told.trim_end() }))
+}
+
 /// A trace that is being read.
 struct Trace {
     file: PathBuf,

@@ -9,20 +9,25 @@ use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
+use chaos::cluster::NodeEvent;
 use chaos::history::{NodeLog, Operation, Writer, write_logs};
 use chaos::outage::Trial;
+use chaos::plan::Plan;
 use chaos::run::MARKS_OPEN_MAX;
 use chaos::run::{Mark, Outcome};
 use chaos::schedule::{self, Schedule};
-use reports::{HistoryWriter, Recorder, RunFolder, RunRecord};
+use reports::{EventLog, Events, LineWriter, Recorder, RunFolder, RunRecord, Seen};
 use runtime::{Clock as _, SystemClock, Time};
+use tracing::instrument;
 
 use crate::convert;
+use crate::describe;
 
 /// Keeps what happens in the run's folder.
 pub(crate) struct Journal {
     folder: RunFolder,
     history: Writer<Lines>,
+    events: EventLog,
     recorder: Recorder,
     record: RunRecord,
     clock: SystemClock,
@@ -49,10 +54,12 @@ impl Journal {
         schedule: &Schedule,
     ) -> anyhow::Result<Self> {
         let history = Writer::new(Lines(folder.create_history()?));
+        let events = folder.create_events()?;
         let clock = SystemClock::new();
         let (started_wall, saved_at) = (clock.wall(), clock.now());
         let (recorder, pace) = (Recorder::new(), Pace { saved_at, took: Duration::ZERO });
-        let mut journal = Self { folder, history, recorder, record, clock, started_wall, pace };
+        let mut journal =
+            Self { folder, history, events, recorder, record, clock, started_wall, pace };
         journal.schedule(schedule)?;
         journal.save()?;
         Ok(journal)
@@ -69,6 +76,10 @@ impl Journal {
         self.save_if_due(SAVE_INTERVAL)
     }
 
+    pub(crate) fn event(&mut self, event: &NodeEvent) -> io::Result<()> {
+        self.events.append(convert::event(event)).map_err(io::Error::other)
+    }
+
     pub(crate) fn marks(&mut self, marks: &[Mark]) -> io::Result<()> {
         // Only the newest are still completed; to copy all of them for each would be quadratic.
         let known = self.record.marks.len().saturating_sub(MARKS_OPEN_MAX).min(marks.len());
@@ -82,7 +93,8 @@ impl Journal {
         self.save_if_due(Duration::ZERO)
     }
 
-    pub(crate) fn schedule(&self, schedule: &Schedule) -> io::Result<()> {
+    pub(crate) fn schedule(&mut self, schedule: &Schedule) -> io::Result<()> {
+        self.record.faults = convert::faults(schedule);
         let text = schedule::to_toml(schedule).map_err(io::Error::other)?;
         self.folder.write_schedule(&text).map_err(io::Error::other)
     }
@@ -92,6 +104,7 @@ impl Journal {
     }
 
     /// Writes the record and the series as far as they are known.
+    #[instrument(skip_all)]
     fn save(&mut self) -> io::Result<()> {
         let begun = self.clock.now();
         self.recorder.fill(&mut self.record);
@@ -120,9 +133,12 @@ impl Journal {
         Ok(self.record.clone())
     }
 
-    /// Draws the plots. Last of all: what was seen must not be lost because a plot cannot be drawn.
-    pub(crate) fn draw(&self) -> anyhow::Result<()> {
-        Ok(self.folder.write_plots(&self.record, &self.recorder)?)
+    /// Draws the plots, the trace and the page. Last of all: what was seen must not be lost because
+    /// something cannot be drawn.
+    #[instrument(skip_all)]
+    pub(crate) fn draw(&self, plan: &Plan) -> anyhow::Result<()> {
+        self.folder.write_plots(&self.record, &self.recorder)?;
+        tell(&self.folder, (&self.record, &self.recorder, self.events.events()), plan)
     }
 
     fn logs(&self, logs: &[NodeLog]) -> anyhow::Result<()> {
@@ -144,8 +160,20 @@ impl Pace {
     }
 }
 
+/// Writes trace and page; the page last, since it names all others.
+pub(crate) fn tell(
+    folder: &RunFolder,
+    (record, recorder, events): (&RunRecord, &Recorder, &Events),
+    plan: &Plan,
+) -> anyhow::Result<()> {
+    let plan_in_words = &describe::plan(plan);
+    let seen = Seen { record, recorder, events, plan_in_words };
+    folder.write_trace(&seen)?;
+    Ok(folder.write_page(&seen)?)
+}
+
 /// The history file as something to write to, in whole lines.
-struct Lines(HistoryWriter);
+struct Lines(LineWriter);
 
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

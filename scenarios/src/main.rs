@@ -13,7 +13,9 @@ mod describe;
 mod diff;
 mod forcing;
 mod journal;
+mod logging;
 mod overrides;
+mod past;
 mod progress;
 mod replay;
 mod rerun;
@@ -33,7 +35,6 @@ use anyhow::{Context as _, anyhow};
 use chaos::plan::{self, Plan, WorldKind};
 use chaos::seed::Seed;
 use reports::{Environment, RunRecord};
-use tracing_subscriber::EnvFilter;
 
 use crate::arguments::{Origin, Output, Request};
 use crate::catalogue::Builtin;
@@ -52,7 +53,7 @@ fn main() -> ExitCode {
     let done = match &words {
         // The harness starts its nodes from this very program.
         Ok(words) if words.first().is_some_and(|word| word == "node") => {
-            log_to_stderr(NODE_LOG);
+            logging::to_stderr(NODE_LOG);
             return chaos::process::node::main(&words[1..]);
         }
         Ok(words) => serve(words),
@@ -75,9 +76,14 @@ fn serve(words: &[String]) -> anyhow::Result<u8> {
         }
     };
     match request {
-        Request::List => say(&describe::list(&builtins)).map(|()| VALID),
-        Request::Validate(file) => validate(&file, &builtins),
-        Request::Check(run) => check_again(&run),
+        Request::Scenarios { json } => {
+            let list = if json { describe::list_json } else { describe::list };
+            say(&list(&builtins)).map(|()| VALID)
+        }
+        Request::Validate { file, json } => validate(&file, &builtins, json),
+        Request::Check { run, json } => check_again(&run, json),
+        Request::Past(options) => say(&past::list(&options)?).map(|()| VALID),
+        Request::Open { run, json } => say(&past::open(&run, json)?).map(|()| VALID),
         Request::Force { store, confirmed } => match forcing::force(&store, confirmed)? {
             Forced::Done(told) => say(&told).map(|()| VALID),
             Forced::Unconfirmed(price) => {
@@ -89,18 +95,19 @@ fn serve(words: &[String]) -> anyhow::Result<u8> {
             worlds::admit(world, output.trace)?;
             let plan = planned(&origin, &overrides, world, builtins)?;
             let seed = plan.seed.unwrap_or_else(drawn_seed);
-            let ran =
-                carry_out(Setting { world, plan: &plan, seed, is_traced: output.trace }, &output)?;
-            tell(&ran, "", &rerun::command(words, seed), output.json)
+            let setting = Setting { world, plan: &plan, seed, is_traced: output.trace };
+            let again = rerun::command(words, seed);
+            let ran = carry_out(setting, &output, &again)?;
+            tell(&ran, "", &again, output.json)
         }
         Request::Replay { run, output } => replay_again(&run, &output),
-        Request::Diff(one, other) => {
+        Request::Diff { one, other, json } => {
             let (compared, told) = diff::compare(&one, &other)?;
-            say(&told)?;
+            say(&if json { diff::json(&compared, &told) } else { told })?;
             Ok(if compared == Compared::Identical { VALID } else { BROKEN })
         }
         Request::Sweep { origin, overrides, world, options } => {
-            log_to_stderr(HARNESS_LOG);
+            logging::to_stderr(HARNESS_LOG);
             let swept = match (&origin, &options.resume) {
                 (Some(origin), _) => {
                     worlds::admit(world, false)?;
@@ -116,7 +123,7 @@ fn serve(words: &[String]) -> anyhow::Result<u8> {
             tell_sweep(&swept, options.json)
         }
         Request::SweepSeed(order) => {
-            log_to_stderr(HARNESS_LOG);
+            logging::to_stderr(HARNESS_LOG);
             let run = sweep::serve_seed(&order)?;
             say(&format!("{}\n", serde_json::to_string(&run).context("what came of the seed")?))?;
             Ok(VALID)
@@ -145,21 +152,35 @@ fn told(error: &anyhow::Error) -> String {
     })
 }
 
-fn validate(file: &Path, builtins: &[Builtin]) -> anyhow::Result<u8> {
+fn validate(file: &Path, builtins: &[Builtin], has_json: bool) -> anyhow::Result<u8> {
     let file = plan_file(file, builtins)?;
     plan::validate(&file.plan).map_err(|error| file.refusal(&error))?;
-    say(&(describe::plan(&file.plan) + &describe::worlds(&file.plan)))?;
+    say(&match has_json {
+        true => describe::plan_json(&file.plan),
+        false => describe::plan(&file.plan) + &describe::worlds(&file.plan),
+    })?;
     Ok(VALID)
 }
 
-fn check_again(run: &Path) -> anyhow::Result<u8> {
-    let Judged { record, as_recorded } = check::judge(run)?;
-    let mut told = reports::render(&record, is_colored());
-    if !as_recorded.is_empty() {
-        told += &format!("not judged again, for want of files: {}\n", as_recorded.join(", "));
+fn check_again(run: &Path, has_json: bool) -> anyhow::Result<u8> {
+    check::notice(run).iter().for_each(|line| complain(line));
+    let judged = check::judge(run)?;
+    // A folder that nobody may write to is judged all the same.
+    if let Err(error) = judged.draw() {
+        complain(&format!("the page is as it was: {}", told(&error)));
     }
-    say(&told)?;
-    Ok(convert::exit_code(&record))
+    let Judged { record, as_recorded, .. } = &judged;
+    let kept = match as_recorded.is_empty() {
+        true => String::new(),
+        false => format!("not judged again, for want of files: {}\n", as_recorded.join(", ")),
+    };
+    if has_json {
+        say(&format!("{}\n", json(record)?))?;
+        complain(kept.trim_end());
+    } else {
+        say(&(reports::render(record, is_colored()) + &kept))?;
+    }
+    Ok(convert::exit_code(record))
 }
 
 /// The plan with its overrides, fit to be carried out in that world.
@@ -200,7 +221,11 @@ fn plan_file(path: &Path, builtins: &[Builtin]) -> anyhow::Result<PlanFile> {
 fn replay_again(run: &Path, output: &Output) -> anyhow::Result<u8> {
     let Earlier { record, plan, world, seed } = replay::read(run)?;
     worlds::admit(world, output.trace)?;
-    let ran = carry_out(Setting { world, plan: &plan, seed, is_traced: output.trace }, output)?;
+    let setting = Setting { world, plan: &plan, seed, is_traced: output.trace };
+    // `runs/latest` is about to move on.
+    let earlier = run.canonicalize().with_context(|| run.display().to_string())?;
+    let again = rerun::of(&["replay".to_owned(), earlier.display().to_string()]);
+    let ran = carry_out(setting, output, record.command.as_ref().unwrap_or(&again))?;
     let (repeated, told) = replay::compare(&record, &ran.record);
     // `runs/latest` has moved on.
     let again = ["replay".to_owned(), ran.path.display().to_string()];
@@ -209,14 +234,23 @@ fn replay_again(run: &Path, output: &Output) -> anyhow::Result<u8> {
     Ok(if repeated == Repeated::No && exit_code != BROKEN { FAILED } else { exit_code })
 }
 
-fn carry_out(setting: Setting<'_>, output: &Output) -> anyhow::Result<Conducted> {
+fn carry_out(setting: Setting<'_>, output: &Output, again: &str) -> anyhow::Result<Conducted> {
     let Setting { world, plan, seed, .. } = setting;
     complain(&format!("{}, world {world}, seed {seed}", plan.scenario));
-    log_to_stderr(HARNESS_LOG);
     let folder = conduct::folder(&output.out, plan, seed)?;
+    let tracing = match output.trace_harness {
+        true => Some(logging::to_stderr_and(folder.path(), HARNESS_LOG)),
+        false => {
+            logging::to_stderr(HARNESS_LOG);
+            None
+        }
+    };
     let runtime = tokio::runtime::Runtime::new().context("cannot start the harness' threads")?;
-    let manner = Manner { environment: Environment::here(), is_watched: true, is_kept: true };
-    runtime.block_on(conduct::conduct(setting, folder, manner))
+    let (environment, command) = (Environment::here(), again.to_owned());
+    let manner = Manner { environment, command, is_watched: true, is_kept: true };
+    let conducted = runtime.block_on(conduct::conduct(setting, folder, manner));
+    drop(tracing);
+    conducted
 }
 
 /// Tells what came of a run, and last of all how to repeat one that was not valid.
@@ -237,13 +271,6 @@ fn tell(ran: &Conducted, more: &str, again: &str, has_json: bool) -> anyhow::Res
 
 fn json(record: &RunRecord) -> anyhow::Result<String> {
     serde_json::to_string_pretty(record).context("the record cannot be written as JSON")
-}
-
-/// `RUST_LOG` says what is logged, and nodes inherit it; their standard error is their log.
-fn log_to_stderr(default: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let subscriber = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false);
-    subscriber.with_env_filter(filter).init();
 }
 
 /// A seed that nobody chose. The standard library keys its hashers with the system's entropy.

@@ -29,7 +29,7 @@ struct State {
     /// From 1; 0 before the first.
     trial: u64,
     trials: u64,
-    /// How long the load of a trial lasts, where that is known.
+    /// How long the load of a trial lasts, in the world's own time.
     load: Option<Duration>,
     /// When the first trial and the present one began.
     first_began: Option<Time>,
@@ -46,8 +46,6 @@ impl Progress {
     /// Shows on standard error how a plan is carried out.
     pub(crate) fn new(plan: &Plan, world: WorldKind) -> Self {
         let load = plan.workload.as_ref().map(|load| Duration::from_millis(load.duration_ms));
-        // How long virtual time takes is for this host to say.
-        let load = load.filter(|_| !world.is_virtual());
         let clock = SystemClock::new();
         let state = State {
             trials: plan.trials,
@@ -134,6 +132,7 @@ impl State {
         }
         if let Some(simulated) = self.simulated {
             parts.push(format!("{:.1} s simulated", simulated.as_secs_f64()));
+            parts.extend(self.pace(now).map(|pace| format!("{pace:.1} in each second")));
         } else if self.has_clients && self.phase == Some(Phase::Load) {
             let recent = |at: &&Time| now.0.saturating_sub(at.0) <= RATE_WINDOW;
             parts.push(format!("{}/s answered", self.successes.iter().filter(recent).count()));
@@ -155,9 +154,21 @@ impl State {
         let spent = now.0.saturating_sub(self.trial_began?.0);
         let completed = u32::try_from(self.trial.checked_sub(1)?).ok()?;
         let before = self.trial_began?.0.saturating_sub(self.first_began?.0);
-        let each = before.checked_div(completed).or(self.load)?;
+        let planned = || match self.simulated {
+            None => self.load,
+            // How long virtual time takes is for this host to say.
+            Some(_) => Some(self.load?.div_f64(self.pace(now)?)),
+        };
+        let each = before.checked_div(completed).or_else(planned)?;
         let later = u32::try_from(self.trials.saturating_sub(self.trial)).ok()?;
         Some(each.saturating_mul(later) + each.saturating_sub(spent))
+    }
+
+    /// Virtual time for each second of the host's, once there is enough of both to tell.
+    fn pace(&self, now: Time) -> Option<f64> {
+        let spent = now.0.saturating_sub(self.first_began?.0);
+        let simulated = self.simulated.filter(|simulated| *simulated >= TOLD_MIN)?;
+        (spent >= TOLD_MIN).then(|| simulated.as_secs_f64() / spent.as_secs_f64())
     }
 
     fn permille(&self, now: Time) -> u64 {
@@ -182,6 +193,8 @@ fn words(phase: Phase) -> &'static str {
     }
 }
 
+/// Over less than this a pace means nothing.
+const TOLD_MIN: Duration = Duration::from_millis(500);
 const RATE_WINDOW: Duration = Duration::from_secs(1);
 const SUCCESSES_MAX: usize = 200_000;
 
@@ -228,11 +241,14 @@ mod tests {
     #[test]
     fn virtual_time_is_told_in_place_of_a_rate() {
         let simulated = Some(Duration::from_millis(14_260));
-        let state = State { simulated, load: None, outage_ms: None, ..state() };
-        let line = "running, trial 3 of 10, 14.3 s simulated, about 46 s left";
+        let state = State { simulated, outage_ms: None, ..state() };
+        let line = "running, trial 3 of 10, 14.3 s simulated, 1.0 in each second, about 46 s left";
         assert_eq!(state.line(at(15_000)), line);
+        // 7.13 s of virtual time in each second: ten trials of 5 s, one second of which is spent.
         let first = State { trial: 1, first_began: Some(at(13_000)), ..state };
-        assert_eq!(first.left(at(14_000)), None, "nobody knows yet");
+        let first = State { simulated: Some(Duration::from_millis(7_130)), ..first };
+        assert_eq!(first.left(at(14_000)).map(|left| left.as_millis()), Some(6_311));
+        assert_eq!(first.left(at(13_400)), None, "nobody knows yet");
     }
 
     #[test]

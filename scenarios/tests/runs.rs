@@ -29,11 +29,12 @@ fn text(bytes: &[u8]) -> String {
 }
 
 fn check(run: &Path) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_scenarios"))
-        .arg("check")
-        .arg(run)
-        .output()
-        .expect("the program starts")
+    of_run("check", run)
+}
+
+fn of_run(command: &str, run: &Path) -> Output {
+    let mut scenarios = Command::new(env!("CARGO_BIN_EXE_scenarios"));
+    scenarios.arg(command).arg(run).output().expect("the program starts")
 }
 
 /// Waits for a condition, with a bound.
@@ -136,6 +137,17 @@ fn a_failover_run_is_valid_and_leaves_its_folder() {
     }
     let lines = fs::read_to_string(folder.join("history.jsonl")).unwrap().lines().count();
     assert_eq!(record["counts"]["operations_offered"], lines);
+    let page = fs::read_to_string(folder.join("index.html")).unwrap();
+    for words in ["Everything that was promised held.", "2 trials: too few", "kill of node "] {
+        assert!(page.contains(words), "{words:?}");
+    }
+    let faults = record["faults"].as_array().unwrap();
+    assert_eq!(faults.len(), 2, "{record}");
+    for fault in faults {
+        assert!(fault["returned_ms"].as_f64() > fault["struck_ms"].as_f64(), "{fault}");
+        let down = format!("down: {:.3} s to ", fault["struck_ms"].as_f64().unwrap() / 1e3);
+        assert!(page.contains(&down), "{down}: what was killed is down until it is back");
+    }
 
     let again = check(&folder);
     assert_eq!(again.status.code(), Some(0), "{again:?}");
@@ -161,6 +173,11 @@ fn groups_form_again_and_again() {
     let record = fs::read(folder.join("run.json")).unwrap();
     let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
     assert_eq!(record["metrics"]["forming_ms"]["count"], 3, "{record}");
+    let marks = record["marks"].as_array().unwrap();
+    let forming = marks.iter().filter(|mark| mark["kind"] == "forming");
+    assert_eq!(forming.filter(|mark| mark["until_ms"].is_f64()).count(), 3, "{record}");
+    let page = fs::read_to_string(folder.join("index.html")).unwrap();
+    assert!(page.contains("from the start of the first node"), "its own distribution");
     assert_eq!(check(&folder).status.code(), Some(0));
 }
 
@@ -229,8 +246,20 @@ fn a_killed_harness_leaves_a_folder_that_can_be_read_and_judged() {
     assert!(record["counts"]["operations_ok"].as_u64() > Some(0), "{record}");
     assert_eq!(record["verdict"], "unknown");
 
+    // There is no page yet, and the way to one is told.
+    let open = || of_run("open", &folder);
+    let opened = open();
+    assert_eq!(opened.status.code(), Some(3), "{opened:?}");
+    assert!(text(&opened.stderr).contains("has no index.html"), "{opened:?}");
     let again = check(&folder);
     assert_eq!(again.status.code(), Some(2), "{again:?}");
+    let opened = open();
+    assert_eq!(opened.status.code(), Some(0), "{opened:?}");
+    assert!(text(&opened.stdout).ends_with("/index.html\n"), "{opened:?}");
+    let page = fs::read_to_string(folder.join("index.html")).unwrap();
+    for words in ["did not come to its end", "Latency by percentile", "leader in term 1: "] {
+        assert!(page.contains(words), "{words:?}");
+    }
     // How far apart columns stand is not of interest.
     let told = text(&again.stdout);
     let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -292,6 +321,9 @@ fn an_interrupted_run_is_checked_and_written_and_says_how_to_repeat_it() {
     let last = told.lines().last().unwrap();
     assert!(last.contains("-p scenarios -- steady --nodes 3"), "{told}");
     assert!(last.contains(" --seed 0x"), "{told}");
+    let page = fs::read_to_string(running.folder().join("index.html")).unwrap();
+    assert!(page.contains(last), "the page tells it, too: {told}");
+    assert!(page.contains("Not decided: ") && page.contains("finished"), "{told}");
     let record = fs::read(running.folder().join("run.json")).unwrap();
     let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
     assert_eq!(record["verdict"], "unknown");
@@ -302,9 +334,12 @@ fn an_interrupted_run_is_checked_and_written_and_says_how_to_repeat_it() {
 }
 
 const SEED: &str = "0x000000000000002a";
-const FILES: [&str; 15] = [
+const FILES: [&str; 18] = [
+    "index.html",
     "run.json",
     "history.jsonl",
+    "events.jsonl",
+    "trace.json",
     "logs.jsonl",
     "schedule.toml",
     "latency.csv",

@@ -80,6 +80,10 @@ fn usage_errors_are_three() {
         &["run", "/nowhere/plan.toml"],
         &["validate", "/"],
         &["check", "/nowhere"],
+        &["open", "/nowhere"],
+        &["open", "/"],
+        &["list", "--limit", "0"],
+        &["--json"],
         &["node"],
     ] {
         let output = scenarios(words);
@@ -103,8 +107,8 @@ fn an_unknown_scenario_is_told_the_nearest_and_all_others() {
 fn an_unknown_option_is_told_those_there_are() {
     let text = stderr(&scenarios(&["steady", "--speed", "3"]));
     assert!(text.contains("The options of `steady` are --nodes, --rate"), "{text}");
-    let text = stderr(&scenarios(&["check", "runs/latest", "--json"]));
-    assert!(text.contains("The options of `check` are --help"), "{text}");
+    let text = stderr(&scenarios(&["check", "runs/latest", "--deep"]));
+    assert!(text.contains("The options of `check` are --json, --help"), "{text}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::{
     cluster::{Cluster, World},
     plan::Plan,
     run::{
-        Lab, Outcome, Phase, RunError, Stage, expect,
+        Lab, Mark, Outcome, Phase, RunError, Stage, expect,
         lab::{FORM_BOUND, check},
     },
     schedule,
@@ -42,10 +42,12 @@ pub(super) async fn run<W: World>(stage: &Stage<'_, W>) -> Result<Outcome, RunEr
 }
 
 async fn trial<C: Cluster>(lab: &Lab<C>, number: u64, formed: &mut Formed) -> Result<(), RunError> {
+    let begun_ns = lab.since_origin(lab.cluster.started());
+    lab.recorder.mark(forming(number, begun_ns, None)).await?;
     match lab.formed().await? {
         Some(view) => {
-            let begun_ns = lab.since_origin(lab.cluster.started());
             let took_ns = view.changed_ns.saturating_sub(begun_ns);
+            lab.recorder.mark(forming(number, begun_ns, Some(view.changed_ns))).await?;
             formed.forming_ms.push(took_ns as f64 / 1e6);
         }
         None if lab.stop.is_stopped() => {}
@@ -60,6 +62,18 @@ async fn trial<C: Cluster>(lab: &Lab<C>, number: u64, formed: &mut Formed) -> Re
         }
     }
     Ok(())
+}
+
+/// The band of a group: its nodes are others than those of the next.
+fn forming(number: u64, at_ns: u64, until_ns: Option<u64>) -> Mark {
+    Mark {
+        at_ns,
+        kind: "forming".into(),
+        node: None,
+        nodes: Vec::new(),
+        detail: format!("group {number}"),
+        until_ns,
+    }
 }
 
 fn conclude(plan: &Plan, formed: Formed, stopped: bool, mut outcome: Outcome) -> Outcome {

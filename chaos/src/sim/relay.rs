@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    cluster::NodeEvent,
     history::Operation,
     outage::Trial,
     run::{Listener, MARKS_OPEN_MAX, Mark, Phase},
@@ -33,6 +34,7 @@ enum Word {
     Phase(Phase),
     Progress(u64, u64),
     Operation(Box<Operation>),
+    Event(Box<NodeEvent>),
     /// Those that are new or may have changed, in place of all from the first of them on.
     Marks {
         first: usize,
@@ -68,6 +70,10 @@ impl Listener for Relay {
         self.tell(Word::Operation(Box::new(operation.clone())))
     }
 
+    fn event(&mut self, event: &NodeEvent) -> io::Result<()> {
+        self.tell(Word::Event(Box::new(event.clone())))
+    }
+
     fn marks(&mut self, marks: &[Mark]) -> io::Result<()> {
         // Only the newest are still completed; to copy all of them for each would be quadratic.
         let first = self.marks.saturating_sub(MARKS_OPEN_MAX).min(marks.len());
@@ -96,6 +102,7 @@ impl Told {
                 Word::Phase(phase) => listener.phase(phase)?,
                 Word::Progress(trial, trials) => listener.progress(trial, trials)?,
                 Word::Operation(operation) => listener.operation(&operation)?,
+                Word::Event(event) => listener.event(&event)?,
                 Word::Marks { first, marks } => {
                     known.truncate(first);
                     known.extend(marks);
@@ -116,6 +123,7 @@ mod tests {
     use std::thread;
 
     use super::*;
+    use crate::{cluster::What, fault::NodeNumber};
 
     /// Writes down what it is told.
     #[derive(Default)]
@@ -137,6 +145,10 @@ mod tests {
             self.order.push("operation");
             Ok(())
         }
+        fn event(&mut self, _: &NodeEvent) -> io::Result<()> {
+            self.order.push("event");
+            Ok(())
+        }
         fn marks(&mut self, marks: &[Mark]) -> io::Result<()> {
             self.marks = marks.to_vec();
             Ok(())
@@ -151,6 +163,10 @@ mod tests {
         }
     }
 
+    fn noted() -> NodeEvent {
+        NodeEvent { at_ns: 1, node: NodeNumber(2), what: What::Founded }
+    }
+
     fn mark(at_ns: u64) -> Mark {
         let (kind, detail) = ("kill".to_owned(), String::new());
         Mark { at_ns, kind, node: None, nodes: Vec::new(), detail, until_ns: None }
@@ -163,6 +179,7 @@ mod tests {
             relay.phase(Phase::Start).unwrap();
             relay.schedule(&Schedule::default()).unwrap();
             relay.progress(1, 2).unwrap();
+            relay.event(&noted()).unwrap();
             let mut marks: Vec<Mark> = Vec::new();
             for at_ns in 0..3_000 {
                 // Each is over when the next begins.
@@ -177,7 +194,7 @@ mod tests {
         });
         let mut heard = Heard::default();
         told.pass_on(&mut heard).unwrap();
-        assert_eq!(heard.order, ["phase", "schedule", "progress", "trials"]);
+        assert_eq!(heard.order, ["phase", "schedule", "progress", "event", "trials"]);
         assert_eq!(heard.marks, telling.join().unwrap());
     }
 

@@ -1,4 +1,4 @@
-//! Garbage in the folder of a run: it is judged, or refused with the file and what is wrong.
+//! Garbage in the folder of a run: it is judged and told, or refused with the file and what is wrong.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -13,7 +13,7 @@ use crate::worlds::Setting;
 
 type Files = BTreeMap<String, Vec<u8>>;
 
-/// The files that judging reads, of a short run of cores alone.
+/// The files that judging and drawing read, of a short run of cores alone.
 fn sample() -> Files {
     let out = tempfile::tempdir().expect("a temporary directory");
     let text = include_str!("../../plans/leader-failover.toml");
@@ -24,13 +24,14 @@ fn sample() -> Files {
     let seed = Seed(7);
     let folder = conduct::folder(out.path(), &plan, seed).expect("a folder");
     let path = folder.path().to_owned();
-    let manner = Manner { environment: Environment::here(), is_watched: false, is_kept: true };
+    let (environment, command) = (Environment::here(), String::new());
+    let manner = Manner { environment, command, is_watched: false, is_kept: true };
     let setting = Setting { world: WorldKind::Swarm, plan: &plan, seed, is_traced: false };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let conducted = runtime.expect("a runtime").block_on(conduct::conduct(setting, folder, manner));
     conducted.expect("it can be carried out");
     let read = |name: &str| fs::read(path.join(name)).ok().map(|bytes| (name.to_owned(), bytes));
-    ["run.json", "history.jsonl", "schedule.toml", super::LOGS]
+    ["run.json", "history.jsonl", "events.jsonl", "schedule.toml", super::LOGS]
         .into_iter()
         .filter_map(read)
         .collect()
@@ -102,7 +103,7 @@ fn garbage_in_a_run_folder_is_judged_or_refused_by_name() {
     assert!(whole.len() >= 3, "the files of a run: {:?}", whole.keys());
     let place = tempfile::tempdir().expect("a temporary directory");
     lay(place.path(), &whole, &whole);
-    judge(place.path()).expect("it is judged as it is");
+    judge(place.path()).and_then(|judged| judged.tell()).expect("it is judged as it is");
     let (mut judged, mut refused) = (0, 0);
     let target = Target {
         name: "run folders",
@@ -121,8 +122,8 @@ fn garbage_in_a_run_folder_is_judged_or_refused_by_name() {
         },
         |files| {
             lay(place.path(), files, &whole);
-            match judge(place.path()) {
-                Ok(_) => judged += 1,
+            match judge(place.path()).and_then(|judged| judged.tell()) {
+                Ok(()) => judged += 1,
                 Err(error) => {
                     let told = format!("{error:#}");
                     assert!(!told.is_empty() && told.len() < 64 << 10, "{} bytes", told.len());

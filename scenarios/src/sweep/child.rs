@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use super::ledger;
 use super::record::{SeedLine, SeedRun};
 use crate::conduct::{self, Conducted, Manner};
+use crate::rerun;
 use crate::worlds::Setting;
 
 /// One seed to be done.
@@ -127,8 +128,12 @@ pub(crate) fn serve(order: &SeedOrder) -> anyhow::Result<SeedRun> {
     let seed = record.seed_of(order.number)?;
     let folder = RunFolder::create_at(&order.sweep.join(run_folder(seed, order.is_again)))?;
     let setting = Setting { world: record.world()?, plan: &record.plan, seed, is_traced: false };
-    let manner =
-        Manner { environment: record.environment.clone(), is_watched: false, is_kept: record.keep };
+    let manner = Manner {
+        environment: record.environment.clone(),
+        command: rerun::command(&record.command, seed),
+        is_watched: false,
+        is_kept: record.keep,
+    };
     let runtime = tokio::runtime::Runtime::new().context("cannot start the harness' threads")?;
     let conducted = runtime.block_on(conduct::conduct(setting, folder, manner))?;
     Ok(told(conducted))

@@ -105,6 +105,7 @@ impl Journal {
         if let What::Stall { from_ns } = &mut event.what {
             *from_ns = from_ns.saturating_sub(nanos(self.origin));
         }
+        self.listener.event(&event)?;
         self.view.send_modify(|view| view.take(&event));
         let mark = mark_of(&event);
         self.records.events.push(event);
