@@ -34,7 +34,7 @@ pub(super) struct Request {
 #[serde(rename_all = "snake_case")]
 pub(super) enum Ask {
     /// Be this node. The first request, once.
-    Init(Init),
+    Init(Box<Init>),
     /// Join the group with these, this node among them. The second, once.
     Join {
         /// All nodes by number.
@@ -249,7 +249,7 @@ mod tests {
             entropy: u64::MAX,
         };
         let asks = [
-            Ask::Init(init),
+            Ask::Init(Box::new(init)),
             Ask::Join { nodes: vec![(NodeNumber(1), peer.clone())] },
             Ask::Status,
             Ask::Reached { index: 1 },

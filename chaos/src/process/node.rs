@@ -55,7 +55,7 @@ fn run(arguments: &[String]) -> Result<(), String> {
         return Err("the first request must be `init`".into());
     };
     drop(input);
-    serve(request.id, init)
+    serve(request.id, *init)
 }
 
 /// One thread: a node has a single driver, and the harness has as many nodes as the host has
