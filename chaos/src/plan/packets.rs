@@ -418,19 +418,6 @@ mod tests {
                 "fault = \"isolate\"\nflap = { on_ms = 50, off_ms = 1001 }",
                 "steps[0].flap.off_ms is 1001, but must lie between 10 and return_after_ms, 1000",
             ),
-            ("fault = \"clock\"", "steps[0].clock is absent, but fault = \"clock\" must say"),
-            ("fault = \"clock\"\nclock = {}", "steps[0].clock is empty, but it must say what"),
-            ("fault = \"kill\"\nclock = {}", "steps[0].clock is present, but only fault = \"clock"),
-            (
-                "fault = \"clock\"\nclock = { rate_ppm = -900000 }",
-                "steps[0].clock.rate_ppm is -900000, but must lie between -500000 and 1000000",
-            ),
-            (
-                "fault = \"transfer\"\ntarget = \"follower\"",
-                "steps[0].target is a follower, but only a leader",
-            ),
-            ("fault = \"kill\"\nhand_over = true", "steps[0].hand_over is present, but only"),
-            ("fault = \"pause\"\npoint = \"sync\"", "steps[0].point is present, but only"),
             ("fault = \"link\"", "steps[0].faults is absent, but"),
             ("fault = \"link\"\nfaults = {}", "steps[0].faults is empty, but"),
             ("fault = \"link\"\nto = 9\nfaults = { block = true }", "steps[0].to is 9, but must"),
@@ -451,15 +438,38 @@ mod tests {
             let error = refused(step);
             assert!(error.starts_with(expected), "{step}: {error}");
         }
-        let leased =
-            Plan { lease_reads: true, ..plan("fault = \"clock\"\nclock = { rate_ppm = -100001 }") };
-        let error = validate(&leased).expect_err("no clock is thought to be so wrong").to_string();
-        assert!(error.starts_with("steps[0].clock.rate_ppm is -100001, but leases"), "{error}");
         let mut four = Plan { nodes: 4, ..plan("fault = \"partition\"\nside = [1, 2]") };
         let error = validate(&four).expect_err("a tie").to_string();
         assert!(error.contains("side is [1, 2], but no node would reach a majority"), "{error}");
         four.expect.majority_may_be_lost = true;
         validate(&four).expect("it says so");
+    }
+
+    #[test]
+    fn what_a_step_that_hurts_no_link_cannot_mean_is_refused_by_name() {
+        let cases = [
+            ("fault = \"clock\"", "steps[0].clock is absent, but fault = \"clock\" must say"),
+            ("fault = \"clock\"\nclock = {}", "steps[0].clock is empty, but it must say what"),
+            ("fault = \"kill\"\nclock = {}", "steps[0].clock is present, but only fault = \"clock"),
+            (
+                "fault = \"clock\"\nclock = { rate_ppm = -900000 }",
+                "steps[0].clock.rate_ppm is -900000, but must lie between -500000 and 1000000",
+            ),
+            (
+                "fault = \"transfer\"\ntarget = \"follower\"",
+                "steps[0].target is a follower, but only a leader",
+            ),
+            ("fault = \"kill\"\nhand_over = true", "steps[0].hand_over is present, but only"),
+            ("fault = \"pause\"\npoint = \"sync\"", "steps[0].point is present, but only"),
+        ];
+        for (step, expected) in cases {
+            let error = refused(step);
+            assert!(error.starts_with(expected), "{step}: {error}");
+        }
+        let leased =
+            Plan { lease_reads: true, ..plan("fault = \"clock\"\nclock = { rate_ppm = -100001 }") };
+        let error = validate(&leased).expect_err("no clock is thought to be so wrong").to_string();
+        assert!(error.starts_with("steps[0].clock.rate_ppm is -100001, but leases"), "{error}");
     }
 
     #[test]

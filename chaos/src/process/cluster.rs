@@ -420,7 +420,10 @@ async fn bind(
 ) -> Result<(Child, Peer), ClusterError> {
     let node = identity.init.node;
     let child = Child::start(&program, node, identity.log, events).await?;
-    match child.ask(Ask::Init(Box::new(identity.init)), "having bound its address", START_BOUND).await {
+    match child
+        .ask(Ask::Init(Box::new(identity.init)), "having bound its address", START_BOUND)
+        .await
+    {
         Ok(Answer::Bound(peer)) => Ok((child, peer)),
         Ok(other) => Err(unexpected(node, &other)),
         Err(error) => Err(child.not_started(&error.to_string()).await),
