@@ -86,7 +86,7 @@ fn garbage_in_a_plan_is_refused_or_can_be_carried_out() {
     let mut passed = 0;
     let target =
         Target { name: "plans", command: COMMAND, inputs: 5_000, heap_bytes_max: (8 << 20, 64) };
-    target.throw(
+    let is_full = target.throw(
         [],
         |draws| garbled(draws, &samples),
         |bytes| {
@@ -116,7 +116,7 @@ fn garbage_in_a_plan_is_refused_or_can_be_carried_out() {
             }
         },
     );
-    assert!(passed >= 50, "only {passed} were plans still");
+    assert!(!is_full || passed >= 50, "only {passed} were plans still");
 }
 
 #[test]

@@ -33,6 +33,7 @@ pub struct Target<'a> {
 
 impl Target<'_> {
     /// Throws inputs at `read`: first those of the corpus, each with a name, then drawn ones.
+    /// True if there were as many as in an ordinary run: then what they led to may be counted.
     ///
     /// # Panics
     /// On the first input that `read` does not bear, after telling which one it was.
@@ -41,7 +42,7 @@ impl Target<'_> {
         corpus: impl IntoIterator<Item = (String, I)>,
         mut draw: impl FnMut(&mut Draws) -> I,
         mut read: impl FnMut(&I),
-    ) {
+    ) -> bool {
         let options = Options::read(self.inputs);
         let watch = Watch::start(self.name);
         for (name, input) in corpus {
@@ -58,6 +59,7 @@ impl Target<'_> {
             self.bear(&rerun, &input, &mut read);
         }
         println!("{}: {} inputs from {}", self.name, options.inputs, options.first);
+        options.inputs >= self.inputs
     }
 
     fn bear<I: Input>(&self, which: &str, input: &I, read: &mut impl FnMut(&I)) {
@@ -96,7 +98,7 @@ mod tests {
         let samples = [vec![7; 64], vec![9; 8]];
         let corpus = [("empty".to_owned(), Vec::new())];
         let thrown = || TARGET.throw(corpus, |draws| draws.garbled(&samples, &[]), read);
-        let panic = panic::catch_unwind(AssertUnwindSafe(thrown)).err()?;
+        let panic = panic::catch_unwind(AssertUnwindSafe(thrown)).map(drop).err()?;
         let text = panic.downcast_ref::<String>().cloned();
         text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
     }

@@ -228,7 +228,7 @@ fn garbage_from_a_member_ends_its_bond_and_never_the_core() {
         heap_bytes_max: (1 << 20, 256),
     };
     let heeded = RefCell::new(BTreeMap::<&str, u64>::new());
-    target.throw(
+    let is_full = target.throw(
         [],
         |draws| talk(draws, &samples),
         |talk| {
@@ -261,10 +261,18 @@ fn garbage_from_a_member_ends_its_bond_and_never_the_core() {
                     MemberFrame::Ping | MemberFrame::Leave | MemberFrame::Left => {}
                 }
             }
+            let core = &stepped.core;
+            let mut heeded = heeded.borrow_mut();
+            *heeded.entry("grown").or_default() += u64::from(core.last().index > Index(0));
+            *heeded.entry("committed").or_default() += u64::from(core.commit() > Index(0));
+            *heeded.entry("led").or_default() += u64::from(core.role() == raft::Role::Leader);
         },
     );
     let heeded = heeded.into_inner();
-    assert_eq!(heeded.len(), 6, "every kind of frame comes as far as it can: {heeded:?}");
+    assert!(
+        !is_full || (heeded.len() == 9 && heeded.values().all(|count| *count > 20)),
+        "{heeded:?}"
+    );
 }
 
 /// A bonded node says who it is and whom it knows.
@@ -336,7 +344,7 @@ fn garbage_from_a_client_is_no_frame_or_no_command_and_nothing_else() {
     let target =
         Target { name: "clients", command: COMMAND, inputs: 50_000, heap_bytes_max: (2 << 20, 64) };
     let decoded = RefCell::new(0);
-    target.throw(
+    let is_full = target.throw(
         [],
         |draws| draws.garbled(&samples, &[]),
         |words| {
@@ -355,5 +363,5 @@ fn garbage_from_a_client_is_no_frame_or_no_command_and_nothing_else() {
             *decoded.borrow_mut() += u64::from(output.is_some());
         },
     );
-    assert!(*decoded.borrow() > 0, "some come as far as into the machine");
+    assert!(!is_full || *decoded.borrow() > 0, "some come as far as into the machine");
 }

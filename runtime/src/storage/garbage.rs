@@ -22,19 +22,18 @@ use super::{
 
 const COMMAND: &str = "cargo test -p runtime --lib garbage";
 
-/// Opens whatever it is.
-fn open(image: &Image) {
+/// Opens whatever it is; false if it is refused.
+fn open(image: &Image) -> bool {
     let model = Model::holding(image);
     let files = image.len();
-    match open_stream(Box::new(model.clone()), owner(7), SEGMENT_BYTES) {
-        Ok(_) => {}
-        Err(error) => {
-            assert!(!matches!(error, StorageError::Io { .. }), "the model can be read: {error}");
-            assert!(error.to_string().contains("model"), "it names no file: {error}");
-        }
+    let opened = open_stream(Box::new(model.clone()), owner(7), SEGMENT_BYTES);
+    if let Err(error) = &opened {
+        assert!(!matches!(error, StorageError::Io { .. }), "the model can be read: {error}");
+        assert!(error.to_string().contains("model"), "it names no file: {error}");
     }
     let reads_max = READS_PER_FILE_MAX * (files + 1);
     assert!(model.reads() <= reads_max, "{} reads of {files} files", model.reads());
+    opened.is_ok()
 }
 
 fn images() -> Vec<Image> {
@@ -43,7 +42,7 @@ fn images() -> Vec<Image> {
 
 #[test]
 fn garbage_in_any_file_of_a_store_is_refused_by_name() {
-    let images = images();
+    let (images, mut opened) = (images(), [0, 0]);
     let target = Target {
         name: "stores",
         command: COMMAND,
@@ -51,7 +50,7 @@ fn garbage_in_any_file_of_a_store_is_refused_by_name() {
         // The model holds each file twice, and the reader a window over one.
         heap_bytes_max: (1 << 20, 16),
     };
-    target.throw(
+    let is_full = target.throw(
         [],
         |draws| {
             let mut image = draws.one_of(&images).clone();
@@ -66,8 +65,9 @@ fn garbage_in_any_file_of_a_store_is_refused_by_name() {
             }
             image
         },
-        open,
+        |image| opened[usize::from(open(image))] += 1,
     );
+    assert!(!is_full || opened.iter().all(|count| *count > 100), "refused and opened: {opened:?}");
 }
 
 fn spoil(image: &mut Image, name: &str, draws: &mut Draws, others: &[Vec<u8>]) {
@@ -101,7 +101,7 @@ struct Record {
 
 #[test]
 fn records_that_say_what_no_store_says_are_refused_by_name() {
-    let images = images();
+    let (images, mut opened) = (images(), [0, 0]);
     let store = owner(7).fresh;
     let segments: Vec<BTreeMap<u64, Vec<Record>>> =
         images.iter().map(|image| segments(image, store)).collect();
@@ -113,7 +113,7 @@ fn records_that_say_what_no_store_says_are_refused_by_name() {
         .collect();
     let target =
         Target { name: "records", command: COMMAND, inputs: 5_000, heap_bytes_max: (2 << 20, 16) };
-    target.throw(
+    let is_full = target.throw(
         [],
         |draws| {
             let place = draws.below(images.len());
@@ -126,8 +126,9 @@ fn records_that_say_what_no_store_says_are_refused_by_name() {
             }
             written(&images[place], store, &segments, draws.once_in(2))
         },
-        open,
+        |image| opened[usize::from(open(image))] += 1,
     );
+    assert!(!is_full || opened.iter().all(|count| *count > 100), "refused and opened: {opened:?}");
 }
 
 /// Reads the records of all segments.

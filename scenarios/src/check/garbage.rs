@@ -111,7 +111,7 @@ fn garbage_in_a_run_folder_is_judged_or_refused_by_name() {
         inputs: 300,
         heap_bytes_max: (64 << 20, 64),
     };
-    target.throw(
+    let is_full = target.throw(
         [],
         |draws| {
             let mut files = whole.clone();
@@ -132,5 +132,5 @@ fn garbage_in_a_run_folder_is_judged_or_refused_by_name() {
             }
         },
     );
-    assert!(judged > 0 && refused > 0, "{judged} judged, {refused} refused");
+    assert!(!is_full || (judged > 0 && refused > 0), "{judged} judged, {refused} refused");
 }
