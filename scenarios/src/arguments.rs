@@ -366,7 +366,7 @@ mod tests {
     #[test]
     fn every_word_is_understood() {
         let line = "leader-failover --nodes 3 --trials 2 --rate 700 --clients 4 --profile wan \
-                    --storage memory --fault pause --duration 9s --background-load 1 \
+                    --storage memory --lease-reads --fault pause --duration 9s --background-load 1 \
                     --seed 0xabc --world sim --out /tmp/x --json --trace --trace-harness";
         let expected = Request::Run {
             origin: Origin::Builtin("leader-failover".to_owned()),
@@ -467,7 +467,7 @@ mod tests {
             ("steady --profile lam", "lan, wan or loopback"),
             ("steady --storage tape", "memory or disk"),
             ("steady --world moon", "process, sim or swarm"),
-            ("leader-failover --fault unplug", "kill or pause"),
+            ("leader-failover --fault unplug", "kill, pause, restart or transfer"),
             ("leader-failover --duration 5", "500ms, 5s, 10m, 1h"),
             ("leader-failover --nodes many", "a whole number"),
             ("leader-failover --kind", "<VARIANT>"),
