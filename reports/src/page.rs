@@ -8,6 +8,7 @@
 mod chart;
 mod lane;
 mod meanwhile;
+mod memory;
 mod notes;
 mod outage;
 mod percentiles;

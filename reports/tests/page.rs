@@ -170,6 +170,7 @@ fn ten_minutes_at_a_thousand_per_second_give_a_page_of_less_than_three_megabytes
     assert_eq!(run.recorder.points().len(), 600_000);
     assert!(page.len() < 3_000_000, "{} bytes", page.len());
     assert!(trace.len() < 20_000_000, "{} bytes", trace.len());
+    assert!(page.contains("Resident memory, a line for each node"));
     assert!(page.contains("600\u{202f}000 operations, the slowest of each cell drawn"));
     assert!(page.matches("kill of node").count() >= 100, "every fault has its band");
 }

@@ -107,7 +107,7 @@ pub(super) fn figures(record: &RunRecord) -> Markup {
         section id="figures" {
             h2 { "More figures" }
             @if !metrics.is_empty() {
-                details {
+                details open[metrics.len() <= OPEN_MAX] {
                     summary { "Distributions" }
                     (distributions(&metrics))
                 }

@@ -5,7 +5,7 @@
 //! faults there were, what is drawn is bounded, and the slowest operation is drawn.
 
 use super::chart::{Panel, Swatch, WIDTH, legend, x_axis};
-use super::lane;
+use super::{lane, memory};
 use crate::figures::{count, ms};
 use crate::lanes::{self, Lane, hit};
 use crate::plot::{self, Ink, Scale, round_up};
@@ -26,7 +26,7 @@ struct Band {
     label: Option<String>,
 }
 
-/// The section, and how many operations are not drawn.
+/// The section.
 pub(super) fn section(seen: &Seen<'_>) -> Markup {
     // A little more, so that what happened last can be seen.
     let end_ms = seen.end_ms() * 1.005;
@@ -34,11 +34,19 @@ pub(super) fn section(seen: &Seen<'_>) -> Markup {
     let bands = bands(seen, end_ms);
     let x = Scale::linear(0.0, end_ms / 1e3, 0.0, WIDTH);
     let has_load = !seen.recorder.points().is_empty();
+    // Of groups that live for a moment it says nothing.
+    let memory = has_load.then(|| memory::panel(seen.events.kept(), &x, end_ms)).flatten();
     html! {
         section id="timeline" {
             h2 { "Over time" }
             figure class="charts time" data-end-s=(end_ms / 1e3) {
                 @if has_load { (load(seen, &bands, &x)) }
+                @if let Some(panel) = memory {
+                    div class="chart" {
+                        h3 { "Resident memory, a line for each node" }
+                        (panel.markup())
+                    }
+                }
                 div class="chart" {
                     (nodes(&lanes, &x, end_ms))
                     (x_axis(&x, TICKS_MAX, "seconds since the start of the run"))
