@@ -163,7 +163,7 @@ fn a_bad_plan_is_told_by_line_and_field() {
         (format!("workload = 3\n{}", GOOD.replace("[workload]", "[x]")), &["line 1", "[workload]"]),
         (format!("{GOOD}target = 3\n"), &["line 11", "\"leader\"", "{ node = 2 }"]),
         (format!("{GOOD}target = \"node\"\n"), &["line 11", "{ node = 2 }"]),
-        (GOOD.replace("\"pause\"", "3"), &["line 9", "\"kill\" or \"pause\""]),
+        (GOOD.replace("\"pause\"", "3"), &["line 9", "\"kill\", \"pause\""]),
         (format!("{GOOD}target = \"boss\"\n"), &["line 11", "boss", "`leader`", "{ node = 2 }"]),
         (GOOD.replace("failover", "steady"), &["line 7", "steady has no faults"]),
         (format!("{GOOD}[expect]\noutage_max = 1\n"), &["line 12", "`outage_ms_max`"]),
