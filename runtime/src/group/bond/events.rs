@@ -4,17 +4,19 @@
 //! and a peer that nobody reads is held up by QUIC's own windows. Invariant: what is heard of a
 //! peer comes in one order: `Up`, its frames, then `Down` or the next `Up`. Lanes come through
 //! the same queue as their bond's `Up`, and a frame is handed out only while its bond stands.
+//! Control lanes come first: a heartbeat waits for one frame of other lanes, not for all that
+//! have arrived.
 
 use std::{
     future::poll_fn,
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
 
 use futures_util::{
-    Stream, StreamExt,
-    stream::{self, BoxStream, SelectAll},
+    FutureExt, Stream, StreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream, FuturesUnordered, SelectAll},
 };
 use raft::NodeId;
 use tokio::sync::mpsc;
@@ -22,6 +24,7 @@ use tokio::sync::mpsc;
 use crate::group::{
     bond::{
         Side,
+        lane::Lane,
         read::LaneReader,
         table::{Foreign, Told},
     },
@@ -47,12 +50,21 @@ pub(crate) struct BondEvents {
     told: mpsc::Receiver<Told>,
     /// Comes before anything else: the second half of what was told.
     next: Option<BondEvent>,
-    lanes: SelectAll<BoxStream<'static, BondEvent>>,
+    /// Lanes that have not said yet which they are.
+    opening: FuturesUnordered<BoxFuture<'static, Option<LaneReader>>>,
+    lanes: Lanes<BondEvent>,
+}
+
+/// What comes on all lanes of all bonds, control lanes first. Fair to lanes of the same rank.
+struct Lanes<T> {
+    control: SelectAll<BoxStream<'static, T>>,
+    others: SelectAll<BoxStream<'static, T>>,
 }
 
 impl BondEvents {
     pub(super) fn new(side: Arc<Side>, told: mpsc::Receiver<Told>) -> Self {
-        Self { side, told, next: None, lanes: SelectAll::new() }
+        let opening = FuturesUnordered::new();
+        Self { side, told, next: None, opening, lanes: Lanes::new() }
     }
 
     /// The next event; `None` once the bonds are shut down. Giving up loses nothing.
@@ -92,17 +104,41 @@ impl BondEvents {
                 }
                 Some(Told::Down { node }) => return Poll::Ready(Some(BondEvent::Down { node })),
                 Some(Told::Lane(opened)) => {
-                    let reader = LaneReader::new(Arc::clone(&self.side), opened);
-                    self.lanes.push(frames(reader).boxed());
+                    let reader = LaneReader::open(Arc::clone(&self.side), opened);
+                    self.opening.push(reader.boxed());
                 }
                 None => return Poll::Ready(None),
             }
         }
-        match Pin::new(&mut self.lanes).poll_next(context) {
-            Poll::Ready(Some(event)) => Poll::Ready(Some(event)),
-            // Without any lane there is nothing to wait for but what is told.
-            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        while let Poll::Ready(Some(opened)) = self.opening.poll_next_unpin(context) {
+            if let Some(reader) = opened {
+                self.lanes.push(reader.lane(), frames(reader).boxed());
+            }
         }
+        self.lanes.poll_next(context).map(Some)
+    }
+}
+
+impl<T> Lanes<T> {
+    fn new() -> Self {
+        Self { control: SelectAll::new(), others: SelectAll::new() }
+    }
+
+    fn push(&mut self, lane: Lane, frames: BoxStream<'static, T>) {
+        match lane {
+            Lane::Control => self.control.push(frames),
+            Lane::Append | Lane::Client | Lane::Bulk => self.others.push(frames),
+        }
+    }
+
+    /// Without any lane there is nothing to wait for here: new ones are told elsewhere.
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<T> {
+        for lanes in [&mut self.control, &mut self.others] {
+            if let Poll::Ready(Some(frame)) = lanes.poll_next_unpin(context) {
+                return Poll::Ready(frame);
+            }
+        }
+        Poll::Pending
     }
 }
 
@@ -111,4 +147,26 @@ fn frames(reader: LaneReader) -> impl Stream<Item = BondEvent> + Send {
         let frame = reader.next().await?;
         Some((BondEvent::Frame { from: reader.from(), frame }, reader))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heartbeat_waits_for_no_entries_that_have_arrived() {
+        let mut lanes = Lanes::new();
+        lanes.push(Lane::Append, stream::iter(vec![Lane::Append; 3]).boxed());
+        lanes.push(Lane::Control, stream::iter(vec![Lane::Control; 2]).boxed());
+        lanes.push(Lane::Client, stream::iter(vec![Lane::Client; 3]).boxed());
+        let mut next = || lanes.poll_next(&mut Context::from_waker(Waker::noop()));
+        assert_eq!([next(), next()], [Poll::Ready(Lane::Control); 2]);
+        let rest: Vec<_> = std::iter::from_fn(|| match next() {
+            Poll::Ready(lane) => Some(lane),
+            Poll::Pending => None,
+        })
+        .collect();
+        assert_eq!(rest.len(), 6, "{rest:?}");
+        assert!(rest[..4].contains(&Lane::Append) && rest[..4].contains(&Lane::Client));
+    }
 }

@@ -26,19 +26,34 @@ pub(super) struct LaneReader {
     bond: Arc<Bond>,
     stream: RecvStream,
     deframer: Deframer,
-    /// Unknown until the stream's first byte names it.
-    lane: Option<Lane>,
+    lane: Lane,
 }
 
 impl LaneReader {
-    /// The control lane's name has been read already by whoever was dialed.
-    pub(super) fn new(side: Arc<Side>, opened: Opened) -> Self {
-        let Opened { bond, stream, lane } = opened;
-        if let Some(lane) = lane {
-            bond.open_lane(lane);
-        }
+    /// Reads what lane this is, the stream's first byte; `None` once the bond is over. The
+    /// control lane's name has been read already by whoever was dialed.
+    pub(super) async fn open(side: Arc<Side>, opened: Opened) -> Option<Self> {
+        let Opened { bond, mut stream, lane } = opened;
+        let lane = match lane {
+            Some(lane) => {
+                bond.open_lane(lane);
+                lane
+            }
+            None => match open(&bond, &mut stream).await {
+                Ok(lane) => lane?,
+                Err(violation) => {
+                    misbehaves(&bond, violation);
+                    return None;
+                }
+            },
+        };
         let deframer = Deframer::new(side.frame_bytes_max());
-        Self { side, bond, stream, deframer, lane }
+        Some(Self { side, bond, stream, deframer, lane })
+    }
+
+    /// Which lane it is.
+    pub(super) fn lane(&self) -> Lane {
+        self.lane
     }
 
     /// Whom the connection proved.
@@ -52,38 +67,27 @@ impl LaneReader {
         match self.read().await {
             Ok(frame) => frame,
             Err(violation) => {
-                tracing::warn!(node = %self.bond.node, %violation, "a peer misbehaves");
-                self.bond.end(violation);
+                misbehaves(&self.bond, violation);
                 None
             }
         }
     }
 
     /// Counts the frame in hand and those that came with it.
-    fn drop_rest(&mut self, lane: Lane) {
-        self.side.metrics.dropped(lane, Dropped::Replaced);
+    fn drop_rest(&mut self) {
+        self.side.metrics.dropped(self.lane, Dropped::Replaced);
         while let Ok(Some(_)) = self.deframer.next() {
-            self.side.metrics.dropped(lane, Dropped::Replaced);
+            self.side.metrics.dropped(self.lane, Dropped::Replaced);
         }
     }
 
     async fn read(&mut self) -> Result<Option<MemberFrame>, Refusal> {
-        let lane = match self.lane {
-            Some(lane) => lane,
-            None => {
-                let Some(lane) = name(&mut self.stream).await? else { return Ok(None) };
-                if !self.bond.open_lane(lane) {
-                    return Err(violation(format!("a second {} lane", lane.name())));
-                }
-                *self.lane.insert(lane)
-            }
-        };
         loop {
             while let Some(bytes) = self.deframer.next().map_err(|large| large.refusal())? {
-                self.side.metrics.received(lane, HEADER_BYTES + bytes.len());
-                let frame = decode(lane, &bytes)?;
+                self.side.metrics.received(self.lane, HEADER_BYTES + bytes.len());
+                let frame = decode(self.lane, &bytes)?;
                 if !self.side.table.holds(&self.bond) {
-                    self.drop_rest(lane);
+                    self.drop_rest();
                     return Ok(None);
                 }
                 // That it came is all a ping says.
@@ -102,13 +106,21 @@ impl LaneReader {
 }
 
 /// The lane that a new stream names; `None` if the connection is gone.
-async fn name(stream: &mut RecvStream) -> Result<Option<Lane>, Refusal> {
+async fn open(bond: &Bond, stream: &mut RecvStream) -> Result<Option<Lane>, Refusal> {
     let mut name = [0];
     let Ok(()) = stream.read_exact(&mut name).await else { return Ok(None) };
-    match Lane::named(name[0]) {
-        Some(lane) => Ok(Some(lane)),
-        None => Err(violation(format!("there is no lane {}", name[0]))),
+    let Some(lane) = Lane::named(name[0]) else {
+        return Err(violation(format!("there is no lane {}", name[0])));
+    };
+    match bond.open_lane(lane) {
+        true => Ok(Some(lane)),
+        false => Err(violation(format!("a second {} lane", lane.name()))),
     }
+}
+
+fn misbehaves(bond: &Bond, violation: Refusal) {
+    tracing::warn!(node = %bond.node, %violation, "a peer misbehaves");
+    bond.end(violation);
 }
 
 fn decode(lane: Lane, bytes: &[u8]) -> Result<MemberFrame, Refusal> {
