@@ -44,6 +44,15 @@ const STORIES: &[Story] = &[
         holds: |outcome| all_struck(outcome, 2),
     },
     Story {
+        name: "nodes_that_are_restarted_hand_over_and_are_not_missed",
+        plan: "scenario = \"restart\"\nkind = \"failover\"\nnodes = 3\n[workload]\n\
+               rate_per_s = 100\nduration_ms = 6000\n[[steps]]\nat = 500\n\
+               fault = \"restart\"\nhand_over = true\nreturn_after_ms = 500\n\
+               [[steps]]\nat = 2500\nfault = \"restart\"\nreturn_after_ms = 500\n\
+               [[steps]]\nat = 4500\nfault = \"transfer\"\nreturn_after_ms = 500\n",
+        holds: |outcome| all_struck(outcome, 3),
+    },
+    Story {
         name: "bad_links_and_an_isolated_leader_cost_no_acknowledged_write",
         plan: "scenario = \"links\"\nkind = \"failover\"\nnodes = 5\n[workload]\n\
                rate_per_s = 100\nduration_ms = 6000\n[[steps]]\nat = 500\nfault = \"link\"\n\

@@ -93,9 +93,12 @@ pub(crate) fn invariants(
     strikes: &[Strike],
     logs: &[NodeLog],
 ) -> Check {
-    let kills = strikes.iter().filter(|strike| strike.fault == Fault::Kill);
-    let returns: Vec<(NodeNumber, u64)> =
-        kills.filter_map(|strike| Some((strike.node(), strike.returned_ns?))).collect();
+    let ends = |strike: &&Strike| matches!(strike.fault, Fault::Kill | Fault::Restart);
+    let returns: Vec<(NodeNumber, u64)> = strikes
+        .iter()
+        .filter(ends)
+        .filter_map(|strike| Some((strike.node(), strike.returned_ns?)))
+        .collect();
     let starts = |node: NodeNumber, at_ns: u64| {
         let earlier =
             returns.iter().filter(|(other, returned)| *other == node && *returned <= at_ns);

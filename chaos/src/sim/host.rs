@@ -9,7 +9,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -154,9 +154,14 @@ impl Host {
         let wires = Arc::clone(&part.wires);
         let sight = Sight::new(Arc::clone(&part.witness), wires, network.peer().id);
         let (machine, seen, trap) = (sight.machine(), sight.clone(), Arc::clone(&part.trap));
+        let ending = Arc::new(AtomicBool::new(false));
+        let as_asked = Arc::clone(&ending);
         let hear = move |at, event: &Event| {
             seen.hear(event);
-            noting.hear(at, event);
+            // That it stops when it was told to is no news.
+            if !(matches!(event, Event::Stopped(_)) && as_asked.load(Ordering::Relaxed)) {
+                noting.hear(at, event);
+            }
         };
         let joined = match part.storage {
             StorageKind::Memory => {
@@ -174,6 +179,7 @@ impl Host {
         let (asks, asked) = mpsc::channel(ASKED_MAX);
         self.doing.send_replace(Doing::Up(asks));
         let ended = self.serve(&joined, asked).await;
+        ending.store(ended.is_some(), Ordering::Relaxed);
         drop(joined);
         network.shutdown().await;
         if let Some(ended) = ended {
