@@ -175,9 +175,10 @@ impl<M: StateMachine> Group<M> {
     ///
     /// # Errors
     /// [`GroupError::NotLeft`] if that was not to be had within `forward_timeout` and two of the
-    /// longest elections (`election_timeout + election_timeout_jitter`): no leader is known, or
-    /// this is the only voter, without whom there would be no group; to end that one, drop its
-    /// handles. The member goes on. [`GroupError::Stopped`] if it stops for another reason.
+    /// longest elections (`election_timeout + election_timeout_jitter`): no leader is known; too
+    /// many of the others are away, so that they could commit nothing without this one; or it is
+    /// the only voter, without whom there would be no group; to end that one, drop its handles.
+    /// The member goes on. [`GroupError::Stopped`] if it stops for another reason.
     pub async fn leave(&self) -> Result<(), GroupError> {
         self.caller.port().ask(|reply| Mail::Leave { reply }).await??;
         self.when().stopped().await;

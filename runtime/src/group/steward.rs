@@ -4,7 +4,8 @@
 //! A policy and nothing more: it sees what its leader sees, changes nothing, and reads no clock.
 //! What makes a change safe is the core's business, whatever is advised here. Invariants: no
 //! advice leaves fewer than `voters_min` voters unless the one who goes has gone already or asks
-//! to; none gives a peer two places; an observer never becomes a voter.
+//! to; nobody who asks to is let go while those who stay could commit nothing without it; none
+//! gives a peer two places; an observer never becomes a voter.
 
 #[cfg(test)]
 mod tests;
@@ -114,8 +115,25 @@ impl Steward {
 
     fn leaves(&self, sight: &Sight<'_>) -> Option<(Change, Cause)> {
         let mut members = sight.configuration.members().filter(|member| *member != self.me);
-        let leaver = members.find(|member| sight.leaving.contains_key(member))?;
+        let leaver = members
+            .find(|member| sight.leaving.contains_key(member) && self.can_spare(*member, sight))?;
         Some((Change::Remove(leaver), Cause::Left))
+    }
+
+    /// Whether enough of those who stay were heard to do without it. A removal is in force as soon
+    /// as it is appended: where the leaver was needed for a majority, nothing would be committed
+    /// from then on, not even that it has left.
+    fn can_spare(&self, leaver: NodeId, sight: &Sight<'_>) -> bool {
+        let stays = |node: &NodeId| *node != leaver && sight.configuration.voters.contains(node);
+        let is_heard = |standing: &&Standing| {
+            // Who was not heard yet counts as heard when the leader was elected.
+            stays(&standing.node)
+                && standing.heard > self.watching
+                && sight.now.since(standing.heard) <= self.patience
+        };
+        let heard = sight.standings.iter().filter(is_heard).count() + usize::from(stays(&self.me));
+        let left = sight.configuration.voters.iter().filter(|node| stays(node)).count();
+        2 * heard > left || !sight.configuration.voters.contains(&leaver)
     }
 
     /// A member whose peer proves another store has forgotten what it promised, and will not be

@@ -247,6 +247,21 @@ fn who_asks_to_leave_goes_whatever_is_left_and_does_not_come_back_unasked() {
 }
 
 #[test]
+fn who_asks_to_leave_stays_while_the_others_could_commit_nothing_without_it() {
+    let mut scene = Scene::of(&[1, 2, 3, 4, 5], &[6]);
+    scene.look();
+    scene.leaving.insert(node(3), scene.now);
+    assert_eq!(scene.look(), None, "nobody was heard since the leader was elected");
+    scene.watch(2 * LOOKS, &[node(4), node(5)]);
+    assert_eq!(scene.look(), None, "of the four who would be left two are there");
+    scene.leaving.insert(node(6), scene.now);
+    assert_eq!(scene.look(), Some((Change::Remove(node(6)), Cause::Left)), "it has no vote");
+    scene.leaving.remove(&node(6));
+    scene.pass(TICK, &[node(5)]);
+    assert_eq!(scene.look(), Some((Change::Remove(node(3)), Cause::Left)));
+}
+
+#[test]
 fn a_wiped_peer_gets_its_place_back_only_as_a_new_server() {
     let mut scene = Scene::of(&[1, 2, 3], &[]);
     scene.present.remove(&node(3));
@@ -323,6 +338,10 @@ fn in_every_small_group_advice_fits_and_keeps_its_promises() {
             assert!(after.voters.len() >= 3, "{change:?} of {before:?}");
         }
         assert!(after.learners.len() <= before.learners.len().max(2));
+        if cause == Cause::Left && lost > 0 {
+            let heard = after.voters.iter().filter(|voter| !mute.contains(voter)).count();
+            assert!(2 * heard > after.voters.len(), "{change:?} stops {before:?}");
+        }
         if let Change::Remove(gone) = change {
             let asked = scene.leaving.contains_key(&gone);
             let heard = !mute.contains(&gone);
