@@ -6,6 +6,7 @@
 //! the run was.
 
 mod chart;
+mod distribution;
 mod lane;
 mod meanwhile;
 mod memory;

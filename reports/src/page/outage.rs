@@ -3,13 +3,12 @@
 //!
 //! Lays out. Invariant: every trial is counted; of too many, the slowest are drawn one by one.
 
-use super::chart::{Panel, Swatch, WIDTH, legend, percent, x_axis};
-use super::timeline::TICKS_MAX;
-use crate::figures::{ABSENT, ms, plural};
+use super::chart::{Swatch, WIDTH, legend, percent};
+use super::distribution::{HEADROOM, distribution};
+use crate::figures::{ms, plural};
 use crate::lanes::FORMING;
 use crate::plot::{Ink, Scale};
 use crate::record::{RunRecord, Trial};
-use crate::{P99_SAMPLES_MIN, Summary};
 use maud::{Markup, html};
 use std::collections::BTreeMap;
 
@@ -66,102 +65,6 @@ fn outages(record: &RunRecord) -> Markup {
                 @if !drawn.is_empty() { (bars(drawn, measured.len(), &x)) }
             }
         }
-    }
-}
-
-/// A distribution in numbers and as a curve.
-fn distribution(
-    groups: &BTreeMap<&str, Vec<f64>>,
-    x: &Scale,
-    (what, caption): (&str, &str),
-) -> Markup {
-    html! {
-        div class="chart" {
-            (figures(groups, what))
-            (curves(groups, x, &format!("{what} over by then")).markup())
-            (x_axis(x, TICKS_MAX, caption))
-        }
-    }
-}
-
-/// The distributions in numbers, a row for each.
-fn figures(groups: &BTreeMap<&str, Vec<f64>>, what: &str) -> Markup {
-    let rows: Vec<(&str, Summary)> = groups
-        .iter()
-        .filter_map(|(name, samples)| Some((*name, Summary::from_samples(samples)?)))
-        .collect();
-    let has_p99 = rows.iter().any(|(_, summary)| summary.count >= P99_SAMPLES_MIN);
-    html! {
-        table class="figures" {
-            thead { tr {
-                th {} th class="n" { (what) } th class="n" { "min" } th class="n" { "p50" }
-                th class="n" { "p90" }
-                @if has_p99 { th class="n" { "p99" } }
-                th class="n" { "max" } th class="n" { "mean" }
-            } }
-            tbody { @for (name, summary) in rows { tr {
-                th { i class=(format!("dot b-{}", ink(name).class())) {} (name) }
-                td class="n" { (summary.count) }
-                td class="n" { (ms(summary.min)) }
-                td class="n" { (ms(summary.p50)) }
-                td class="n" { (ms(summary.p90)) }
-                @if has_p99 { td class="n" { (summary.p99.map_or(ABSENT.to_owned(), ms)) } }
-                td class="n" { (ms(summary.max)) }
-                td class="n" { (ms(summary.mean)) }
-            } } }
-        }
-    }
-}
-
-/// One cumulative curve for each; p50, p90 and the slowest named on the first.
-fn curves(groups: &BTreeMap<&str, Vec<f64>>, x: &Scale, about: &str) -> Panel {
-    let mut panel = Panel::new(CURVES_HEIGHT, about);
-    panel.x_grid(x, TICKS_MAX);
-    let y = Scale::linear(0.0, 100.0, CURVES_HEIGHT, CURVES_TOP);
-    panel.y_axis(&y, 5, "%");
-    panel.floor();
-    if groups.is_empty() {
-        panel.say("no trial was measured");
-    }
-    for (number, (name, samples)) in groups.iter().enumerate() {
-        let mut sorted = samples.clone();
-        sorted.sort_by(f64::total_cmp);
-        let share = |rank: usize| rank as f64 / sorted.len() as f64 * 100.0;
-        let mut steps = vec![(0.0, CURVES_HEIGHT)];
-        for (rank, ms) in sorted.iter().enumerate() {
-            steps.push((x.at(*ms), y.at(share(rank))));
-            steps.push((x.at(*ms), y.at(share(rank + 1))));
-        }
-        let class = ink(name).class();
-        panel.line(&steps, &format!("curve s-{class}"));
-        let dots = sorted.iter().enumerate().map(|(rank, ms)| (x.at(*ms), y.at(share(rank + 1))));
-        let size = if sorted.len() > 100 { "large" } else { "huge" };
-        panel.dots(dots, &format!("{size} s-{class}"));
-        if number == 0 {
-            name_quantiles(&mut panel, x, &y, &sorted);
-        }
-    }
-    panel
-}
-
-fn name_quantiles(panel: &mut Panel, x: &Scale, y: &Scale, sorted: &[f64]) {
-    let Some(summary) = Summary::from_samples(sorted) else { return };
-    let count = summary.count as f64;
-    // By nearest rank they stand on the first dot at or above their share.
-    let rank_share = |share: f64| (count * share / 100.0).ceil() / count * 100.0;
-    let places = [
-        ("p50", summary.p50, rank_share(50.0)),
-        ("p90", summary.p90, rank_share(90.0)),
-        ("max", summary.max, 100.0),
-    ];
-    // With few trials several of them are the same dot.
-    for same in places.chunk_by(|a, b| a.2 == b.2) {
-        let (_, value, share) = same[0];
-        let names: Vec<&str> = same.iter().map(|(name, ..)| *name).collect();
-        let at = (x.at(value), y.at(share));
-        // To the right of the curve there is room below it, at its end there is none.
-        let side = if at.0 < WIDTH * 0.8 { "right" } else { "left" };
-        panel.word(at, format!("{} {}", names.join(", "), ms(value)), side);
     }
 }
 
@@ -231,11 +134,6 @@ fn split_ms(trial: &Trial) -> f64 {
     trial.parts().iter().flatten().filter(|ms| ms.is_finite() && **ms > 0.0).sum()
 }
 
-/// The colour of a fault; what is no fault has that of a success.
-fn ink(name: &str) -> Ink {
-    if name == FORMING { Ink::Ok } else { Ink::of_fault(name) }
-}
-
 const PARTS: [(&str, Ink); 4] = [
     ("detect", Ink::Detect),
     ("elect", Ink::Elect),
@@ -244,11 +142,6 @@ const PARTS: [(&str, Ink); 4] = [
 ];
 const FORMED: &str =
     "milliseconds from the start of the first node to a leader that all follow, with all bonds";
-/// Room to the right for the labels of the slowest.
-const HEADROOM: f64 = 1.12;
-const CURVES_HEIGHT: f64 = 200.0;
-/// Room for the dot of the slowest.
-const CURVES_TOP: f64 = 6.0;
 const BARS_MAX: usize = 40;
 /// Up to so many bars have their words beside them.
 const THICK_MAX: usize = 24;
