@@ -356,11 +356,15 @@ async fn of_founders_of_whom_nothing_was_asked_all_but_one_give_way() {
 async fn every_change_is_told_to_all_and_its_cause_by_the_leader() {
     let here = network().await;
     let (founder, heard) = join(&here, Some(Bootstrap::Solo), vec![], config()).await;
-    let joiner = joiner(&founder, config()).await;
+    let (joiner, parting) = join(&network().await, None, vec![here.peer()], config()).await;
     soon(joiner.group.when().is_voter()).await.expect("it is promoted");
     let newcomer = node(&joiner);
     soon(joiner.group.leave()).await.expect("the founder stays");
     voters(&founder, 1).await;
+    let parting = parting.lock().expect("nobody panics with it").clone();
+    let left = parting.iter().position(|event| *event == Event::Left).expect("it knows first");
+    let stopped = |event: &Event| matches!(event, Event::Stopped(_));
+    assert!(!parting[..left].iter().any(stopped), "it says why before it stops");
     let heard = heard.lock().expect("nobody panics with it").clone();
     let told: Vec<Event> = heard
         .into_iter()

@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -18,14 +18,17 @@ use crate::{cluster::What, fault::NodeNumber};
 pub(crate) struct Noting<T> {
     numbers: BTreeMap<PeerId, NodeNumber>,
     tell: T,
-    term: Mutex<InTerm>,
+    told: Mutex<Told>,
 }
 
-/// What was told since the last change of role or term.
+/// What was told already.
 #[derive(Default)]
-struct InTerm {
+struct Told {
+    /// Of which term, and whether something was committed since the last change of it or of role.
     term: u64,
     committed: bool,
+    /// It has left, as it was asked to.
+    left: bool,
 }
 
 impl<T: Fn(Time, What)> Noting<T> {
@@ -37,7 +40,7 @@ impl<T: Fn(Time, What)> Noting<T> {
 
     /// The same, for members that are known by number only.
     pub(crate) fn of(numbers: BTreeMap<PeerId, NodeNumber>, tell: T) -> Self {
-        Self { numbers, tell, term: Mutex::default() }
+        Self { numbers, tell, told: Mutex::default() }
     }
 
     /// Hears that something happened at a moment of the member's own clock.
@@ -52,12 +55,18 @@ impl<T: Fn(Time, What)> Noting<T> {
             Event::Bonded(node) => self.number(node).map(|with| What::Bonded { with }),
             Event::Unbonded(node) => self.number(node).map(|with| What::Unbonded { with }),
             Event::Founded(_) => Some(What::Founded),
+            Event::Left => {
+                self.lock().left = true;
+                None
+            }
             Event::Foreign { .. }
             | Event::Dissolved(_)
             | Event::Added(_)
             | Event::Promoted(_)
             | Event::Removed(_)
             | Event::Changing { .. } => Some(What::Note { text: format!("{event:?}") }),
+            // As it was asked to.
+            Event::Stopped(_) if self.lock().left => None,
             Event::Stopped(reason) => Some(What::Stopped { reason: reason.clone() }),
         };
         if let Some(what) = what {
@@ -66,10 +75,10 @@ impl<T: Fn(Time, What)> Noting<T> {
     }
 
     fn note(&self, note: &Note) -> Option<What> {
-        let mut in_term = self.term.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut in_term = self.lock();
         match note {
             Note::Became { role, term } => {
-                *in_term = InTerm { term: term.0, committed: false };
+                (in_term.term, in_term.committed) = (term.0, false);
                 Some(What::Became { role: *role, term: term.0 })
             }
             Note::Leader { leader, term } => {
@@ -87,6 +96,10 @@ impl<T: Fn(Time, What)> Noting<T> {
             Note::Dropped { .. } => None,
             other => Some(What::Note { text: format!("{other:?}") }),
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn number(&self, node: &NodeId) -> Option<NodeNumber> {

@@ -87,6 +87,8 @@ pub enum Event {
         /// Why.
         cause: Cause,
     },
+    /// This member was asked to leave, and its removal is committed: it stops next.
+    Left,
     /// The member stopped.
     Stopped(String),
 }

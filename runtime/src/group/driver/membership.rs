@@ -160,6 +160,7 @@ impl Driver {
             return;
         }
         let Some(leaving) = self.leave.take() else { return };
+        self.body.note(&Event::Left);
         for reply in leaving.replies {
             // The asker may have gone.
             drop(reply.send(Ok(())));
