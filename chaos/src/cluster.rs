@@ -200,6 +200,18 @@ pub struct NodeStatus {
     pub events_lost: u64,
 }
 
+/// How a node's part in the group changes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemberChange {
+    /// It learns.
+    Added,
+    /// It votes.
+    Promoted,
+    /// It is no member.
+    Removed,
+}
+
 /// Something that a node noted about itself, or the world about a node.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct NodeEvent {
@@ -217,6 +229,13 @@ pub struct NodeEvent {
 pub enum What {
     /// All founders have met.
     Founded,
+    /// A configuration is in force at the teller that differs from the one before in this.
+    Member {
+        /// Whose part.
+        node: NodeNumber,
+        /// What it is now.
+        is: MemberChange,
+    },
     /// A bond came up.
     Bonded {
         /// With whom.

@@ -53,6 +53,13 @@ pub enum What {
     },
     /// All founders have met.
     Founded,
+    /// A configuration is in force there in which a node has another part than in the one before.
+    Member {
+        /// The node.
+        member: u64,
+        /// `added`, `promoted` or `removed`.
+        is: String,
+    },
     /// A bond came up.
     Bonded {
         /// With whom.

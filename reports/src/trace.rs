@@ -157,6 +157,7 @@ impl Trace {
                 ("first commit".to_owned(), json!({ "index": index, "term": term }))
             }
             What::Founded => ("founded".to_owned(), json!({})),
+            What::Member { member, is } => (format!("member {member} {is}"), json!({})),
             What::Bonded { with } => (format!("bonded with {with}"), json!({})),
             What::Unbonded { with } => (format!("lost its bond with {with}"), json!({})),
             What::Stopped { reason } => ("stopped".to_owned(), json!({ "reason": reason })),

@@ -4,7 +4,7 @@
 //! neither Raft nor plans. Times become milliseconds; nothing is judged and nothing left out.
 
 use chaos::checker;
-use chaos::cluster::{NodeEvent, What as Noted};
+use chaos::cluster::{MemberChange, NodeEvent, What as Noted};
 use chaos::fault::NodeNumber;
 use chaos::history::{Function, Operation, Outcome as Answer};
 use chaos::outage;
@@ -208,6 +208,7 @@ pub(crate) fn event(event: &NodeEvent) -> Event {
             Noted::Campaign { term, pre_vote } => What::Campaign { term, pre_vote },
             Noted::Committed { index, term } => What::Committed { index, term },
             Noted::Founded => What::Founded,
+            Noted::Member { node, is } => What::Member { member: node.0, is: change_word(is) },
             Noted::Bonded { with } => What::Bonded { with: with.0 },
             Noted::Unbonded { with } => What::Unbonded { with: with.0 },
             Noted::Stall { from_ns } => What::Stall { from_ns },
@@ -219,6 +220,15 @@ pub(crate) fn event(event: &NodeEvent) -> Event {
             Noted::Note { text } => What::Note { text },
         },
     }
+}
+
+fn change_word(is: MemberChange) -> String {
+    let word = match is {
+        MemberChange::Added => "added",
+        MemberChange::Promoted => "promoted",
+        MemberChange::Removed => "removed",
+    };
+    word.to_owned()
 }
 
 fn role_word(role: Role) -> String {

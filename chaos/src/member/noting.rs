@@ -12,7 +12,10 @@ use std::{
 use runtime::{Event, NodeId, Note, PeerId, Phase, Time};
 
 use super::{Membership, nanos};
-use crate::{cluster::What, fault::NodeNumber};
+use crate::{
+    cluster::{MemberChange, What},
+    fault::NodeNumber,
+};
 
 /// Hears a member's events and tells of those that matter.
 pub(crate) struct Noting<T> {
@@ -55,16 +58,16 @@ impl<T: Fn(Time, What)> Noting<T> {
             Event::Bonded(node) => self.number(node).map(|with| What::Bonded { with }),
             Event::Unbonded(node) => self.number(node).map(|with| What::Unbonded { with }),
             Event::Founded(_) => Some(What::Founded),
+            Event::Added(node) => self.member(node, MemberChange::Added),
+            Event::Promoted(node) => self.member(node, MemberChange::Promoted),
+            Event::Removed(node) => self.member(node, MemberChange::Removed),
             Event::Left => {
                 self.lock().left = true;
                 None
             }
-            Event::Foreign { .. }
-            | Event::Dissolved(_)
-            | Event::Added(_)
-            | Event::Promoted(_)
-            | Event::Removed(_)
-            | Event::Changing { .. } => Some(What::Note { text: format!("{event:?}") }),
+            Event::Foreign { .. } | Event::Dissolved(_) | Event::Changing { .. } => {
+                Some(What::Note { text: format!("{event:?}") })
+            }
             // As it was asked to.
             Event::Stopped(_) if self.lock().left => None,
             Event::Stopped(reason) => Some(What::Stopped { reason: reason.clone() }),
@@ -96,6 +99,10 @@ impl<T: Fn(Time, What)> Noting<T> {
             Note::Dropped { .. } => None,
             other => Some(What::Note { text: format!("{other:?}") }),
         }
+    }
+
+    fn member(&self, node: &NodeId, is: MemberChange) -> Option<What> {
+        self.number(node).map(|node| What::Member { node, is })
     }
 
     fn lock(&self) -> MutexGuard<'_, Told> {

@@ -96,6 +96,7 @@ fn told(event: &Event) -> Option<(f64, String)> {
             let from_ms = lanes::ms(*from_ns);
             (from_ms, format!("node {node} does not run for {}", ms(at_ms - from_ms)))
         }
+        What::Member { member, is } => (at_ms, format!("node {node} has member {member} {is}")),
         What::Stopped { .. } => (at_ms, format!("node {node} stops by itself")),
         What::Died { .. } => (at_ms, format!("node {node} dies")),
         _ => return None,

@@ -85,6 +85,7 @@ impl View {
                 self.failed.insert(node, reason.clone());
             }
             What::Founded
+            | What::Member { .. }
             | What::Campaign { .. }
             | What::Committed { .. }
             | What::Note { .. }
