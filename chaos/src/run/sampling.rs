@@ -12,11 +12,11 @@ use tokio::task::JoinSet;
 use crate::{
     checker::{Check, Verdict},
     cluster::{Cluster, NodeEvent, What},
-    fault::{Fault, NodeNumber},
+    fault::NodeNumber,
     history::{LogLine, NodeLog},
     invariant::{Sample, Sampled, Violation},
-    outage::Strike,
     run::{Lab, RunError, Stop, Stopper, lab::check, recorder::nanos},
+    schedule::Schedule,
     seed::mix,
 };
 
@@ -90,15 +90,13 @@ async fn ask<C: Cluster>(cluster: &C, node: NodeNumber, origin: Time, over: &Sto
 pub(crate) fn invariants(
     statuses: &[Status],
     events: &[NodeEvent],
-    strikes: &[Strike],
+    schedule: &Schedule,
     logs: &[NodeLog],
 ) -> Check {
-    let ends = |strike: &&Strike| matches!(strike.fault, Fault::Kill | Fault::Restart);
-    let returns: Vec<(NodeNumber, u64)> = strikes
-        .iter()
-        .filter(ends)
-        .filter_map(|strike| Some((strike.node(), strike.returned_ns?)))
-        .collect();
+    // Not from what was measured: of a trial that came to no end nothing was.
+    let ended = schedule.faults.iter().filter(|fault| fault.fault.ends_process());
+    let returns: Vec<(NodeNumber, u64)> =
+        ended.filter_map(|fault| Some((fault.node?, fault.returned_ns?))).collect();
     let starts = |node: NodeNumber, at_ns: u64| {
         let earlier =
             returns.iter().filter(|(other, returned)| *other == node && *returned <= at_ns);
@@ -174,6 +172,10 @@ const STATUSES_MAX: usize = 50_000;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        fault::{Fault, Target},
+        schedule::Scheduled,
+    };
 
     fn status(node: u64, asked_ns: u64, role: Role, term: u64) -> Status {
         let node = NodeNumber(node);
@@ -184,23 +186,22 @@ mod tests {
         NodeEvent { at_ns, node: NodeNumber(node), what: What::Became { role, term } }
     }
 
-    fn killed(node: u64, at_ns: u64, returned_ns: u64) -> Strike {
-        Strike {
+    /// A node was killed, and came back at that moment.
+    fn killed(node: u64, returned_ns: u64) -> Schedule {
+        let fault = Scheduled {
             trial: 1,
             step: 0,
+            due_ns: 0,
             fault: Fault::Kill,
-            nodes: vec![NodeNumber(node)],
-            away: std::collections::BTreeSet::from([NodeNumber(node)]),
-            served: 2,
-            led: true,
-            deposed: true,
-            at_ns,
-            in_force_ns: at_ns,
-            term_before: 1,
-            until_ns: u64::MAX,
+            target: Target::Leader,
+            return_after_ms: 1,
+            draw: 0,
+            node: Some(NodeNumber(node)),
+            nodes: Vec::new(),
+            struck_ns: Some(0),
             returned_ns: Some(returned_ns),
-            rejoined_ns: None,
-        }
+        };
+        Schedule { faults: vec![fault], ..Schedule::default() }
     }
 
     #[test]
@@ -208,10 +209,11 @@ mod tests {
         use Role::{Follower, Leader};
         let statuses = [status(1, 10, Leader, 3), status(2, 20, Follower, 3)];
         let events = [became(5, 1, Leader, 3), became(30, 2, Leader, 4)];
-        let sound = invariants(&statuses, &events, &[], &[]);
+        let none = Schedule::default();
+        let sound = invariants(&statuses, &events, &none, &[]);
         assert_eq!(sound.verdict, Verdict::Valid, "{}", sound.detail);
         assert!(sound.detail.starts_with("2 answers and 2 events"), "{}", sound.detail);
-        let two = invariants(&statuses, &[became(30, 2, Leader, 3)], &[], &[]);
+        let two = invariants(&statuses, &[became(30, 2, Leader, 3)], &none, &[]);
         assert_eq!(two.verdict, Verdict::Invalid);
         assert!(two.detail.contains("both lead term 3"), "{}", two.detail);
     }
@@ -219,14 +221,14 @@ mod tests {
     #[test]
     fn a_restart_forgets_and_nothing_else_does() {
         let statuses = [status(1, 10, Role::Follower, 3), status(1, 40, Role::Follower, 2)];
-        let judged = |strikes: &[Strike]| invariants(&statuses, &[], strikes, &[]).verdict;
-        assert_eq!(judged(&[killed(1, 20, 30)]), Verdict::Valid);
-        assert_eq!(judged(&[]), Verdict::Invalid);
-        assert_eq!(judged(&[killed(2, 20, 30)]), Verdict::Invalid, "another was restarted");
-        assert_eq!(judged(&[killed(1, 20, 50)]), Verdict::Invalid, "it was restarted later");
+        let judged = |schedule: &Schedule| invariants(&statuses, &[], schedule, &[]).verdict;
+        assert_eq!(judged(&killed(1, 30)), Verdict::Valid);
+        assert_eq!(judged(&Schedule::default()), Verdict::Invalid);
+        assert_eq!(judged(&killed(2, 30)), Verdict::Invalid, "another was restarted");
+        assert_eq!(judged(&killed(1, 50)), Verdict::Invalid, "it was restarted later");
         // It led, and has not read its store yet.
         let unread = [became(5, 1, Role::Leader, 3), became(35, 1, Role::Follower, 0)];
-        let back = invariants(&statuses[..1], &unread, &[killed(1, 20, 30)], &[]);
+        let back = invariants(&statuses[..1], &unread, &killed(1, 30), &[]);
         assert_eq!(back.verdict, Verdict::Valid, "{}", back.detail);
     }
 
@@ -237,9 +239,10 @@ mod tests {
             NodeLog { node, lines: vec![line] }
         };
         let statuses = [status(1, 10, Role::Follower, 3)];
-        let differ = invariants(&statuses, &[], &[], &[log(1, 4), log(2, 5)]);
+        let none = Schedule::default();
+        let differ = invariants(&statuses, &[], &none, &[log(1, 4), log(2, 5)]);
         assert_eq!(differ.verdict, Verdict::Invalid);
         assert!(differ.detail.contains("different entries at 1.1"), "{}", differ.detail);
-        assert_eq!(invariants(&[], &[], &[], &[log(1, 4)]).verdict, Verdict::Unknown);
+        assert_eq!(invariants(&[], &[], &none, &[log(1, 4)]).verdict, Verdict::Unknown);
     }
 }
