@@ -13,7 +13,7 @@ use std::{
 };
 
 use runtime::{
-    ApplyContext, Event, NodeId, PeerId, Position, StateMachine, StoreId, Time,
+    ApplyContext, Event, NodeId, Payload, PeerId, Position, StateMachine, StoreId, Time,
     storage::{Contents, Founding, Owner, Storage, StorageError, Store, Write, WriteId},
 };
 
@@ -199,6 +199,11 @@ impl Storage for SeenStorage {
         self.trap.before(&write);
         self.underway.begun(id, &write);
         self.sight.with(|seen, server| {
+            // A change may be proposed as soon as the one before is committed, before its driver
+            // asks the store again. Of that commit the next view would know only that it came.
+            if brings_configuration(&write) {
+                seen.look(server);
+            }
             let judged = seen.shadows[server.0].submitted(id, &write);
             seen.judge(judged);
         });
@@ -261,6 +266,11 @@ impl Seen {
             self.judge(judged);
         }
     }
+}
+
+fn brings_configuration(write: &Write) -> bool {
+    let Write::Entries { entries, .. } = write else { return false };
+    entries.iter().any(|entry| matches!(entry.payload, Payload::Configuration(_)))
 }
 
 /// What a command did, as a number.
