@@ -103,6 +103,13 @@ pub trait Cluster: Send + Sync + 'static {
     /// before.
     fn end(&self, node: NodeNumber) -> impl Future<Output = Result<Time, ClusterError>> + Send;
 
+    /// Has a node leave the group in good order and end; resolves when it is gone, or with an
+    /// error if it is a member still. The time is that of the moment just before.
+    fn leave(&self, node: NodeNumber) -> impl Future<Output = Result<Time, ClusterError>> + Send;
+
+    /// Takes a killed node's store away.
+    fn wipe(&self, node: NodeNumber) -> impl Future<Output = Result<(), ClusterError>> + Send;
+
     /// Has a node that leads hand over to another; resolves when it leads no more, or with an
     /// error if it did not lead. The time is that of the moment just before.
     fn hand_over(
@@ -194,6 +201,10 @@ pub struct NodeStatus {
     pub last: u64,
     /// Members that it holds bonds to, in order.
     pub bonded: Vec<NodeNumber>,
+    /// Who votes, in the configuration in force there, in order.
+    pub voters: Vec<NodeNumber>,
+    /// Whether it is one of them itself, with the store that it has.
+    pub votes: bool,
     /// Why it stopped, once it has.
     pub stopped: Option<String>,
     /// Events that it could not tell because the harness did not listen.

@@ -27,6 +27,12 @@ pub enum Fault {
     Pause,
     /// The process ends in good order, and is started again with the same store.
     Restart,
+    /// The node leaves the group in good order, and ends. It returns with the same store, and is
+    /// taken in anew.
+    Leave,
+    /// The process ends at once, unasked, and its store is lost. It returns as another server,
+    /// which takes the old one's place.
+    Wipe,
     /// The leader hands over to another.
     Transfer,
     /// No datagram passes between the node and its peers; clients still reach it.
@@ -99,6 +105,8 @@ impl Fault {
             Self::Kill => "kill",
             Self::Pause => "pause",
             Self::Restart => "restart",
+            Self::Leave => "leave",
+            Self::Wipe => "wipe",
             Self::Transfer => "transfer",
             Self::Isolate => "isolate",
             Self::Partition => "partition",
@@ -107,14 +115,20 @@ impl Fault {
         }
     }
 
-    /// Whether the process ends, and another one returns with its store.
+    /// Whether the process ends, and another one returns in its place.
     pub fn ends_process(self) -> bool {
-        matches!(self, Self::Kill | Self::Restart)
+        matches!(self, Self::Kill | Self::Restart | Self::Leave | Self::Wipe)
+    }
+
+    /// Whether it changes who is a member.
+    pub fn changes_members(self) -> bool {
+        matches!(self, Self::Leave | Self::Wipe)
     }
 
     /// Whether nodes must be told of it, which those that stand still cannot be.
     pub fn is_told(self) -> bool {
-        self.hits_links() || matches!(self, Self::Clock | Self::Transfer | Self::Restart)
+        self.hits_links()
+            || matches!(self, Self::Clock | Self::Transfer | Self::Restart | Self::Leave)
     }
 
     /// Whether it hits datagrams on their way and leaves the nodes alone.

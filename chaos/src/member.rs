@@ -91,6 +91,8 @@ impl<M: StateMachine> Joined<M> {
         };
         let bonded: BTreeSet<_> =
             status.bonded.iter().filter_map(|other| number(other.peer)).collect();
+        let voters = status.configuration.voters.iter();
+        let voters: BTreeSet<_> = voters.filter_map(|voter| number(voter.peer)).collect();
         NodeStatus {
             role: status.role,
             term: status.term.0,
@@ -100,6 +102,8 @@ impl<M: StateMachine> Joined<M> {
             last_term: status.last.term.0,
             last: status.last.index.0,
             bonded: bonded.into_iter().collect(),
+            voters: voters.into_iter().collect(),
+            votes: status.configuration.voters.contains(&status.node),
             stopped: status.stopped,
             events_lost,
         }
@@ -134,6 +138,14 @@ impl<M: StateMachine> Joined<M> {
         let to = to.ok_or("nobody is there to take over")?;
         self.group.transfer(to).await.map_err(|error| error.to_string())?;
         self.group.when().is_follower().await.map_err(|error| error.to_string())
+    }
+
+    /// Leaves the group; resolves once it has.
+    ///
+    /// # Errors
+    /// In words: it is a member still.
+    pub(crate) async fn leave(&self) -> Result<(), String> {
+        self.group.leave().await.map_err(|error| error.to_string())
     }
 
     /// A page of its committed log; empty at the end.

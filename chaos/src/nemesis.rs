@@ -22,8 +22,8 @@ use crate::{
     fault::{Fault, NodeNumber},
     link::LinkCounts,
     outage::Strike,
-    plan::{Step, reach, rules},
-    run::{Lab, Mark, RunError, View},
+    plan::{Step, may_unseat, reach, rules},
+    run::{Lab, Mark, RunError, View, votes_again},
     schedule::{Schedule, Scheduled},
 };
 
@@ -128,9 +128,12 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
 
     async fn strike(&mut self, place: usize) -> Result<(), RunError> {
         let Some((hit, led)) = self.victims(place).await? else { return Ok(()) };
+        if self.schedule.faults[place].fault.changes_members() && !self.all_vote().await {
+            return self.postpone(place);
+        }
+        let Some(at) = self.hit(place, &hit).await? else { return self.postpone(place) };
         let scheduled = &self.schedule.faults[place];
         let (trial, return_after_ms) = (scheduled.trial, scheduled.return_after_ms);
-        let at = self.hit(place, &hit).await?;
         let in_force_ns = self.lab.since_origin(self.lab.cluster.now());
         let reach = reach(&self.lab.plan, self.planned(place), &hit);
         let mut nodes = match reach.away.is_empty() {
@@ -205,24 +208,53 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         now.since(due) < LEADER_BOUND
     }
 
-    async fn hit(&mut self, place: usize, nodes: &[NodeNumber]) -> Result<Time, RunError> {
+    /// When it struck; nothing where the group would not have it now.
+    async fn hit(&mut self, place: usize, nodes: &[NodeNumber]) -> Result<Option<Time>, RunError> {
         let cluster = Arc::clone(&self.lab.cluster);
         let node = nodes.first().copied().unwrap_or_default();
-        match self.schedule.faults[place].fault {
-            Fault::Kill => Ok(cluster.kill(node, self.planned(place).point).await?),
-            Fault::Pause => Ok(cluster.pause(node).await?),
-            Fault::Transfer => Ok(cluster.hand_over(node).await?),
-            Fault::Restart => self.end(place, node).await,
+        Ok(Some(match self.schedule.faults[place].fault {
+            Fault::Kill | Fault::Wipe => cluster.kill(node, self.planned(place).point).await?,
+            Fault::Pause => cluster.pause(node).await?,
+            Fault::Transfer => cluster.hand_over(node).await?,
+            Fault::Restart => self.end(place, node).await?,
+            Fault::Leave => match cluster.leave(node).await {
+                Ok(at) => at,
+                Err(ClusterError::Refused { .. }) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            },
             Fault::Clock => {
                 let fault = self.planned(place).clock.unwrap_or_default();
-                Ok(cluster.clock(node, &self.clocks.begin(place, node, fault)).await?)
+                cluster.clock(node, &self.clocks.begin(place, node, fault)).await?
             }
             Fault::Isolate | Fault::Partition | Fault::Link => {
                 let rules = rules(&self.lab.plan, self.planned(place), nodes);
                 let before = cluster.link_counts().await?;
-                Ok(cluster.link(&self.cuts.begin(place, rules, before)).await?)
+                cluster.link(&self.cuts.begin(place, rules, before)).await?
             }
+        }))
+    }
+
+    /// Whether nobody who left or lost its store has to be made up for yet.
+    async fn all_vote(&self) -> bool {
+        let is_gone = |place: &usize| {
+            self.strikes.get(place).is_some_and(|strike| strike.fault.changes_members())
+        };
+        !self.taken.keys().any(is_gone) && self.lab.all_vote(&self.down()).await
+    }
+
+    /// Members go one at a time, and only while all others are: a second store that is lost before
+    /// the first is made up for could be a majority's, which is lost for ever. What else is due
+    /// meanwhile comes first.
+    fn postpone(&mut self, place: usize) -> Result<(), RunError> {
+        let now = self.lab.cluster.now();
+        if !self.may_wait(place, now) {
+            let fault = self.schedule.faults[place].fault;
+            let waited = LEADER_BOUND.as_secs();
+            let reason = format!("no {fault}: not every node was a voter for {waited} s");
+            return Err(RunError::Lab(reason));
         }
+        self.due.insert((now.plus(STRIKE_PAUSE), place), Action::Strike);
+        Ok(())
     }
 
     /// Has a node end in good order; one that leads hands over before, where the plan says so.
@@ -287,7 +319,11 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
             self.lab.recorder.back(*node, fault.ends_process()).await?;
         }
         let returned = match fault {
-            Fault::Kill | Fault::Restart => self.lab.cluster.restart(node).await,
+            Fault::Kill | Fault::Restart | Fault::Leave => self.lab.cluster.restart(node).await,
+            Fault::Wipe => match self.lab.cluster.wipe(node).await {
+                Ok(()) => self.lab.cluster.restart(node).await,
+                Err(error) => Err(error),
+            },
             Fault::Transfer => Ok(self.lab.cluster.now()),
             Fault::Pause => self.lab.cluster.resume(node).await,
             Fault::Clock => match self.clocks.end(place) {
@@ -350,17 +386,27 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         Ok(healed)
     }
 
-    /// Waits, beside everything else, until the node has caught up.
+    /// Waits, beside everything else, until the node has caught up, and votes again if it may
+    /// have been a member no longer.
     fn await_return(&mut self, place: usize, node: NodeNumber, commit: u64) {
-        let cluster = Arc::clone(&self.lab.cluster);
+        let (cluster, recorder) = (Arc::clone(&self.lab.cluster), self.lab.recorder.clone());
+        let may_be_out = may_unseat(&self.lab.plan, self.schedule.faults[place].fault);
         self.returning.spawn(async move {
-            let reached = timeout(REJOIN_BOUND, cluster.reached(node, Index(commit))).await;
+            let back = async {
+                let reached = cluster.reached(node, Index(commit)).await?;
+                let voted = match may_be_out {
+                    true => votes_again(&*cluster, &recorder, node).await,
+                    false => None,
+                };
+                Ok(voted.unwrap_or(reached))
+            };
             let late = || ClusterError::Late {
                 node,
                 what: "having caught up",
                 bound_ms: u64::try_from(REJOIN_BOUND.as_millis()).unwrap_or(u64::MAX),
             };
-            (place, node, reached.unwrap_or_else(|_| Err(late())))
+            let back = timeout(REJOIN_BOUND, back).await;
+            (place, node, back.unwrap_or_else(|_| Err(late())))
         });
     }
 
@@ -454,6 +500,7 @@ pub(crate) fn mark(strike: &Strike) -> Mark {
         (Some(_), Fault::Clock | Fault::Transfer) => ", over",
         (Some(_), Fault::Isolate | Fault::Partition) => ", healed and caught up",
         (Some(_), Fault::Kill | Fault::Pause | Fault::Restart) => ", returned and caught up",
+        (Some(_), Fault::Leave | Fault::Wipe) => ", joined again and caught up",
     };
     let detail = format!("{role} of term {}{back}", strike.term_before);
     Mark {

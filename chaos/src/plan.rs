@@ -12,7 +12,7 @@ mod variant;
 mod wording;
 mod world;
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use runtime::{ConsensusConfig, ConsensusProfile, Planted};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -53,6 +53,10 @@ pub struct Plan {
     /// Whether leaders answer strong reads without asking the others while they hold a lease.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lease_reads: bool,
+    /// After how much silence a leader removes a node from the group; that of the profile, five
+    /// minutes, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evict_after_ms: Option<u64>,
     /// Where the nodes remember.
     #[serde(default)]
     pub storage: StorageKind,
@@ -191,7 +195,19 @@ pub fn parse_profile(name: &str) -> Result<ConsensusProfile, PlanError> {
 
 /// How the group of a plan keeps time and how much it takes on.
 pub fn consensus(plan: &Plan) -> ConsensusConfig {
-    ConsensusConfig { lease_reads: plan.lease_reads, ..plan.profile.config() }
+    let consensus = plan.profile.config();
+    ConsensusConfig {
+        lease_reads: plan.lease_reads,
+        // Every node of a plan votes: one that was a member no longer must find a place again.
+        voters_max: consensus.voters_max.max(u32::try_from(plan.nodes).unwrap_or(u32::MAX)),
+        evict_after: plan.evict_after_ms.map_or(consensus.evict_after, Duration::from_millis),
+        ..consensus
+    }
+}
+
+/// Whether those that the fault takes away may be members no longer when it is over.
+pub(crate) fn may_unseat(plan: &Plan, fault: Fault) -> bool {
+    fault.changes_members() || plan.evict_after_ms.is_some()
 }
 
 /// The name of a consensus profile.
@@ -247,8 +263,13 @@ impl FromStr for Fault {
             "isolate" => Ok(Self::Isolate),
             "restart" => Ok(Self::Restart),
             "transfer" => Ok(Self::Transfer),
+            "leave" => Ok(Self::Leave),
+            "wipe" => Ok(Self::Wipe),
             // The others need more words than one.
-            _ => Err(field("fault", name, "must be isolate, kill, pause, restart or transfer")),
+            _ => {
+                let allowed = "must be isolate, kill, leave, pause, restart, transfer or wipe";
+                Err(field("fault", name, allowed))
+            }
         }
     }
 }
@@ -389,6 +410,6 @@ mod tests {
         assert!(error.contains("memory or disk"), "{error}");
         assert_eq!("kill".parse(), Ok(Fault::Kill));
         let error = "hug".parse::<Fault>().expect_err("unknown").to_string();
-        assert!(error.contains("kill, pause, restart or transfer"), "{error}");
+        assert!(error.contains("kill, leave, pause, restart, transfer or wipe"), "{error}");
     }
 }

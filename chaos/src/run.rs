@@ -6,6 +6,7 @@
 
 mod able;
 mod busy;
+mod churn;
 mod course;
 mod cutoff;
 mod expect;
@@ -38,6 +39,7 @@ use crate::{
 };
 
 pub(crate) use able::{Statuses, able};
+pub(crate) use churn::votes_again;
 pub use course::course;
 pub(crate) use cutoff::served_rate;
 pub(crate) use judging::{

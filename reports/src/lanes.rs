@@ -82,9 +82,9 @@ pub(crate) fn lanes(record: &RunRecord, events: &[Event], end_ms: f64) -> Vec<La
     for fault in &faults {
         let of_node = turns.entry(fault.node).or_default();
         match fault.fault.as_str() {
-            "kill" | "crash" => of_node.push((fault.struck_ms, Turn::Down)),
+            "kill" | "crash" | "wipe" => of_node.push((fault.struck_ms, Turn::Down)),
             // Until it has handed over it goes on; its process ends without another word.
-            "restart" => of_node.push((last_word_ms(fault, events), Turn::Stopped)),
+            "restart" | "leave" => of_node.push((last_word_ms(fault, events), Turn::Stopped)),
             "pause" => {
                 of_node.push((fault.struck_ms, Turn::Paused));
                 of_node.extend(fault.returned_ms.map(|ms| (ms, Turn::Resumed)));
@@ -207,7 +207,7 @@ pub(crate) const STALL: &str = "stall";
 /// Marks of what nobody did to the cluster.
 const NO_FAULTS: [&str; 5] = ["leader", STALL, "stopped", "died", FORMING];
 /// Faults that show in what a node is.
-const STATES: [&str; 4] = ["kill", "crash", "restart", "pause"];
+const STATES: [&str; 6] = ["kill", "crash", "restart", "leave", "wipe", "pause"];
 /// More would fit on no screen.
 const LANES_MAX: usize = 32;
 

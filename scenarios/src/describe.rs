@@ -55,6 +55,9 @@ pub(crate) fn plan(plan: &Plan) -> String {
     if plan.lease_reads {
         lines.push("leaders answer strong reads alone while they hold a lease".to_owned());
     }
+    if let Some(evict_after_ms) = plan.evict_after_ms {
+        lines.push(format!("who is silent for {evict_after_ms} ms is evicted"));
+    }
     lines.extend(plan.planted.map(|rule| format!("broken on purpose: {rule}")));
     lines.push(trials(plan));
     lines.extend(plan.workload.as_ref().map(workload));
@@ -115,47 +118,50 @@ fn random(random: &RandomFaults) -> String {
 }
 
 fn step(step: &Step) -> String {
-    let Step {
-        at,
-        fault,
-        target,
-        to,
-        way,
-        side,
-        cut,
-        return_after_ms,
-        faults,
-        clock,
-        flap,
-        point,
-        hand_over,
-    } = step;
-    let at = match at {
+    let at = match step.at {
         At::Random => "at a random moment".to_owned(),
         At::Ms(ms) => format!("{ms} ms into the trial"),
     };
-    let whom = match fault {
-        Fault::Transfer => return format!("{at}: {target} hands over to another"),
+    match to_a_node(step) {
+        Some(told) => format!("{at}: {told}"),
+        None => format!("{at}: {}", to_links(step)),
+    }
+}
+
+/// What happens to the node itself; `None` if that is nothing.
+fn to_a_node(step: &Step) -> Option<String> {
+    let Step { fault, target, return_after_ms, clock, point, hand_over, .. } = step;
+    Some(match fault {
+        Fault::Transfer => format!("{target} hands over to another"),
         Fault::Restart => {
             let first = if *hand_over { ", which hands over first if it leads," } else { "" };
-            return format!(
-                "{at}: {fault} of {target}{first} in good order; back {return_after_ms} ms later"
-            );
+            format!("{fault} of {target}{first} in good order; back {return_after_ms} ms later")
         }
+        Fault::Leave => {
+            format!("{target} leaves the group; it joins again {return_after_ms} ms later")
+        }
+        Fault::Wipe => format!(
+            "{target} is killed and loses its store; a new server in its place joins \
+             {return_after_ms} ms later"
+        ),
         Fault::Kill | Fault::Pause => {
             let point = match point {
                 CrashPoint::Any => String::new(),
                 point => format!(" at point {point}"),
             };
-            return format!(
-                "{at}: {fault} {target}{point}, which returns {return_after_ms} ms later"
-            );
+            format!("{fault} {target}{point}, which returns {return_after_ms} ms later")
         }
         Fault::Clock => {
             let clock = clock.map_or(String::new(), |clock| clock.to_string());
-            return format!("{at}: {fault} of {target}, {clock}; over {return_after_ms} ms later");
+            format!("{fault} of {target}, {clock}; over {return_after_ms} ms later")
         }
-        Fault::Isolate => target.to_string(),
+        Fault::Isolate | Fault::Partition | Fault::Link => return None,
+    })
+}
+
+fn to_links(step: &Step) -> String {
+    let Step { fault, target, to, way, side, cut, return_after_ms, faults, flap, .. } = step;
+    let whom = match fault {
         Fault::Partition if side.is_empty() => {
             let pairs = cut.iter().map(|(one, other)| format!("{one} from {other}"));
             pairs.collect::<Vec<_>>().join(", ")
@@ -168,6 +174,7 @@ fn step(step: &Step) -> String {
             let to = to.map_or("all others".to_owned(), |to| format!("node {to}"));
             format!("{target} with {to}")
         }
+        _ => target.to_string(),
     };
     let way = match way {
         Way::Both => "both ways",
@@ -178,7 +185,7 @@ fn step(step: &Step) -> String {
     let flap = flap.map_or(String::new(), |Flap { on_ms, off_ms }| {
         format!(", {on_ms} ms on and {off_ms} ms off")
     });
-    format!("{at}: {fault} {whom}, {way}{faults}{flap}; healed {return_after_ms} ms later")
+    format!("{fault} {whom}, {way}{faults}{flap}; healed {return_after_ms} ms later")
 }
 
 fn expect(plan: &Plan, expect: &Expect) -> Vec<String> {

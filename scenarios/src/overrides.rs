@@ -33,7 +33,7 @@ pub(crate) struct Overrides {
     /// Leaders answer strong reads without asking the others while they hold a lease
     #[arg(long)]
     pub(crate) lease_reads: bool,
-    /// What is done to the node: isolate, kill, pause, restart or transfer
+    /// What is done to the node: isolate, kill, leave, pause, restart, transfer or wipe
     #[arg(long, value_name = "FAULT")]
     pub(crate) fault: Option<Fault>,
     /// Hit a follower as well in each trial, at a moment of its own: the two mostly overlap

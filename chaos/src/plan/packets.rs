@@ -150,7 +150,13 @@ pub(super) fn check(
         Fault::Transfer if step.target != Target::Leader => {
             Err(field(&name("target"), step.target, "only a leader can hand over"))
         }
-        Fault::Kill | Fault::Pause | Fault::Isolate | Fault::Restart | Fault::Transfer => Ok(()),
+        Fault::Kill
+        | Fault::Pause
+        | Fault::Isolate
+        | Fault::Restart
+        | Fault::Leave
+        | Fault::Wipe
+        | Fault::Transfer => Ok(()),
     }
 }
 

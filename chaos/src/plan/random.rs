@@ -10,8 +10,8 @@ use crate::{
     fault::{CrashPoint, Fault, NodeNumber, Target},
     link::{LinkFaults, Share},
     plan::{
-        At, Flap, Plan, PlanError, Step, StorageKind, Way, WorkloadPlan, WorldKind, field, fits,
-        validate,
+        At, Flap, Plan, PlanError, Step, StorageKind, Way, WorkloadPlan, WorldKind, consensus,
+        field, fits, validate,
     },
     seed::{Seed, Stream},
     skew::ClockFault,
@@ -55,9 +55,12 @@ pub fn draw_faults(plan: &Plan, world: WorldKind, seed: Seed) -> Result<Plan, Pl
     let mut stream = Stream::named(seed, "random faults");
     let mut drawn = Plan { random: None, steps: Vec::new(), ..plan.clone() };
     drawn.expect.majority_may_be_lost = true;
-    let possible = possible(random, plan.storage, world);
+    let possible = possible(random, plan, world);
     if possible.is_empty() {
-        let allowed = format!("none of them can be carried out in world {world} on this storage");
+        let allowed = format!(
+            "none of them can be carried out in world {world} on this storage by {} nodes",
+            plan.nodes
+        );
         return Err(field("random.faults", shown(&random.faults), allowed));
     }
     let enabled = enabled(&possible, world, &mut stream);
@@ -106,11 +109,16 @@ fn shown(faults: &[Fault]) -> String {
     faults.iter().map(|fault| fault.word()).collect::<Vec<_>>().join(", ")
 }
 
-fn possible(random: &RandomFaults, storage: StorageKind, world: WorldKind) -> Vec<Fault> {
+fn possible(random: &RandomFaults, plan: &Plan, world: WorldKind) -> Vec<Fault> {
+    let remembers = plan.storage == StorageKind::Disk;
     let mut possible = random.faults.clone();
     possible.retain(|fault| match fault {
-        Fault::Kill => storage == StorageKind::Disk,
-        Fault::Restart => storage == StorageKind::Disk && world != WorldKind::Swarm,
+        Fault::Kill => remembers,
+        Fault::Restart => remembers && world != WorldKind::Swarm,
+        Fault::Leave | Fault::Wipe => {
+            let is_group = plan.nodes >= u64::from(consensus(plan).voters_min);
+            remembers && is_group && world != WorldKind::Swarm
+        }
         Fault::Clock => world != WorldKind::Swarm,
         _ => true,
     });
@@ -175,7 +183,7 @@ fn step(fault: Fault, nodes: u64, load: &WorkloadPlan, stream: &mut Stream) -> S
         Fault::Clock => step.clock = Some(clock(stream)),
         Fault::Restart => step.hand_over = stream.chance(500),
         Fault::Transfer => step.target = Target::Leader,
-        Fault::Kill | Fault::Pause | Fault::Isolate => {}
+        Fault::Kill | Fault::Pause | Fault::Isolate | Fault::Leave | Fault::Wipe => {}
     }
     step
 }
@@ -325,6 +333,17 @@ mod tests {
         let clocks = plan("", "faults = [\"clock\"]");
         let error = draw_faults(&clocks, WorldKind::Swarm, Seed(1)).expect_err("no clocks there");
         assert!(error.to_string().contains("none of them can be carried out in world swarm"));
+    }
+
+    #[test]
+    fn members_come_and_go_only_where_they_are_named_and_can() {
+        let plan = plan("evict_after_ms = 2000", "faults = [\"leave\", \"wipe\"]");
+        let kinds: BTreeSet<_> =
+            (0..50).flat_map(|seed| draw(&plan, seed).steps).map(|step| step.fault).collect();
+        assert_eq!(kinds, BTreeSet::from([Fault::Leave, Fault::Wipe]));
+        let two = Plan { nodes: 2, evict_after_ms: None, ..plan };
+        let error = draw_faults(&two, WorldKind::Sim, Seed(1)).expect_err("none can be spared");
+        assert!(error.to_string().contains("by 2 nodes"), "{error}");
     }
 
     #[test]

@@ -6,8 +6,8 @@
 use crate::{
     fault::{NodeNumber, Target},
     plan::{
-        At, Kind, Mix, Plan, PlanError, Step, StorageKind, WorkloadPlan, field, packets, random,
-        variant,
+        At, Kind, Mix, Plan, PlanError, Step, StorageKind, WorkloadPlan, consensus, field, packets,
+        random, variant,
     },
 };
 
@@ -23,6 +23,7 @@ pub fn validate(plan: &Plan) -> Result<(), PlanError> {
     within("nodes", plan.nodes, 1, NODES_MAX)?;
     within("trials", plan.trials, 1, TRIALS_MAX)?;
     planted(plan)?;
+    eviction(plan)?;
     within("background_load", plan.background_load, 0, BACKGROUND_LOAD_MAX)?;
     shape(plan)?;
     plan.random.iter().try_for_each(|random| random::check(plan, random))?;
@@ -46,6 +47,22 @@ fn planted(plan: &Plan) -> Result<(), PlanError> {
         }
         _ => Ok(()),
     }
+}
+
+/// What the group would refuse, or never do, is refused before there is a group.
+fn eviction(plan: &Plan) -> Result<(), PlanError> {
+    let Some(evict_after_ms) = plan.evict_after_ms else { return Ok(()) };
+    let consensus = consensus(plan);
+    if plan.nodes <= u64::from(consensus.voters_min) {
+        let allowed = format!(
+            "of {} nodes none is ever evicted, since {} voters are kept (voters_min): give the \
+             plan more nodes",
+            plan.nodes, consensus.voters_min
+        );
+        return Err(field("evict_after_ms", evict_after_ms, allowed));
+    }
+    let refused = consensus.validate().err();
+    refused.map_or(Ok(()), |error| Err(field("evict_after_ms", evict_after_ms, error.rule)))
 }
 
 fn name(scenario: &str) -> Result<(), PlanError> {
@@ -118,6 +135,15 @@ fn mix(mix: Mix) -> Result<(), PlanError> {
 
 fn step(plan: &Plan, load: &WorkloadPlan, number: usize, step: &Step) -> Result<(), PlanError> {
     let name = |part: &str| format!("steps[{number}].{part}");
+    let voters_min = u64::from(consensus(plan).voters_min);
+    if step.fault.changes_members() && plan.nodes < voters_min {
+        let allowed = format!(
+            "of {} nodes none can be spared for good: who is a member changes among {voters_min} \
+             or more (voters_min)",
+            plan.nodes
+        );
+        return Err(field(&name("fault"), step.fault, allowed));
+    }
     let tolerated = tolerated(plan);
     let takes_away = packets::away(plan, step) > 0;
     if tolerated == 0 && takes_away && !plan.expect.majority_may_be_lost {
@@ -303,6 +329,8 @@ mod tests {
             ("nodes", top, "kind = \"failover\"\nnodes = 0"),
             ("nodes", top, "kind = \"failover\"\nnodes = 10"),
             ("trials", top, "kind = \"failover\"\ntrials = 0"),
+            ("evict_after_ms", top, "kind = \"failover\"\nevict_after_ms = 1199"),
+            ("evict_after_ms", top, "kind = \"failover\"\nnodes = 3\nevict_after_ms = 3000"),
             ("background_load", top, "kind = \"failover\"\nbackground_load = 5000"),
             ("workload.rate_per_s", table, "[workload]\nrate_per_s = 0"),
             ("workload.clients", table, "[workload]\nclients = 0"),
@@ -352,6 +380,17 @@ mod tests {
         let later = "[[steps]]\nat = 3000\nfault = \"pause\"\nreturn_after_ms = 1000\n";
         let text = GOOD.replace("[workload]\n", &format!("nodes = 3\n[workload]\n{later}"));
         validate(&parse(&text).expect("well formed")).expect("can be carried out");
+    }
+
+    #[test]
+    fn members_come_and_go_where_a_group_is_left() {
+        for fault in ["leave", "wipe"] {
+            // Not even where a majority may be lost: this one would be for ever.
+            let two = "nodes = 2\n[expect]\nmajority_may_be_lost = true\n[workload]";
+            assert_eq!(refused(&[("[workload]", two), ("kill", fault)]), "steps[0].fault");
+            let three = GOOD.replace("kill", fault).replace("[workload]", "nodes = 3\n[workload]");
+            validate(&parse(&three).expect("well formed")).expect("two are left, or three");
+        }
     }
 
     #[test]

@@ -43,7 +43,8 @@ const WORDS: [(&str, &str); 13] = [
     ("storage", "\"disk\" or \"memory\""),
     (
         "fault",
-        "\"isolate\", \"partition\", \"link\", \"clock\", \"kill\", \"pause\", \"restart\" or \"transfer\"",
+        "\"isolate\", \"partition\", \"link\", \"clock\", \"kill\", \"pause\", \"restart\", \"leave\", \
+         \"wipe\" or \"transfer\"",
     ),
     ("target", "\"leader\", \"follower\", \"random\" or { node = 2 }"),
     ("side", "the nodes of one side, such as [1, 2] or [\"leader\", \"follower\"]"),
@@ -82,7 +83,7 @@ mod tests {
             ("random = 3", "steps_max = 6"),
             ("storage = 1.5", "\"disk\" or \"memory\""),
             ("steps = [\n{ fault = 3 } ]", "string or table"),
-            ("[[steps]]\nat = 1\nfault = 3", "\"kill\", \"pause\", \"restart\" or \"transfer\""),
+            ("[[steps]]\nat = 1\nfault = 3", "\"restart\", \"leave\", \"wipe\" or \"transfer\""),
             ("[[steps]]\nat = 1\npoint = 3", "\"before-append\" or \"after-append\""),
             ("[[steps]]\nat = 1\nside = 3", "such as [1, 2]"),
             ("[[steps]]\nat = 1\ncut = 3", "[[1, 3], [2, 3]]"),

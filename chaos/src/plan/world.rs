@@ -57,6 +57,10 @@ pub fn fits(plan: &Plan, world: WorldKind) -> Result<(), PlanError> {
         let allowed = "in world swarm clocks differ by the seed: use world process or sim";
         return Err(field(&format!("steps[{number}].fault"), Fault::Clock, allowed));
     }
+    if let Some(evict_after_ms) = plan.evict_after_ms.filter(|_| world == WorldKind::Swarm) {
+        let allowed = format!("world swarm has no {STEWARD}: use world process or sim");
+        return Err(field("evict_after_ms", evict_after_ms, allowed));
+    }
     if world != WorldKind::Sim
         && let Some(number) = plan.steps.iter().position(|step| step.point != CrashPoint::Any)
     {
@@ -116,9 +120,13 @@ fn can_be_told(plan: &Plan, load: &WorkloadPlan) -> Result<(), PlanError> {
 
 /// The swarm carries whole messages: nothing below them can be hurt.
 fn in_swarm(number: usize, step: &Step) -> Result<(), PlanError> {
-    if step.fault == Fault::Restart {
-        let allowed =
-            "world swarm has no processes that end in good order: use world process or sim";
+    let lacking = match step.fault {
+        Fault::Restart => Some("processes that end in good order"),
+        Fault::Leave | Fault::Wipe => Some(STEWARD),
+        _ => None,
+    };
+    if let Some(lacking) = lacking {
+        let allowed = format!("world swarm has no {lacking}: use world process or sim");
         return Err(field(&format!("steps[{number}].fault"), step.fault, allowed));
     }
     let Some(faults) = &step.faults else { return Ok(()) };
@@ -153,6 +161,9 @@ impl FromStr for WorldKind {
         named.ok_or_else(|| field("world", name, "must be process, sim or swarm"))
     }
 }
+
+/// What a group without it lacks.
+const STEWARD: &str = "steward, who decides who is a member";
 
 #[cfg(test)]
 mod tests {

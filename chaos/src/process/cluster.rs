@@ -46,6 +46,8 @@ pub struct ProcessCluster {
     links: Links,
     /// What befalls their clocks, with all jumps so far.
     clocks: Mutex<BTreeMap<NodeNumber, ClockFault>>,
+    /// Nodes whose stores were taken away, until they have made new ones.
+    wiped: Mutex<BTreeSet<NodeNumber>>,
     /// The networks of clients, to be shut down with the cluster.
     networks: Mutex<Vec<Network>>,
     program: PathBuf,
@@ -98,6 +100,7 @@ impl ProcessCluster {
             children: Mutex::default(),
             links: Links::default(),
             clocks: Mutex::default(),
+            wiped: Mutex::default(),
             networks: Mutex::default(),
             program: places.program.clone(),
             settings,
@@ -239,6 +242,26 @@ impl Cluster for ProcessCluster {
         Ok(at)
     }
 
+    async fn leave(&self, node: NodeNumber) -> Result<Time, ClusterError> {
+        let (at, child) = (HostClock.now(), self.child(node)?);
+        match child.ask(Ask::Leave, "the wish to leave", LEAVE_BOUND).await? {
+            Answer::Left => self.end(node).await.map(|_| at),
+            other => Err(unexpected(node, &other)),
+        }
+    }
+
+    async fn wipe(&self, node: NodeNumber) -> Result<(), ClusterError> {
+        let unknown = || ClusterError::Gone { node, reason: "there is no such node".into() };
+        let identity = self.identities.get(&node).ok_or_else(unknown)?;
+        if let Some(store) = &identity.init.store {
+            std::fs::remove_dir_all(store).map_err(|error| {
+                ClusterError::World(format!("{} cannot be removed: {error}", store.display()))
+            })?;
+        }
+        lock(&self.wiped).insert(node);
+        Ok(())
+    }
+
     async fn hand_over(&self, node: NodeNumber) -> Result<Time, ClusterError> {
         let at = HostClock.now();
         match self.child(node)?.ask(Ask::HandOver, "the wish to hand over", HAND_OVER_BOUND).await {
@@ -262,10 +285,13 @@ impl Cluster for ProcessCluster {
         if let Transport::Packets { links } = &mut identity.init.transport {
             *links = self.links.of(node, &self.peers);
         }
+        // Only a node whose store was taken away may make another one.
+        identity.init.store_must_exist &= !lock(&self.wiped).contains(&node);
         identity.init.clock = lock(&self.clocks).get(&node).copied().unwrap_or_default();
         let at = HostClock.now();
         let (child, _) = bind(self.program.clone(), identity, self.events.clone()).await?;
         join(&child, self.nodes()).await?;
+        lock(&self.wiped).remove(&node);
         lock(&self.children).insert(node, Arc::new(child));
         Ok(at)
     }
@@ -452,6 +478,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// A cold start reads the program from disk; a taken port is waited for.
 const START_BOUND: Duration = Duration::from_secs(20);
 const ASK_BOUND: Duration = Duration::from_secs(10);
+/// Longer than a node asks to leave.
+const LEAVE_BOUND: Duration = Duration::from_secs(15);
 /// A successor that does not come is given up after an election timeout.
 const HAND_OVER_BOUND: Duration = Duration::from_secs(10);
 const REACHED_BOUND: Duration = Duration::from_secs(60);

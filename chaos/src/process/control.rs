@@ -64,6 +64,8 @@ pub(super) enum Ask {
     },
     /// Hand leadership over to another; tell when you lead no more.
     HandOver,
+    /// Leave the group in good order. Nothing but the end follows.
+    Leave,
     /// End in good order.
     Shutdown,
 }
@@ -170,6 +172,8 @@ pub(super) enum Answer {
     Links(Vec<LinkReport>),
     /// To `Clock`.
     Clock(ClockReading),
+    /// To `Leave`: it is no member any more.
+    Left,
     /// To `Shutdown`.
     Bye,
 }
@@ -257,6 +261,7 @@ mod tests {
             Ask::Links { links: vec![setting()] },
             Ask::Clock { fault: Some(ClockFault { rate_ppm: 5, ..ClockFault::default() }) },
             Ask::HandOver,
+            Ask::Leave,
             Ask::Shutdown,
         ];
         for ask in asks {
@@ -288,6 +293,8 @@ mod tests {
             last: 4,
             last_term: 1,
             bonded: vec![NodeNumber(2)],
+            voters: vec![NodeNumber(1), NodeNumber(2)],
+            votes: true,
             stopped: None,
             events_lost: 0,
         };

@@ -91,6 +91,8 @@ mod tests {
             last_term: last.0,
             last: last.1,
             bonded: bonded.iter().copied().map(NodeNumber).collect(),
+            voters: Vec::new(),
+            votes: false,
             stopped: None,
             events_lost: 0,
         })

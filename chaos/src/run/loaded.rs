@@ -18,7 +18,7 @@ use crate::{
     run::{
         Lab, Outcome, Phase, RunError, Stage, Stop, Stopper,
         busy::BusyLoops,
-        cutoff,
+        churn, cutoff,
         judging::{
             self, Found, RATE_BOUND, judge_all, not_formed, returned, too_slow, well_again_ns,
         },
@@ -108,7 +108,7 @@ async fn under_load<C: Cluster>(
     found.load_ns = Some((now_ns, now_ns));
     let mut schedule = schedule::draw(&lab.plan, lab.seed);
     lab.recorder.schedule(&schedule).await?;
-    let mut lost = Vec::new();
+    let (mut lost, mut over) = (Vec::new(), 0);
     for trial in 1..=lab.plan.trials {
         if lab.stop.is_stopped() {
             break;
@@ -118,9 +118,13 @@ async fn under_load<C: Cluster>(
             found.checks.push(reason);
             break;
         }
+        over += 1;
     }
     if !lab.plan.steps.is_empty() {
         found.checks.push(returned(&lost, found.strikes.len()));
+    }
+    if over == lab.plan.trials && !lab.stop.is_stopped() {
+        found.checks.extend(churn::members(lab.plan.nodes, &found.strikes));
     }
     go_on(lab, &found.strikes).await;
     Ok(())
@@ -161,6 +165,9 @@ async fn trial<C: Cluster>(
     }
     if lab.formed().await?.is_none() && !lab.stop.is_stopped() {
         return Ok(Err(not_formed(lab.stop.is_stopped())));
+    }
+    if let Some(check) = lab.until_all_vote().await {
+        return Ok(Err(check));
     }
     // The next trial starts from health, or it would measure this one's rest.
     Ok(match rate_missed(lab, load, &format!("after trial {number}")).await? {

@@ -5,7 +5,7 @@
 //! from that very moment on.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -53,6 +53,8 @@ pub(super) struct SimCluster {
     group: String,
     /// The rules in force; they outlive the nodes that go by them.
     rules: Mutex<BTreeMap<(NodeNumber, NodeNumber), LinkFaults>>,
+    /// Nodes whose disks were taken away; they get new ones.
+    wiped: Mutex<BTreeSet<NodeNumber>>,
     /// How often each node was started.
     starts: Mutex<BTreeMap<NodeNumber, u64>>,
     witness: Arc<Witness>,
@@ -126,6 +128,7 @@ impl SimCluster {
             settings,
             peers,
             rules: Mutex::default(),
+            wiped: Mutex::default(),
             starts: Mutex::default(),
             witness,
             moments,
@@ -146,10 +149,15 @@ impl SimCluster {
         let mut stream = stream(&self.settings, node);
         let secret = secret(&mut stream);
         let entropy = Seed(stream.draw()).child(start).0;
+        let is_wiped = lock(&self.wiped).remove(&node);
         let disk = match host.part() {
-            Some(part) if start > 1 => part.disk,
+            Some(part) if start > 1 && !is_wiped => part.disk,
             _ => {
-                let (path, name) = (PathBuf::from(Host::name(node)), format!("disk {node}"));
+                let name = match start {
+                    1 => format!("disk {node}"),
+                    start => format!("disk {node} of start {start}"),
+                };
+                let path = PathBuf::from(Host::name(node));
                 Disk::new(path, Stream::named(self.settings.seed, &name))
             }
         };
@@ -325,6 +333,18 @@ impl Cluster for SimCluster {
         Ok(at)
     }
 
+    async fn leave(&self, node: NodeNumber) -> Result<Time, ClusterError> {
+        let at = clock::now();
+        let left = self.ask(node, ("the wish to leave", LEAVE_BOUND), Asked::Leave).await?;
+        left.map_err(|reason| ClusterError::Refused { node, reason })?;
+        self.end(node).await.map(|_| at)
+    }
+
+    async fn wipe(&self, node: NodeNumber) -> Result<(), ClusterError> {
+        lock(&self.wiped).insert(node);
+        Ok(())
+    }
+
     async fn hand_over(&self, node: NodeNumber) -> Result<Time, ClusterError> {
         let (at, what) = (clock::now(), ("the wish to hand over", HAND_OVER_BOUND));
         let handed_over = self.ask(node, what, Asked::HandOver).await?;
@@ -477,6 +497,8 @@ pub(super) const TRANSPORT: &str = "QUIC on simulated UDP, in virtual time";
 const START_BOUND: Duration = Duration::from_secs(30);
 const ASK_BOUND: Duration = Duration::from_secs(5);
 const REACHED_BOUND: Duration = Duration::from_secs(60);
+/// Longer than a node asks to leave.
+const LEAVE_BOUND: Duration = Duration::from_secs(15);
 /// A successor that does not come is given up after an election timeout.
 const HAND_OVER_BOUND: Duration = Duration::from_secs(10);
 const END_BOUND: Duration = Duration::from_secs(5);

@@ -84,6 +84,8 @@ pub(super) enum Asked {
     Log(Index, oneshot::Sender<Result<Vec<LogLine>, String>>),
     /// To hand leadership over.
     HandOver(oneshot::Sender<Result<(), String>>),
+    /// To leave the group.
+    Leave(oneshot::Sender<Result<(), String>>),
     /// To end in good order.
     Shutdown(oneshot::Sender<()>),
 }
@@ -221,6 +223,9 @@ impl Host {
                 })),
                 Asked::HandOver(reply) => drop(tokio::spawn(async move {
                     drop(reply.send(joined.hand_over().await));
+                })),
+                Asked::Leave(reply) => drop(tokio::spawn(async move {
+                    drop(reply.send(joined.leave().await));
                 })),
                 Asked::Log(from, reply) => drop(tokio::spawn(async move {
                     drop(reply.send(joined.log(from).await));

@@ -105,7 +105,7 @@ impl Ink {
     pub(crate) fn of_fault(kind: &str) -> Self {
         match kind {
             "kill" | "crash" => Self::Kill,
-            "pause" => Self::Pause,
+            "pause" | "leave" => Self::Pause,
             "stall" => Self::Stall,
             _ => Self::OtherFault,
         }

@@ -109,6 +109,14 @@ impl Member {
                 });
                 None
             }
+            (Ask::Leave, Some(joined)) => {
+                let outbox = self.outbox.clone();
+                tokio::spawn(async move {
+                    let left = joined.leave().await;
+                    outbox.reply(id, left.map(|()| Answer::Left)).await
+                });
+                None
+            }
             (Ask::Log { from }, Some(joined)) => {
                 let outbox = self.outbox.clone();
                 tokio::spawn(async move {

@@ -54,6 +54,8 @@ impl Conductor<'_> {
                 last_term: core.last().term.0,
                 last: core.last().index.0,
                 bonded: bonded.collect(),
+                voters: seats().map(number).collect(),
+                votes: true,
                 stopped: None,
                 events_lost: 0,
             })

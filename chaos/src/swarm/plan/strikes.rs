@@ -202,7 +202,7 @@ impl<'r, 'a> Strikes<'r, 'a> {
             Fault::Pause => world.stop_until(seat(node), back_at),
             Fault::Transfer => self.hand_over(seat(node))?,
             // No plan with these comes here: that is refused before.
-            Fault::Clock | Fault::Restart => {}
+            Fault::Clock | Fault::Restart | Fault::Leave | Fault::Wipe => {}
             Fault::Isolate | Fault::Partition | Fault::Link => {
                 let rules = rules(self.run.plan, self.planned(place), nodes);
                 let Some(planned) = &mut self.run.world.planned else { return Ok(()) };
@@ -267,7 +267,7 @@ impl<'r, 'a> Strikes<'r, 'a> {
         }
         self.run.view = self.run.journal.view();
         match fault {
-            Fault::Kill | Fault::Restart => {
+            Fault::Kill | Fault::Restart | Fault::Leave | Fault::Wipe => {
                 self.run.world.restart(seat(node))?;
                 self.run.welcome(seat(node));
             }
