@@ -109,6 +109,28 @@ const STORIES: &[Story] = &[
                [[steps]]\nat = 4500\nfault = \"pause\"\nreturn_after_ms = 1500\n",
         holds: |outcome| all_struck(outcome, 4),
     },
+    // Of the four who are left two are not there. Node 1 is, and a majority of five runs, but it
+    // is a voter again only once they can take it in: nobody owes anything before.
+    Story {
+        name: "who_came_back_counts_only_once_it_votes",
+        plan: "scenario = \"back\"\nkind = \"failover\"\nnodes = 5\n\
+               [workload]\nrate_per_s = 100\nduration_ms = 11000\n\
+               [[steps]]\nat = 1000\nfault = \"leave\"\ntarget = { node = 1 }\n\
+               return_after_ms = 1000\n\
+               [[steps]]\nat = 1500\nfault = \"pause\"\ntarget = { node = 5 }\n\
+               return_after_ms = 5000\n\
+               [[steps]]\nat = 1510\nfault = \"isolate\"\ntarget = { node = 4 }\n\
+               return_after_ms = 5500\n\
+               [expect]\nmajority_may_be_lost = true\n",
+        holds: |outcome| {
+            all_struck(outcome, 3)?;
+            let returned_ns = outcome.schedule.faults[0].returned_ns;
+            let voted_ns = outcome.marks.iter().find(|mark| mark.kind == "leave");
+            let waited_ns = voted_ns.and_then(|mark| mark.until_ns).zip(returned_ns);
+            let waited_ms = waited_ns.map(|(until, from)| (until - from) / 1_000_000);
+            expect(waited_ms > Some(3_000), &format!("{waited_ms:?} ms until it voted"))
+        },
+    },
     Story {
         name: "groups_form_again_and_again",
         plan: "scenario = \"formation\"\nkind = \"formation\"\nnodes = 3\ntrials = 4\n",

@@ -91,11 +91,11 @@ fn successes(frozen: &Frozen) -> Vec<Success> {
 fn stretches(course: &Course, (_, load_end_ns): (u64, u64)) -> Vec<Stretch<'_>> {
     let mut changes: BTreeSet<u64> = BTreeSet::new();
     for fault in &course.faults {
-        changes.extend([Some(fault.from_ns), fault.returned_ns].into_iter().flatten());
+        changes.extend([Some(fault.from_ns), fault.counted_ns].into_iter().flatten());
     }
     let mut changes: Vec<u64> = changes.into_iter().filter(|at| *at < load_end_ns).collect();
     changes.push(load_end_ns);
-    let on = |at_ns: u64| course.faults.iter().filter(|fault| fault.is_on(at_ns)).collect();
+    let on = |at_ns: u64| course.faults.iter().filter(|fault| fault.lasts(at_ns)).collect();
     let stretch = |pair: &[u64]| Stretch { from_ns: pair[0], until_ns: pair[1], on: on(pair[0]) };
     changes.windows(2).map(stretch).collect()
 }

@@ -48,6 +48,9 @@ pub struct Struck {
     pub returned_ns: Option<u64>,
     /// When those it had taken away had caught up.
     pub rejoined_ns: Option<u64>,
+    /// When those it had taken away counted again in a majority: once it was over, unless they
+    /// were members no longer by then.
+    pub counted_ns: Option<u64>,
 }
 
 /// A node was elected.
@@ -73,6 +76,11 @@ pub struct Stalled {
 }
 
 impl Struck {
+    /// Whether a majority must be found then without those it takes away.
+    pub fn lasts(&self, at_ns: u64) -> bool {
+        self.from_ns <= at_ns && self.counted_ns.is_none_or(|counted_ns| at_ns < counted_ns)
+    }
+
     /// Whether it is on then.
     pub fn is_on(&self, at_ns: u64) -> bool {
         self.from_ns <= at_ns && self.returned_ns.is_none_or(|returned_ns| at_ns < returned_ns)

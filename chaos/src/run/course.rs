@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 use crate::{
     fault::{Fault, NodeNumber},
     history::{Course, Elected, Stalled, Struck},
-    plan::{Plan, consensus, rules},
+    plan::{Plan, consensus, may_unseat, rules},
     run::Mark,
     schedule::{Schedule, Scheduled},
 };
@@ -64,11 +64,15 @@ fn struck(plan: &Plan, fault: &Scheduled, marks: &[Mark]) -> Option<Struck> {
             && mark.node == Some(node)
             && mark.at_ns.abs_diff(from_ns) < SAME_NS
     };
+    let rejoined_ns = marks.iter().find(same).and_then(|mark| mark.until_ns);
+    // Who is a member no longer is none before it votes again: until then a majority must be
+    // found without it.
+    let may_be_out = may_unseat(plan, fault.fault);
     Some(Struck {
         what: fault.fault.word().into(),
         node: node.0,
         down: match fault.fault {
-            Fault::Kill | Fault::Pause | Fault::Restart => vec![node.0],
+            fault if fault == Fault::Pause || fault.ends_process() => vec![node.0],
             _ => Vec::new(),
         },
         cut: cut.map(|rule| (rule.from.0, rule.to.0)).collect(),
@@ -77,7 +81,8 @@ fn struck(plan: &Plan, fault: &Scheduled, marks: &[Mark]) -> Option<Struck> {
             || rules.iter().any(|rule| !rule.faults.block),
         from_ns,
         returned_ns: fault.returned_ns,
-        rejoined_ns: marks.iter().find(same).and_then(|mark| mark.until_ns),
+        rejoined_ns,
+        counted_ns: if may_be_out { rejoined_ns } else { fault.returned_ns },
     })
 }
 
@@ -175,6 +180,31 @@ mod tests {
             scheduled.nodes = plan.steps[0].side.iter().filter_map(Target::number).collect();
             let cut = &course(&plan, &schedule, &[], &BTreeMap::new()).faults[0].cut;
             assert!(cut.contains(&link) && !cut.contains(&other), "side {side}: {cut:?}");
+        }
+    }
+
+    #[test]
+    fn who_may_be_a_member_no_longer_counts_once_it_has_caught_up() {
+        for (head, fault, counted_ns) in [
+            ("", "kill", Some(400)),
+            ("", "wipe", Some(700)),
+            ("", "leave", Some(700)),
+            ("evict_after_ms = 3000\n", "kill", Some(700)),
+        ] {
+            let plan = plan::parse(&format!(
+                "scenario = \"x\"\nkind = \"failover\"\n{head}[workload]\n[[steps]]\nat = 1\n\
+                 fault = \"{fault}\"\nreturn_after_ms = 5\n"
+            ));
+            let plan = plan.expect("a plan");
+            let mut schedule = crate::schedule::draw(&plan, crate::seed::Seed(1));
+            let scheduled = &mut schedule.faults[0];
+            (scheduled.node, scheduled.struck_ns) = (Some(NodeNumber(2)), Some(100));
+            scheduled.returned_ns = Some(400);
+            let marks = [mark(100, fault, 2, "", Some(700))];
+            let struck = &course(&plan, &schedule, &marks, &BTreeMap::new()).faults[0];
+            assert_eq!(struck.counted_ns, counted_ns, "{head}{fault}");
+            assert_eq!(struck.returned_ns, Some(400), "its process runs, and may be elected");
+            assert_eq!(struck.lasts(500), counted_ns == Some(700));
         }
     }
 

@@ -8,7 +8,7 @@ use crate::{
     checker::{Check, Verdict, all, judge, shortcomings},
     history::{Frozen, History, NodeLog},
     outage::{Strike, needed},
-    plan::{Kind, Plan, WorkloadPlan},
+    plan::{Kind, Plan, WorkloadPlan, may_unseat},
     run::{
         Outcome, RunError,
         course::{LOAD_FROM_MS, LOAD_UNTIL_MS, MARKS_DROPPED, course, service_bound},
@@ -103,7 +103,12 @@ pub(crate) fn judge_all(
 /// How long the load must go on, so that it can be told whether all is well after the last
 /// return; `None` where nothing was hit.
 pub(crate) fn well_again_ns(plan: &Plan, strikes: &[Strike]) -> Option<u64> {
-    let returned_ns = strikes.iter().filter_map(|strike| strike.returned_ns).max()?;
+    let counted_ns = |strike: &Strike| match may_unseat(plan, strike.fault) {
+        // Only once it votes again is nothing broken any more.
+        true => strike.rejoined_ns.max(strike.returned_ns),
+        false => strike.returned_ns,
+    };
+    let returned_ns = strikes.iter().filter_map(counted_ns).max()?;
     let bound = service_bound(plan) + SERVED;
     Some(returned_ns.saturating_add(u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX)))
 }

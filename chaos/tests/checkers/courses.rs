@@ -32,6 +32,7 @@ fn killed(node: u64, from_ms: u64, returned_ms: Option<u64>) -> Struck {
         down: vec![node],
         from_ns: from_ms * MS,
         returned_ns: returned_ms.map(|at| at * MS),
+        counted_ns: returned_ms.map(|at| at * MS),
         rejoined_ns: returned_ms.map(|at| (at + 100) * MS),
         ..Struck::default()
     }
@@ -166,6 +167,27 @@ fn nothing_is_owed_where_no_node_reaches_a_majority_or_links_are_bad() {
 
 /// Each of five reaches a majority, and no three of them stand together: one may refuse another
 /// for an entry that only it has, and be elected by nobody.
+#[test]
+fn who_is_no_member_yet_makes_no_majority() {
+    // Node 1 has left and is back since 1,200 ms; node 3 is away from 1,500 to 4,000.
+    let back = |counted_ms: Option<u64>| Course {
+        faults: vec![
+            Struck {
+                what: "leave".into(),
+                counted_ns: counted_ms.map(|at| at * MS),
+                ..killed(1, 1_000, Some(1_200))
+            },
+            killed(3, 1_500, Some(4_000)),
+        ],
+        ..course()
+    };
+    let silent = [(0, 1_500), (4_200, 6_000)];
+    let member = available(back(Some(1_300)), &silent);
+    says(&member, Verdict::Invalid, "with kill of node 3 on");
+    assert_eq!(available(back(Some(4_100)), &silent).verdict, Verdict::Valid);
+    says(&available(back(None), &silent), Verdict::Unknown, "too little to judge");
+}
+
 #[test]
 fn nothing_is_owed_in_a_ring() {
     let faults: Vec<Struck> = [(1, [3, 4]), (2, [4, 5]), (3, [5, 5])]
