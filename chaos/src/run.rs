@@ -39,6 +39,7 @@ use crate::{
 };
 
 pub(crate) use able::{Statuses, able};
+pub use churn::Lapse;
 pub(crate) use churn::votes_again;
 pub use course::course;
 pub(crate) use cutoff::served_rate;
@@ -132,6 +133,8 @@ pub struct Outcome {
     pub marks: Vec<Mark>,
     /// What each fault cost.
     pub trials: Vec<Trial>,
+    /// When nodes were members no longer, in order.
+    pub lapses: Vec<Lapse>,
     /// The faults as they were carried out.
     pub schedule: Schedule,
     /// Things counted.

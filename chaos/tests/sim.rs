@@ -109,6 +109,23 @@ const STORIES: &[Story] = &[
                [[steps]]\nat = 4500\nfault = \"pause\"\nreturn_after_ms = 1500\n",
         holds: |outcome| all_struck(outcome, 4),
     },
+    Story {
+        name: "who_leaves_is_wiped_or_evicted_votes_again_and_nothing_is_lost",
+        plan: "scenario = \"churn\"\nkind = \"failover\"\nnodes = 5\nevict_after_ms = 2000\n\
+               [workload]\nrate_per_s = 100\nduration_ms = 14000\n\
+               [[steps]]\nat = 500\nfault = \"leave\"\nreturn_after_ms = 1000\n\
+               [[steps]]\nat = 4000\nfault = \"wipe\"\nreturn_after_ms = 700\n\
+               [[steps]]\nat = 7500\nfault = \"kill\"\ntarget = \"follower\"\n\
+               return_after_ms = 3500\n",
+        holds: |outcome| {
+            all_struck(outcome, 3)?;
+            let counted = |name: &str| outcome.samples.get(name).map_or(0, Vec::len);
+            let counts = ["leave_ms", "evict_ms", "join_ms", "promote_ms"].map(counted);
+            expect(counts == [1, 1, 3, 3], &format!("left, evicted, joined, promoted {counts:?}"))?;
+            let evicted_ms = outcome.samples["evict_ms"][0];
+            expect((2_000.0..3_500.0).contains(&evicted_ms), &format!("{evicted_ms} ms of silence"))
+        },
+    },
     // Of the four who are left two are not there. Node 1 is, and a majority of five runs, but it
     // is a voter again only once they can take it in: nobody owes anything before.
     Story {

@@ -12,7 +12,7 @@ use self::name::{check_name, utc};
 use crate::page::page;
 use crate::plot::{self, Theme};
 use crate::record::{RunRecord, SCHEMA_VERSION};
-use crate::series::{THROUGHPUT_HEADER, to_csv};
+use crate::series::{MEMBERSHIP_HEADER, THROUGHPUT_HEADER, to_csv};
 use crate::trace::trace;
 use crate::{Error, EventLog, Events, Recorder, Result, Seen};
 use serde::Deserialize;
@@ -176,6 +176,15 @@ impl RunFolder {
         // Tools read the start as seconds since 1970, and a clock before that is no clock.
         let started = started.max(SystemTime::UNIX_EPOCH + Duration::from_secs(1));
         replace(&path, &recorder.seconds_mut().interval_log(started, &path)?)
+    }
+
+    /// Writes `membership.csv`, where a node was a member no longer.
+    pub fn write_lapses(&self, record: &RunRecord) -> Result<()> {
+        if record.lapses.is_empty() {
+            return Ok(());
+        }
+        let path = self.path.join(MEMBERSHIP_CSV);
+        replace(&path, &to_csv(&MEMBERSHIP_HEADER, &record.lapses, &path)?)
     }
 
     /// Draws `latency` and `outage`, each as `.svg` (light and dark in one), `.png` (light) and
@@ -353,6 +362,7 @@ const FILES_MAX: usize = 1_000;
 const LATENCY_CSV: &str = "latency.csv";
 const THROUGHPUT_CSV: &str = "throughput.csv";
 const LATENCY_HLOG: &str = "latency.hlog";
+const MEMBERSHIP_CSV: &str = "membership.csv";
 const RECORD_BYTES_MAX: u64 = 64 << 20;
 const EVENTS_BYTES_MAX: u64 = 64 << 20;
 const NAME_TRIES_MAX: u32 = 1_000;

@@ -28,7 +28,9 @@ pub use error::{Error, Result};
 pub use event::{Event, EventLog, Events, What};
 pub use folder::{LineWriter, RunFolder, create_sweep_folder};
 pub use latency::Recorder;
-pub use record::{Check, Environment, Fault, Mark, RunRecord, SCHEMA_VERSION, Trial, Verdict};
+pub use record::{
+    Check, Environment, Fault, Lapse, Mark, RunRecord, SCHEMA_VERSION, Trial, Verdict,
+};
 pub use runs::{PastRun, past_runs};
 pub use sample::{Kind, Outcome, Point, Sample};
 pub use seen::Seen;

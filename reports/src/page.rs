@@ -9,6 +9,7 @@ mod chart;
 mod distribution;
 mod lane;
 mod meanwhile;
+mod membership;
 mod memory;
 mod notes;
 mod outage;
@@ -45,6 +46,7 @@ pub(crate) fn page(seen: &Seen<'_>, started: Option<&str>, files: &[String]) -> 
                     (tables::tiles(record))
                     (tables::checks(record))
                     (outage::section(record))
+                    (membership::section(record))
                     (timeline::section(seen))
                     (percentiles::section(seen))
                     (slow::section(seen))

@@ -50,6 +50,9 @@ pub struct RunRecord {
     /// One entry per fault under measurement.
     #[serde(default)]
     pub trials: Vec<Trial>,
+    /// Every time in which a node was a member of the group no longer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lapses: Vec<Lapse>,
     /// Things counted.
     #[serde(default)]
     pub counts: BTreeMap<String, u64>,
@@ -208,6 +211,26 @@ pub struct Trial {
     pub client_ms: Option<f64>,
 }
 
+/// A time in which a node was a member of the group no longer: also a row of `membership.csv`.
+/// What did not come to pass is `None`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Lapse {
+    /// What it began with: `leave`, `wipe`, `kill`, …
+    pub fault: String,
+    /// The node.
+    pub node: u64,
+    /// When it was hit.
+    pub fault_at_ms: f64,
+    /// From its wish to leave until it was removed.
+    pub leave_ms: Option<f64>,
+    /// From the fault until it was removed for its silence.
+    pub evict_ms: Option<f64>,
+    /// From its return until it learned.
+    pub join_ms: Option<f64>,
+    /// From its return until it voted.
+    pub promote_ms: Option<f64>,
+}
+
 impl Trial {
     /// The outage split into its four parts, in their order in time.
     pub fn parts(&self) -> [Option<f64>; 4] {
@@ -270,6 +293,7 @@ pub(crate) mod tests {
             marks: Vec::new(),
             faults: Vec::new(),
             trials: Vec::new(),
+            lapses: Vec::new(),
             counts: BTreeMap::from([("elections".to_owned(), 3)]),
             ratios: BTreeMap::from([("overlap".to_owned(), 2.5)]),
             metrics: BTreeMap::from([(

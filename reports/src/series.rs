@@ -1,10 +1,12 @@
-//! Series over time and the two CSV files.
+//! Series over time, and the CSV files.
 //!
 //! `latency.csv`: `second, kind, count, p50_ms, p90_ms, p99_ms, max_ms`, one row per second of
 //! intended start and kind (`all`, `read`, `write`, `cas`), successful operations only; `p99_ms`
 //! is empty below 300 samples, seconds without a success have no row.
 //! `throughput.csv`: `at_ms, offered, ok, fail, unknown`, one row per 100 ms without gaps;
 //! `offered` counts by intended start, the others by completion.
+//! `membership.csv`: `fault, node, fault_at_ms, leave_ms, evict_ms, join_ms, promote_ms`, one row
+//! for each time in which a node was a member no longer; what did not come to pass is empty.
 
 use crate::sample::Outcome;
 use crate::summary::{P99_SAMPLES_MIN, nearest_rank};
@@ -128,6 +130,8 @@ pub(crate) fn lines<R: Serialize>(rows: &[R], path: &Path) -> Result<Vec<u8>> {
 pub(crate) const LATENCY_HEADER: [&str; 7] =
     ["second", "kind", "count", "p50_ms", "p90_ms", "p99_ms", "max_ms"];
 pub(crate) const THROUGHPUT_HEADER: [&str; 5] = ["at_ms", "offered", "ok", "fail", "unknown"];
+pub(crate) const MEMBERSHIP_HEADER: [&str; 7] =
+    ["fault", "node", "fault_at_ms", "leave_ms", "evict_ms", "join_ms", "promote_ms"];
 /// Width of a throughput bucket.
 pub(crate) const BUCKET_MS: u64 = 100;
 const BUCKET_NS: u64 = BUCKET_MS * 1_000_000;

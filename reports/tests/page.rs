@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "the helpers may fail the way the tests do")]
 
 use reports::{
-    Check, Environment, Event, Events, Fault, Kind, Mark, Outcome, Recorder, RunFolder, RunRecord,
-    SCHEMA_VERSION, Sample, Seen, Summary, Trial, Verdict, What,
+    Check, Environment, Event, Events, Fault, Kind, Lapse, Mark, Outcome, Recorder, RunFolder,
+    RunRecord, SCHEMA_VERSION, Sample, Seen, Summary, Trial, Verdict, What,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -33,6 +33,7 @@ fn record(kind: &str) -> RunRecord {
         marks: Vec::new(),
         faults: Vec::new(),
         trials: Vec::new(),
+        lapses: Vec::new(),
         counts: BTreeMap::new(),
         ratios: BTreeMap::new(),
         metrics: BTreeMap::new(),
@@ -317,6 +318,32 @@ fn groups_that_form_have_a_distribution_and_lanes_of_their_own() {
     assert!(page.contains("p50 210 ms"), "the middle one of three");
     assert_eq!(page.matches("leader in term 1:").count(), 3);
     assert!(page.contains("leader in term 1: 0.150 s to 1.000 s"), "until the next group begins");
+}
+
+#[test]
+fn members_that_come_and_go_have_distributions_of_their_own() {
+    let mut run = Run::of(30, 200);
+    assert!(!page(&run).contains("Membership"), "all stayed members");
+    let lapse = |fault: &str, leave_ms, evict_ms| Lapse {
+        fault: fault.to_owned(),
+        node: 1,
+        leave_ms,
+        evict_ms,
+        join_ms: Some(40.0),
+        promote_ms: Some(f64::NAN),
+        ..Lapse::default()
+    };
+    run.record.lapses = vec![lapse("leave", Some(10.0), None), lapse("kill", None, Some(3_210.0))];
+    let summary = Summary::from_samples(&[40.0]).unwrap();
+    run.record.metrics.insert("join_ms".to_owned(), summary);
+    let page = page(&run);
+    for words in
+        ["<h2>Membership</h2>", "leave", "evict", "3\u{202f}210 ms", "from the node's return"]
+    {
+        assert!(page.contains(words), "{words:?} is not on the page");
+    }
+    assert!(!page.contains("NaN") && !page.contains("promote"), "it was not measured");
+    assert!(!page.contains("join_ms"), "it has its section already");
 }
 
 #[test]

@@ -30,6 +30,7 @@ fn record(build_profile: &str, trials: Vec<Trial>) -> RunRecord {
         marks: Vec::new(),
         faults: Vec::new(),
         trials,
+        lapses: Vec::new(),
         counts: BTreeMap::new(),
         ratios: BTreeMap::new(),
         metrics: BTreeMap::new(),

@@ -1,7 +1,7 @@
 //! A run folder from the outside: what is written is what is read, by us and by others.
 
 use reports::{
-    Check, Environment, Error, Event, Kind, LatencyRow, Mark, Outcome, Recorder, RunFolder,
+    Check, Environment, Error, Event, Kind, Lapse, LatencyRow, Mark, Outcome, Recorder, RunFolder,
     RunRecord, SCHEMA_VERSION, Sample, Summary, ThroughputRow, Trial, Verdict, What,
 };
 use std::collections::BTreeMap;
@@ -55,6 +55,7 @@ fn record() -> RunRecord {
         }],
         faults: Vec::new(),
         trials: vec![trial(0, Some(212.0)), trial(1, None), trial(2, Some(301.125))],
+        lapses: Vec::new(),
         counts: BTreeMap::from([("elections".to_owned(), u64::MAX)]),
         ratios: BTreeMap::from([("overlap".to_owned(), 1.0 / 3.0)]),
         metrics: BTreeMap::from([(
@@ -292,6 +293,28 @@ fn the_csv_files_read_back() {
         [total(|r| r.offered), total(|r| r.ok), total(|r| r.fail), total(|r| r.unknown)],
         [2_000, 1_900, 50, 50]
     );
+}
+
+#[test]
+fn lapses_read_back_and_are_a_file_only_where_there_are_any() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = create(parent.path());
+    let path = folder.path().join("membership.csv");
+    folder.write_lapses(&record()).unwrap();
+    assert!(!path.exists());
+    let lapse = |fault: &str, evict_ms, promote_ms| Lapse {
+        fault: fault.to_owned(),
+        node: 3,
+        fault_at_ms: 1_000.25,
+        evict_ms,
+        promote_ms,
+        ..Lapse::default()
+    };
+    let lapses = vec![lapse("kill", Some(3_010.5), None), lapse("wipe", None, Some(500.0))];
+    folder.write_lapses(&RunRecord { lapses: lapses.clone(), ..record() }).unwrap();
+    let read = csv::Reader::from_path(&path).unwrap();
+    let rows: Vec<Lapse> = read.into_deserialize().map(Result::unwrap).collect();
+    assert_eq!(rows, lapses);
 }
 
 #[test]

@@ -13,8 +13,8 @@ use chaos::run::{self, Outcome};
 use chaos::schedule::Schedule;
 use chaos::seed::Seed;
 use reports::{
-    Check, Environment, Event, Fault, Kind, Mark, RunRecord, SCHEMA_VERSION, Sample, Summary,
-    Trial, Verdict, What,
+    Check, Environment, Event, Fault, Kind, Lapse, Mark, RunRecord, SCHEMA_VERSION, Sample,
+    Summary, Trial, Verdict, What,
 };
 use runtime::Role;
 
@@ -51,6 +51,7 @@ pub(crate) fn begun(
         marks: Vec::new(),
         faults: Vec::new(),
         trials: Vec::new(),
+        lapses: Vec::new(),
         counts: std::collections::BTreeMap::new(),
         ratios: std::collections::BTreeMap::new(),
         metrics: std::collections::BTreeMap::new(),
@@ -69,6 +70,7 @@ pub(crate) fn finished(record: &mut RunRecord, outcome: &Outcome) {
     record.marks = outcome.marks.iter().map(mark).collect();
     record.faults = faults(&outcome.schedule);
     record.trials = outcome.trials.iter().map(trial).collect();
+    record.lapses = outcome.lapses.iter().map(lapse).collect();
     record.counts.extend(outcome.counts.clone());
     record.ratios.extend(outcome.ratios.clone());
     let summaries = outcome
@@ -260,6 +262,19 @@ pub(crate) fn trial(trial: &outage::Trial) -> Trial {
     }
 }
 
+/// A time in which a node was no member.
+fn lapse(lapse: &run::Lapse) -> Lapse {
+    Lapse {
+        fault: lapse.fault.word().to_owned(),
+        node: lapse.node.0,
+        fault_at_ms: ms(lapse.fault_at_ns),
+        leave_ms: lapse.leave_ms,
+        evict_ms: lapse.evict_ms,
+        join_ms: lapse.join_ms,
+        promote_ms: lapse.promote_ms,
+    }
+}
+
 /// A trace hash as text, since many JSON readers hold numbers as doubles and would lose bits.
 fn hash(hash: u64) -> String {
     format!("{hash:#018x}")
@@ -342,6 +357,15 @@ mod tests {
                 commit_ms: Some(10.0),
                 client_ms: Some(20.0),
             }],
+            lapses: vec![run::Lapse {
+                fault: Hit::Kill,
+                node: NodeNumber(3),
+                fault_at_ns: 1_500_000,
+                leave_ms: None,
+                evict_ms: Some(3_000.0),
+                join_ms: Some(30.0),
+                promote_ms: Some(70.0),
+            }],
             counts: [("elections".to_owned(), 1)].into(),
             ratios: [("overlap".to_owned(), 2.5)].into(),
             trace_hash: Some(0x2a),
@@ -375,6 +399,10 @@ mod tests {
         assert_eq!((trial.leader_after, trial.outage_ms), (Some(1), Some(200.0)));
         assert_eq!(trial.parts(), [Some(150.0), Some(20.0), Some(10.0), Some(20.0)]);
         assert_eq!((trial.longest_gap_ms, trial.rejoin_ms), (Some(201.0), Some(40.0)));
+        let lapse = &record.lapses[0];
+        assert_eq!((lapse.fault.as_str(), lapse.node, lapse.fault_at_ms), ("kill", 3, 1.5));
+        assert_eq!((lapse.leave_ms, lapse.evict_ms), (None, Some(3_000.0)));
+        assert_eq!((lapse.join_ms, lapse.promote_ms), (Some(30.0), Some(70.0)));
         assert_eq!((record.counts["elections"], record.ratios["overlap"]), (1, 2.5));
         assert_eq!(record.trace_hash.as_deref(), Some("0x000000000000002a"));
         assert_eq!(record.metrics["rejoin_ms"].mean, 50.0);

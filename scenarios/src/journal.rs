@@ -123,6 +123,7 @@ impl Journal {
         self.schedule(&outcome.schedule)?;
         self.logs(&outcome.frozen.logs)?;
         self.save()?;
+        self.folder.write_lapses(&self.record)?;
         Ok(self.record.clone())
     }
 

@@ -110,6 +110,7 @@ mod tests {
             marks: Vec::new(),
             faults: Vec::new(),
             trials: Vec::new(),
+            lapses: Vec::new(),
             counts: std::collections::BTreeMap::new(),
             ratios: std::collections::BTreeMap::new(),
             metrics: std::collections::BTreeMap::new(),

@@ -10,7 +10,7 @@ use crate::{
     outage::{Strike, needed},
     plan::{Kind, Plan, WorkloadPlan, may_unseat},
     run::{
-        Outcome, RunError,
+        Outcome, RunError, churn,
         course::{LOAD_FROM_MS, LOAD_UNTIL_MS, MARKS_DROPPED, course, service_bound},
         cutoff, expect,
         lab::{FORM_BOUND, check},
@@ -78,6 +78,7 @@ pub(crate) fn judge_all(
     checks.push(measures::assumptions(plan, load, &records, events_lost));
     measures::operations(&mut outcome, &frozen.history, found.driven);
     measures::trials(&mut outcome);
+    churn::measure(&mut outcome, &records.events, &found.strikes);
     let terms = measures::terms(plan, found.load_ns, &records);
     checks.extend(cutoff::checks(plan, &found.strikes, &frozen.history, terms.as_ref()));
     usage::measure(&mut outcome, &records, &found.strikes, found.load_ns);

@@ -107,9 +107,14 @@ fn name_quantiles(panel: &mut Panel, x: &Scale, y: &Scale, sorted: &[f64]) {
     }
 }
 
-/// The colour of a fault; what is no fault has that of a success.
+/// The colour of a fault; what is no fault has that of a success, or of a step towards it.
 fn ink(name: &str) -> Ink {
-    if name == FORMING { Ink::Ok } else { Ink::of_fault(name) }
+    match name {
+        FORMING | "promote" => Ink::Ok,
+        "join" => Ink::Elect,
+        "evict" => Ink::Kill,
+        fault => Ink::of_fault(fault),
+    }
 }
 
 /// Room to the right for the labels of the slowest.

@@ -94,7 +94,9 @@ fn trial(trial: &Trial) -> Markup {
 /// Every distribution that has no section of its own, and everything counted or divided.
 pub(super) fn figures(record: &RunRecord) -> Markup {
     let is_told = |name: &str| {
-        OF_TRIALS.contains(&name) && !record.trials.is_empty() || name.starts_with("latency_")
+        OF_TRIALS.contains(&name) && !record.trials.is_empty()
+            || OF_LAPSES.contains(&name) && !record.lapses.is_empty()
+            || name.starts_with("latency_")
     };
     let metrics: Vec<_> = record.metrics.iter().filter(|(name, _)| !is_told(name)).collect();
     let counts = record.counts.iter().map(|(name, number)| (name, count(*number)));
@@ -159,9 +161,11 @@ fn distributions(metrics: &[(&String, &Summary)]) -> Markup {
 /// The few figures that say it all.
 pub(super) fn tiles(record: &RunRecord) -> Markup {
     let mut tiles: Vec<(&str, String, String)> = Vec::new();
-    for (name, title, what) in
-        [("outage_ms", "outage, p50", "trials"), ("forming_ms", "forming, p50", "groups")]
-    {
+    for (name, title, what) in [
+        ("outage_ms", "outage, p50", "trials"),
+        ("forming_ms", "forming, p50", "groups"),
+        ("promote_ms", "a voter again, p50", "returns"),
+    ] {
         if let Some(Summary { count: number, p50, max, .. }) = record.metrics.get(name) {
             tiles.push((title, ms(*p50), format!("max {} of {number} {what}", ms(*max))));
         }
@@ -217,6 +221,8 @@ const PARTS: [&str; 7] =
 /// Metrics that repeat the fields of the trials.
 const OF_TRIALS: [&str; 7] =
     ["outage_ms", "detect_ms", "elect_ms", "commit_ms", "client_ms", "longest_gap_ms", "rejoin_ms"];
+/// Metrics that repeat the fields of the lapses.
+const OF_LAPSES: [&str; 4] = ["leave_ms", "evict_ms", "join_ms", "promote_ms"];
 const ROWS_MAX: usize = 300;
 const OPEN_MAX: usize = 20;
 const TEXT_CHARS_MAX: usize = 2_000;
