@@ -454,7 +454,9 @@ mod tests {
         let text = refused("leader-failove");
         assert!(text.contains("'leader-failover'"), "{text}");
         assert!(
-            text.contains("leader-failover, partition, rolling-restart, formation, steady"),
+            text.contains(
+                "leader-failover, partition, rolling-restart, membership-churn, formation, steady"
+            ),
             "{text}"
         );
         assert!(text.starts_with("error: ") && !text.contains("error: error"), "{text}");
@@ -483,7 +485,10 @@ mod tests {
             ("--json", "--list"),
             ("--speed", "`scenarios` are --list, --json, --help, --version"),
             ("list --limit many", "a whole number"),
-            ("lists", "leader-failover, partition, rolling-restart, formation, steady; `run FILE`"),
+            (
+                "lists",
+                "leader-failover, partition, rolling-restart, membership-churn, formation, steady; `run FILE`",
+            ),
             ("run", "<FILE>"),
             ("check", "<RUN>"),
             ("open", "<RUN>"),

@@ -66,6 +66,13 @@ fn what_cores_alone_cannot_do_is_refused_by_field() {
     for (words, expected) in [
         ("formation --world swarm", "kind is formation, but world swarm has no processes"),
         ("steady --world swarm --background-load 1", "background_load is 1, but world swarm"),
+        (
+            "membership-churn --world swarm",
+            "evict_after_ms is 3000, but world swarm has no steward",
+        ),
+        ("leader-failover --world swarm --fault wipe", "wipe, but world swarm has no steward"),
+        ("membership-churn --nodes 3", "of 3 nodes none is ever evicted, since 3 voters are kept"),
+        ("membership-churn --nodes 4", "4 nodes can spare 1"),
         ("steady --world swarm --trace", "--trace is for world sim"),
     ] {
         let output = scenarios(words, out.path());

@@ -85,6 +85,32 @@ fn a_seed_is_the_same_run_in_two_processes() {
 }
 
 #[test]
+fn members_that_come_and_go_leave_distributions_everywhere() {
+    let out = tempfile::tempdir().unwrap();
+    let words = ["membership-churn", "--world", "sim", "--trials", "1", "--rate", "100"];
+    let (run, told) = kept(&scenarios(&words, out.path()), out.path());
+    let record = record(&run);
+    let lapses = record["lapses"].as_array().expect("there are some").len();
+    assert_eq!(lapses, 7, "one for each step: {record}");
+    let read = |name: &str| fs::read_to_string(run.join(name)).expect("it is there");
+    let (table, page) = (read("membership.csv"), read("index.html"));
+    assert!(table.starts_with("fault,node,fault_at_ms,leave_ms,evict_ms,join_ms,promote_ms\n"));
+    assert_eq!(table.lines().count(), 1 + lapses, "{table}");
+    assert!(page.contains("<h2>Membership</h2>"));
+    for (name, count) in [("leave_ms", 3), ("evict_ms", 2), ("join_ms", 7), ("promote_ms", 7)] {
+        assert_eq!(record["metrics"][name]["count"], count, "{name}: {told}");
+        let told = told.lines().find(|line| line.trim_start().starts_with(name));
+        assert!(told.is_some(), "{name} is not in the table");
+    }
+    let members = record["checks"].as_array().and_then(|checks| {
+        checks.iter().find(|check| check["name"] == "members").map(|check| &check["detail"])
+    });
+    assert_eq!(members.and_then(Value::as_str), Some(ALL_BACK));
+}
+
+const ALL_BACK: &str = "3 left, 2 lost their stores; all 5 voted again";
+
+#[test]
 fn what_has_no_meaning_in_virtual_time_is_refused_by_field() {
     let out = tempfile::tempdir().unwrap();
     let output = scenarios(&[&SHORT[..], &["--background-load", "1"]].concat(), out.path());

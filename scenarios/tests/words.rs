@@ -98,7 +98,9 @@ fn an_unknown_scenario_is_told_the_nearest_and_all_others() {
     let text = stderr(&scenarios(&["leader-failove"]));
     assert!(text.contains("similar") && text.contains("'leader-failover'"), "{text}");
     assert!(
-        text.contains("leader-failover, partition, rolling-restart, formation, steady"),
+        text.contains(
+            "leader-failover, partition, rolling-restart, membership-churn, formation, steady"
+        ),
         "{text}"
     );
 }
