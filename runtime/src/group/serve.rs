@@ -135,9 +135,13 @@ impl Counter {
         let interval = self.consensus.heartbeat_interval;
         let mut ping_at = self.clock.now().plus(interval);
         loop {
+            // Answers are a sign of life, but do not say who leads: a client that is kept busy must
+            // hear of it as well, or it looks for a leader of long ago once this node is gone.
+            let is_due = self.clock.now() >= ping_at;
             // The answer's room is held until it is written.
             let (frame, _rooms) = tokio::select! {
                 biased;
+                () = std::future::ready(()), if is_due => (self.ping(), Vec::new()),
                 answer = outgoing.recv() => match answer {
                     Some(Answer { id, outcome, rooms }) => {
                         (ClientFrame::Answer { id, outcome }, rooms)
@@ -150,7 +154,9 @@ impl Counter {
                 }
                 () = self.clock.sleep_until(ping_at) => (self.ping(), Vec::new()),
             };
-            ping_at = self.clock.now().plus(interval);
+            if matches!(frame, ClientFrame::Ping { .. }) {
+                ping_at = self.clock.now().plus(interval);
+            }
             let Ok(bytes) = postcard::to_stdvec(&frame) else { return };
             let patience = self.consensus.handshake_timeout;
             // Biased: a client that reads again is not turned away because our timer came late.

@@ -165,6 +165,24 @@ async fn a_client_with_as_many_calls_under_way_as_may_be_is_told_so_and_others_a
 }
 
 #[tokio::test]
+async fn a_client_that_is_kept_busy_hears_who_leads() {
+    let scene = Scene::set(&ConsensusProfile::Lan.config()).await;
+    let mut link = scene.link().await;
+    // Answer upon answer, so that there is never a pause for a ping.
+    let told = async {
+        for id in 0.. {
+            link.send(&query(id, 4)).await.expect("it is open");
+            let frame = link.recv().await.expect("it is served");
+            if let Ok(ClientFrame::Ping { leader }) = postcard::from_bytes(&frame) {
+                return leader;
+            }
+        }
+        None
+    };
+    assert_eq!(soon("a ping", told).await, Some(scene.served.peer().id));
+}
+
+#[tokio::test]
 async fn a_client_that_falls_silent_loses_its_link_and_one_that_pings_keeps_it() {
     let mut consensus = ConsensusProfile::Lan.config();
     consensus.max_missed_heartbeats = 4;
