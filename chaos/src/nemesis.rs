@@ -129,9 +129,11 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
     async fn strike(&mut self, place: usize) -> Result<(), RunError> {
         let Some((hit, led)) = self.victims(place).await? else { return Ok(()) };
         if self.schedule.faults[place].fault.changes_members() && !self.all_vote().await {
-            return self.postpone(place);
+            return self.postpone(place, "not every node was a voter");
         }
-        let Some(at) = self.hit(place, &hit).await? else { return self.postpone(place) };
+        let Some(at) = self.hit(place, &hit).await? else {
+            return self.postpone(place, "the group refused it");
+        };
         let scheduled = &self.schedule.faults[place];
         let (trial, return_after_ms) = (scheduled.trial, scheduled.return_after_ms);
         let in_force_ns = self.lab.since_origin(self.lab.cluster.now());
@@ -215,13 +217,19 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         Ok(Some(match self.schedule.faults[place].fault {
             Fault::Kill | Fault::Wipe => cluster.kill(node, self.planned(place).point).await?,
             Fault::Pause => cluster.pause(node).await?,
-            Fault::Transfer => cluster.hand_over(node).await?,
             Fault::Restart => self.end(place, node).await?,
-            Fault::Leave => match cluster.leave(node).await {
-                Ok(at) => at,
-                Err(ClusterError::Refused { .. }) => return Ok(None),
-                Err(error) => return Err(error.into()),
-            },
+            fault @ (Fault::Transfer | Fault::Leave) => {
+                let asked = match fault {
+                    Fault::Transfer => cluster.hand_over(node).await,
+                    _ => cluster.leave(node).await,
+                };
+                match asked {
+                    Ok(at) => at,
+                    // While another fault keeps a successor, or a majority, away.
+                    Err(ClusterError::Refused { .. }) => return Ok(None),
+                    Err(error) => return Err(error.into()),
+                }
+            }
             Fault::Clock => {
                 let fault = self.planned(place).clock.unwrap_or_default();
                 cluster.clock(node, &self.clocks.begin(place, node, fault)).await?
@@ -234,7 +242,9 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         }))
     }
 
-    /// Whether nobody who left or lost its store has to be made up for yet.
+    /// Whether nobody who left or lost its store has to be made up for yet: members go one at a
+    /// time, for a second store that is lost before the first is made up for could be a
+    /// majority's, which is lost for ever.
     async fn all_vote(&self) -> bool {
         let is_gone = |place: &usize| {
             self.strikes.get(place).is_some_and(|strike| strike.fault.changes_members())
@@ -242,15 +252,13 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         !self.taken.keys().any(is_gone) && self.lab.all_vote(&self.down()).await
     }
 
-    /// Members go one at a time, and only while all others are: a second store that is lost before
-    /// the first is made up for could be a majority's, which is lost for ever. What else is due
-    /// meanwhile comes first.
-    fn postpone(&mut self, place: usize) -> Result<(), RunError> {
+    /// What the group would not have now is tried again; what else is due meanwhile comes first.
+    fn postpone(&mut self, place: usize, why: &str) -> Result<(), RunError> {
         let now = self.lab.cluster.now();
         if !self.may_wait(place, now) {
             let fault = self.schedule.faults[place].fault;
             let waited = LEADER_BOUND.as_secs();
-            let reason = format!("no {fault}: not every node was a voter for {waited} s");
+            let reason = format!("no {fault}: {why} for {waited} s");
             return Err(RunError::Lab(reason));
         }
         self.due.insert((now.plus(STRIKE_PAUSE), place), Action::Strike);
