@@ -44,6 +44,7 @@ impl Outcome {
             marks: Vec::new(),
             faults: Vec::new(),
             trials: Vec::new(),
+            lapses: Vec::new(),
             counts: BTreeMap::new(),
             ratios: BTreeMap::new(),
             metrics: BTreeMap::new(),
