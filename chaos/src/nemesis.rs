@@ -137,7 +137,8 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         let scheduled = &self.schedule.faults[place];
         let (trial, return_after_ms) = (scheduled.trial, scheduled.return_after_ms);
         let in_force_ns = self.lab.since_origin(self.lab.cluster.now());
-        let reach = reach(&self.lab.plan, self.planned(place), &hit);
+        let drawn = self.planned(place).drawn(self.schedule.faults[place].fault);
+        let reach = reach(&self.lab.plan, &drawn, &hit);
         let mut nodes = match reach.away.is_empty() {
             true => hit.clone(),
             false => Vec::from_iter(reach.away.clone()),

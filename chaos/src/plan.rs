@@ -23,7 +23,7 @@ use crate::{fault::Fault, seed::Seed};
 pub use expect::{ByProfile, Expect, GROWTH_LOAD_MS_MIN};
 pub use packets::{Way, packet_faults};
 pub(crate) use packets::{reach, rules};
-pub use random::{RandomFaults, draw_faults};
+pub use random::{RandomFaults, any_fault, draw_faults};
 pub use step::{At, Flap, Step};
 pub(crate) use validate::drawn_window_ns;
 pub use validate::validate;

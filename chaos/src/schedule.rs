@@ -1,8 +1,8 @@
 //! The schedule: every fault of a run with its moment, drawn before and completed while it runs.
 //!
-//! Plain data, written to `schedule.toml`. Draws from the stream "nemesis" alone, so that the
-//! same seed strikes at the same moments whatever the load does. Invariant: in order of trials
-//! and, within a trial, of moments.
+//! Plain data, written to `schedule.toml`. Draws from the streams "nemesis" and "kinds" alone, so
+//! that the same seed strikes at the same moments whatever the load does, and whatever the kinds
+//! are. Invariant: in order of trials and, within a trial, of moments.
 
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +61,7 @@ pub struct Scheduled {
 /// Draws the moments of all trials.
 pub fn draw(plan: &Plan, seed: Seed) -> Schedule {
     let mut stream = Stream::named(seed, "nemesis");
+    let mut kinds = Stream::named(seed, "kinds");
     let mut faults = Vec::new();
     for trial in 1..=plan.trials {
         let Some(load) = &plan.workload else { break };
@@ -74,7 +75,7 @@ pub fn draw(plan: &Plan, seed: Seed) -> Schedule {
                     trial,
                     step: place,
                     due_ns: stream.between(earliest_ns, latest_ns),
-                    fault: step.fault,
+                    fault: kinds.pick(&step.among).copied().unwrap_or(step.fault),
                     target: step.target,
                     return_after_ms: step.return_after_ms,
                     // 32 bits: TOML's numbers are signed.
@@ -144,6 +145,27 @@ mod tests {
             assert_eq!(trial[1].due_ns, 2_000_000_000);
             assert_eq!(trial[1].target, Target::Node(NodeNumber(2)));
         }
+    }
+
+    #[test]
+    fn each_trial_draws_its_fault_and_strikes_when_it_would_anyway() {
+        let mut open = plan(60);
+        open.steps[0].among = vec![Fault::Kill, Fault::Pause, Fault::Isolate];
+        let schedule = draw(&open, Seed(7));
+        assert_eq!(schedule, draw(&open, Seed(7)));
+        let drawn = |schedule: &Schedule| -> Vec<Fault> {
+            let of_step = schedule.faults.iter().filter(|scheduled| scheduled.step == 0);
+            of_step.map(|scheduled| scheduled.fault).collect()
+        };
+        let faults = drawn(&schedule);
+        for fault in &open.steps[0].among {
+            assert!(faults.iter().filter(|drawn| *drawn == fault).count() > 5, "{faults:?}");
+        }
+        assert_ne!(faults, drawn(&draw(&open, Seed(8))));
+        let moments = |schedule: &Schedule| -> Vec<(u64, u32)> {
+            schedule.faults.iter().map(|fault| (fault.due_ns, fault.draw)).collect()
+        };
+        assert_eq!(moments(&schedule), moments(&draw(&plan(60), Seed(7))));
     }
 
     #[test]

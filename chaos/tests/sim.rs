@@ -53,6 +53,21 @@ const STORIES: &[Story] = &[
         holds: |outcome| all_struck(outcome, 3),
     },
     Story {
+        name: "each_trial_draws_its_own_fault",
+        plan: "scenario = \"drawn\"\nkind = \"failover\"\ntrials = 6\n[workload]\n\
+               rate_per_s = 100\nduration_ms = 4000\n[[steps]]\nat = \"random\"\n\
+               fault = \"kill\"\nreturn_after_ms = 1000\n\
+               among = [\"kill\", \"pause\", \"isolate\", \"transfer\", \"restart\"]\n",
+        holds: |outcome| {
+            all_struck(outcome, 6)?;
+            let of_kind = |name: &&String| name.starts_with("outage_") && *name != "outage_ms";
+            let kinds = outcome.samples.keys().filter(of_kind).count();
+            let drawn = outcome.trials.iter().map(|trial| trial.fault);
+            let drawn = drawn.collect::<std::collections::BTreeSet<_>>().len();
+            expect(drawn > 1 && kinds > 1, &format!("{drawn} kinds drawn, {kinds} measured"))
+        },
+    },
+    Story {
         name: "bad_links_and_an_isolated_leader_cost_no_acknowledged_write",
         plan: "scenario = \"links\"\nkind = \"failover\"\nnodes = 5\n[workload]\n\
                rate_per_s = 100\nduration_ms = 6000\n[[steps]]\nat = 500\nfault = \"link\"\n\

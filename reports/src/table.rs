@@ -54,7 +54,7 @@ fn head(record: &RunRecord) -> String {
     )
 }
 
-/// One block per kind of fault: a row per quantity, the outage first, its parts indented.
+/// One block per kind of fault, and one for all where there are several: a row per quantity, the outage first, its parts indented.
 fn outages(record: &RunRecord) -> Vec<Vec<String>> {
     type Quantity = (&'static str, fn(&Trial) -> Option<f64>);
     const QUANTITIES: [Quantity; 7] = [
@@ -67,15 +67,17 @@ fn outages(record: &RunRecord) -> Vec<Vec<String>> {
         ("rejoin", |trial| trial.rejoin_ms),
     ];
     let faults: BTreeSet<&str> = record.trials.iter().map(|trial| trial.fault.as_str()).collect();
+    let all = (faults.len() > 1).then_some(None);
     let mut rows = Vec::new();
-    for fault in faults {
+    for fault in faults.into_iter().map(Some).chain(all) {
         if rows.is_empty() {
             rows.push(words(&["", "", "trials", "p50", "p90", "p99", "max"]));
         }
-        let trials = || record.trials.iter().filter(|trial| trial.fault == fault);
+        let is_meant = |trial: &&Trial| fault.is_none_or(|fault| trial.fault == fault);
+        let trials = || record.trials.iter().filter(is_meant);
         for (number, (name, measure)) in QUANTITIES.iter().enumerate() {
             let samples: Vec<f64> = trials().filter_map(measure).collect();
-            let first = if number == 0 { plain(fault) } else { String::new() };
+            let first = if number == 0 { plain(fault.unwrap_or(ALL)) } else { String::new() };
             let mut row = vec![first, (*name).to_owned()];
             match Summary::from_samples(&samples) {
                 Some(Summary { count, p50, p90, p99, max, .. }) => {
@@ -121,7 +123,7 @@ fn throughput(record: &RunRecord) -> Vec<Vec<String>> {
 
 fn metrics(record: &RunRecord) -> Vec<Vec<String>> {
     // What the faults cost stands in a section of its own.
-    let is_told = |name: &str| !record.trials.is_empty() && OF_TRIALS.contains(&name);
+    let is_told = |name: &str| !record.trials.is_empty() && is_of_trials(name);
     let told: Vec<_> = record.metrics.iter().filter(|(name, _)| !is_told(name)).collect();
     if told.is_empty() {
         return Vec::new();
@@ -253,12 +255,18 @@ fn color_of(verdict: Verdict) -> &'static str {
     }
 }
 
+/// Metrics that repeat the fields of the trials, of all or of one kind of fault.
+pub(crate) fn is_of_trials(name: &str) -> bool {
+    OF_TRIALS.contains(&name) || name.starts_with("outage_")
+}
+
 const BOLD: &str = "1";
 const RED: &str = "1;31";
 const GREEN: &str = "1;32";
 const YELLOW: &str = "1;33";
 const ABSENT: &str = "-";
-/// Metrics that repeat the fields of the trials.
+/// In place of a fault: whichever it was.
+pub(crate) const ALL: &str = "all";
 const OF_TRIALS: [&str; 7] =
     ["outage_ms", "detect_ms", "elect_ms", "commit_ms", "client_ms", "longest_gap_ms", "rejoin_ms"];
 const ROWS_MAX: usize = 40;
@@ -292,14 +300,31 @@ mod tests {
     }
 
     #[test]
+    fn of_several_faults_each_is_told_and_all_together() {
+        let mut record = record();
+        let pause = Trial { fault: "pause".to_owned(), ..trial(300.0) };
+        record.trials = vec![trial(100.0), trial(200.0), pause];
+        let text = render(&record, false);
+        let rows: Vec<Vec<&str>> = text.lines().map(|l| l.split_whitespace().collect()).collect();
+        for row in [
+            ["kill", "outage", "2", "100.0", "200.0", "200.0"],
+            ["pause", "outage", "1", "300.0", "300.0", "300.0"],
+            ["all", "outage", "3", "200.0", "300.0", "300.0"],
+        ] {
+            assert!(rows.contains(&row.to_vec()), "{row:?}: {text}");
+        }
+    }
+
+    #[test]
     fn what_the_trials_show_is_not_shown_twice() {
         let mut record = record();
         let summary = Summary::from_samples(&[1.0]).unwrap();
+        record.metrics.insert("outage_kill_ms".to_owned(), summary.clone());
         record.metrics.insert("outage_ms".to_owned(), summary);
         assert!(render(&record, false).contains("outage_ms"));
         record.trials = vec![trial(1.0)];
         let text = render(&record, false);
-        assert!(!text.contains("outage_ms") && text.contains("forming_ms"), "{text}");
+        assert!(!text.contains("outage_") && text.contains("forming_ms"), "{text}");
     }
 
     #[test]

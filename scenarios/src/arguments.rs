@@ -469,7 +469,10 @@ mod tests {
             ("steady --profile lam", "lan, wan or loopback"),
             ("steady --storage tape", "memory or disk"),
             ("steady --world moon", "process, sim or swarm"),
-            ("leader-failover --fault unplug", "kill, leave, pause, restart, transfer or wipe"),
+            (
+                "leader-failover --fault unplug",
+                "kill, leave, pause, restart, transfer or wipe, or random",
+            ),
             ("leader-failover --duration 5", "500ms, 5s, 10m, 1h"),
             ("leader-failover --nodes many", "a whole number"),
             ("leader-failover --kind", "<VARIANT>"),

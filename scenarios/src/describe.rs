@@ -122,6 +122,15 @@ fn step(step: &Step) -> String {
         At::Random => "at a random moment".to_owned(),
         At::Ms(ms) => format!("{ms} ms into the trial"),
     };
+    if !step.among.is_empty() {
+        let among: Vec<&str> = step.among.iter().map(|fault| fault.word()).collect();
+        let Step { target, return_after_ms, .. } = step;
+        return format!(
+            "{at}: of {} the one that is drawn for the trial hits {target}; over {return_after_ms} \
+             ms later",
+            among.join(", ")
+        );
+    }
     match to_a_node(step) {
         Some(told) => format!("{at}: {told}"),
         None => format!("{at}: {}", to_links(step)),
@@ -291,6 +300,16 @@ mod tests {
         assert_eq!(flap, "isolate the leader, both ways, 20 ms on and 30 ms off");
         let link = told("fault = \"link\"\nto = 3\nfaults = { loss = 0.05, delay_ms = 20 }");
         assert_eq!(link, "link the leader with node 3, both ways, loss 0.05, delay_ms 20");
+    }
+
+    #[test]
+    fn a_step_whose_fault_is_drawn_names_all_that_it_may_be() {
+        let mut plan = catalogue::all().unwrap().remove(0).plan;
+        plan.steps[0].among = vec![Fault::Kill, Fault::Pause];
+        let text = super::plan(&plan);
+        let told = "at a random moment: of kill, pause the one that is drawn for the trial hits the \
+                    leader; over 1000 ms later";
+        assert!(text.contains(told), "{text}");
     }
 
     /// Of the only step, what stands between its moment and its end.

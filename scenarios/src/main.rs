@@ -195,13 +195,13 @@ fn planned(
         Origin::Builtin(name) => {
             let found = builtins.into_iter().find(|builtin| builtin.plan.scenario == *name);
             let mut plan = found.context("clap lets only known scenarios pass")?.plan;
-            overrides.apply(&mut plan)?;
+            overrides.apply(&mut plan, world)?;
             fit(&plan)?;
             plan
         }
         Origin::File(path) => {
             let mut file = plan_file(path, &builtins)?;
-            overrides.apply(&mut file.plan)?;
+            overrides.apply(&mut file.plan, world)?;
             fit(&file.plan).map_err(|error| file.refusal(&error))?;
             file.plan
         }

@@ -3,8 +3,13 @@
 //! Decides only whether a plan has the field at all; whether the value can be carried out is
 //! `validate`'s to say. Invariant: what is not given changes nothing.
 
+use std::fmt;
+use std::str::FromStr;
+
 use chaos::fault::{Fault, Target};
-use chaos::plan::{self, Expect, Kind, Plan, PlanError, RandomFaults, Step, StorageKind};
+use chaos::plan::{
+    self, Expect, Kind, Plan, PlanError, RandomFaults, Step, StorageKind, WorldKind,
+};
 use chaos::seed::Seed;
 use clap::Args;
 use runtime::ConsensusProfile;
@@ -33,9 +38,10 @@ pub(crate) struct Overrides {
     /// Leaders answer strong reads without asking the others while they hold a lease
     #[arg(long)]
     pub(crate) lease_reads: bool,
-    /// What is done to the node: isolate, kill, leave, pause, restart, transfer or wipe
+    /// What is done to the node: isolate, kill, leave, pause, restart, transfer or wipe; or random,
+    /// one of isolate, kill, pause, restart and transfer for each trial, drawn from the seed
     #[arg(long, value_name = "FAULT")]
-    pub(crate) fault: Option<Fault>,
+    pub(crate) fault: Option<Struck>,
     /// Hit a follower as well in each trial, at a moment of its own: the two mostly overlap
     #[arg(long)]
     pub(crate) overlap: bool,
@@ -56,12 +62,22 @@ pub(crate) struct Overrides {
     pub(crate) seed: Option<Seed>,
 }
 
+/// What is done to a node.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Struck {
+    /// This, in each trial.
+    By(Fault),
+    /// One of what the world can do, drawn for each trial.
+    AtRandom,
+}
+
 impl Overrides {
-    /// Changes the plan.
+    /// Changes the plan, which is to be carried out in that world.
     ///
     /// # Errors
-    /// What the plan has no place for, with the reason. Values are not judged here.
-    pub(crate) fn apply(&self, plan: &mut Plan) -> Result<(), PlanError> {
+    /// What the plan has no place for, with the reason. Values are not judged here, but where they
+    /// are to be whatever can be carried out.
+    pub(crate) fn apply(&self, plan: &mut Plan, world: WorldKind) -> Result<(), PlanError> {
         let Self { nodes, trials, profile, storage, background_load, seed, .. } = *self;
         // Later fields change what was chosen.
         plan::choose(plan, self.kind.as_deref()).map_err(|error| as_argument("--kind", error))?;
@@ -81,13 +97,12 @@ impl Overrides {
             plan.steps.clear();
             (plan.random, plan.expect) = (Some(RandomFaults::default()), Expect::default());
         }
-        self.apply_faults(plan)?;
         // With fewer than three nodes there is no fault that a majority outlives.
         plan.expect.majority_may_be_lost |= plan.nodes < 3 && !plan.steps.is_empty();
-        Ok(())
+        self.apply_faults(plan, world)
     }
 
-    fn apply_faults(&self, plan: &mut Plan) -> Result<(), PlanError> {
+    fn apply_faults(&self, plan: &mut Plan, world: WorldKind) -> Result<(), PlanError> {
         if plan.steps.is_empty() {
             return match self.fault {
                 Some(fault) => Err(out_of_place("--fault", fault, "faults", plan)),
@@ -95,12 +110,17 @@ impl Overrides {
                 None => Ok(()),
             };
         }
-        for step in &mut plan.steps {
-            step.fault = self.fault.unwrap_or(step.fault);
+        if let Some(Struck::By(fault)) = self.fault {
+            plan.steps.iter_mut().for_each(|step| {
+                (step.fault, step.among) = (fault, Vec::new());
+            });
         }
         if self.overlap {
             let others = plan.steps.clone().into_iter();
             plan.steps.extend(others.map(|step| Step { target: Target::Follower, ..step }));
+        }
+        if self.fault == Some(Struck::AtRandom) {
+            *plan = plan::any_fault(plan, world)?;
         }
         Ok(())
     }
@@ -123,6 +143,31 @@ impl Overrides {
         load.clients = self.clients.unwrap_or(load.clients);
         load.duration_ms = self.duration.unwrap_or(load.duration_ms);
         Ok(())
+    }
+}
+
+impl FromStr for Struck {
+    type Err = PlanError;
+
+    fn from_str(name: &str) -> Result<Self, PlanError> {
+        match (name, name.parse()) {
+            ("random", _) => Ok(Self::AtRandom),
+            (_, Ok(fault)) => Ok(Self::By(fault)),
+            (_, Err(PlanError::Field { field, value, allowed })) => {
+                let allowed = format!("{allowed}, or random");
+                Err(PlanError::Field { field, value, allowed })
+            }
+            (_, Err(error)) => Err(error),
+        }
+    }
+}
+
+impl fmt::Display for Struck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::By(fault) => fault.fmt(f),
+            Self::AtRandom => f.write_str("random"),
+        }
     }
 }
 
@@ -169,7 +214,7 @@ pub(crate) fn count(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "expected a whole number that is not negative".to_owned())
 }
 
-fn out_of_place(name: &str, value: impl std::fmt::Display, what: &str, plan: &Plan) -> PlanError {
+fn out_of_place(name: &str, value: impl fmt::Display, what: &str, plan: &Plan) -> PlanError {
     let allowed = format!("{} has no {what}: its kind is {}", plan.scenario, plan.kind);
     PlanError::Field { field: name.to_owned(), value: value.to_string(), allowed }
 }
@@ -191,7 +236,7 @@ pub(crate) mod tests {
             profile: Some(ConsensusProfile::Wan),
             storage: Some(StorageKind::Memory),
             lease_reads: true,
-            fault: Some(Fault::Pause),
+            fault: Some(Struck::By(Fault::Pause)),
             kind: None,
             overlap: false,
             random_faults: false,
@@ -201,6 +246,8 @@ pub(crate) mod tests {
         }
     }
 
+    const PROCESS: WorldKind = WorldKind::Process;
+
     fn builtin(name: &str) -> Plan {
         let all = catalogue::all().unwrap();
         all.into_iter().find(|builtin| builtin.plan.scenario == name).unwrap().plan
@@ -209,7 +256,7 @@ pub(crate) mod tests {
     #[test]
     fn every_override_lands_in_the_plan() {
         let mut plan = builtin("leader-failover");
-        all_given().apply(&mut plan).unwrap();
+        all_given().apply(&mut plan, PROCESS).unwrap();
         assert_eq!((plan.nodes, plan.trials, plan.background_load), (3, 2, 1));
         assert_eq!(plan.profile, ConsensusProfile::Wan);
         assert_eq!(plan.storage, StorageKind::Memory);
@@ -225,7 +272,7 @@ pub(crate) mod tests {
     fn nothing_given_changes_nothing() {
         for name in ["leader-failover", "formation", "steady"] {
             let mut plan = builtin(name);
-            Overrides::default().apply(&mut plan).unwrap();
+            Overrides::default().apply(&mut plan, PROCESS).unwrap();
             assert_eq!(plan, builtin(name));
         }
     }
@@ -233,11 +280,11 @@ pub(crate) mod tests {
     #[test]
     fn what_a_plan_has_no_place_for_is_refused_by_name() {
         let refused = |name: &str, overrides: Overrides| {
-            overrides.apply(&mut builtin(name)).unwrap_err().to_string()
+            overrides.apply(&mut builtin(name), PROCESS).unwrap_err().to_string()
         };
         let text = refused("formation", Overrides { rate: Some(5), ..Overrides::default() });
         assert_eq!(text, "--rate is 5, but formation has no clients: its kind is formation");
-        let fault = Overrides { fault: Some(Fault::Kill), ..Overrides::default() };
+        let fault = Overrides { fault: Some(Struck::By(Fault::Kill)), ..Overrides::default() };
         let text = refused("steady", fault);
         assert_eq!(text, "--fault is kill, but steady has no faults: its kind is steady");
     }
@@ -246,11 +293,11 @@ pub(crate) mod tests {
     fn a_second_fault_hits_a_follower_meanwhile() {
         let overlap = Overrides { overlap: true, ..Overrides::default() };
         let mut plan = builtin("leader-failover");
-        overlap.apply(&mut plan).unwrap();
+        overlap.apply(&mut plan, PROCESS).unwrap();
         let targets: Vec<Target> = plan.steps.iter().map(|step| step.target).collect();
         assert_eq!(targets, [Target::Leader, Target::Follower]);
         assert_eq!(plan::validate(&plan), Ok(()));
-        let text = overlap.apply(&mut builtin("steady")).unwrap_err().to_string();
+        let text = overlap.apply(&mut builtin("steady"), PROCESS).unwrap_err().to_string();
         assert_eq!(text, "--overlap is given, but steady has no faults: its kind is steady");
     }
 
@@ -258,7 +305,8 @@ pub(crate) mod tests {
     fn with_fewer_than_three_nodes_a_majority_may_be_lost() {
         for nodes in [1, 2] {
             let mut plan = builtin("leader-failover");
-            Overrides { nodes: Some(nodes), ..Overrides::default() }.apply(&mut plan).unwrap();
+            let fewer = Overrides { nodes: Some(nodes), ..Overrides::default() };
+            fewer.apply(&mut plan, PROCESS).unwrap();
             assert_eq!(plan::validate(&plan), Ok(()));
         }
     }
@@ -268,16 +316,45 @@ pub(crate) mod tests {
         let random = |name: &str| {
             let mut plan = builtin(name);
             let overrides = Overrides { random_faults: true, ..Overrides::default() };
-            overrides.apply(&mut plan).map(|()| plan).map_err(|error| error.to_string())
+            overrides.apply(&mut plan, PROCESS).map(|()| plan).map_err(|error| error.to_string())
         };
         let plan = random("leader-failover").unwrap();
         assert_eq!((plan.steps.len(), plan.random.clone()), (0, Some(RandomFaults::default())));
         assert_eq!(plan::validate(&plan), Ok(()));
-        let world = plan::WorldKind::Process;
-        let drawn = plan::draw_faults(&plan, world, Seed(7)).unwrap();
+        let drawn = plan::draw_faults(&plan, PROCESS, Seed(7)).unwrap();
         assert!(!drawn.steps.is_empty() && drawn.random.is_none());
         let error = random("steady").unwrap_err();
         assert!(error.starts_with("--random-faults is given, but steady has no faults"), "{error}");
+    }
+
+    #[test]
+    fn a_random_fault_is_any_that_the_world_can_do() {
+        let random = |overrides: Overrides, world: WorldKind| {
+            let mut plan = builtin("leader-failover");
+            let overrides = Overrides { fault: Some(Struck::AtRandom), ..overrides };
+            overrides.apply(&mut plan, world).map(|()| plan)
+        };
+        let among = |plan: &Plan, step: usize| -> Vec<&'static str> {
+            plan.steps[step].among.iter().map(|fault| fault.word()).collect()
+        };
+        let plan = random(Overrides::default(), PROCESS).unwrap();
+        assert_eq!(among(&plan, 0), ["kill", "isolate", "transfer", "restart", "pause"]);
+        assert_eq!(plan::validate(&plan).and_then(|()| plan::fits(&plan, PROCESS)), Ok(()));
+        let swarm = random(Overrides::default(), WorldKind::Swarm).unwrap();
+        assert_eq!(among(&swarm, 0), ["kill", "isolate", "transfer", "pause"]);
+        let alone = random(Overrides { nodes: Some(1), ..Overrides::default() }, PROCESS).unwrap();
+        assert_eq!(among(&alone, 0), ["kill", "isolate", "restart", "pause"]);
+        // Whoever stands still cannot be told, and a follower does not hand over.
+        let overlap = Overrides { overlap: true, ..Overrides::default() };
+        let both = random(overlap.clone(), PROCESS).unwrap();
+        assert_eq!((both.steps[1].fault, among(&both, 1)), (Fault::Kill, vec![]));
+        assert_eq!(plan::validate(&both).and_then(|()| plan::fits(&both, PROCESS)), Ok(()));
+        let both = random(overlap, WorldKind::Sim).unwrap();
+        assert_eq!(among(&both, 1), ["kill", "isolate", "restart", "pause"]);
+        let mut steady = builtin("steady");
+        let fault = Overrides { fault: Some(Struck::AtRandom), ..Overrides::default() };
+        let text = fault.apply(&mut steady, PROCESS).unwrap_err().to_string();
+        assert_eq!(text, "--fault is random, but steady has no faults: its kind is steady");
     }
 
     #[test]
@@ -285,7 +362,7 @@ pub(crate) mod tests {
         let kind = |name: &str, kind: Option<&str>| {
             let mut plan = builtin(name);
             let kind = kind.map(str::to_owned);
-            let applied = Overrides { kind, ..Overrides::default() }.apply(&mut plan);
+            let applied = Overrides { kind, ..Overrides::default() }.apply(&mut plan, PROCESS);
             applied.map(|()| plan).map_err(|error| error.to_string())
         };
         let first = kind("partition", None).unwrap();
@@ -318,7 +395,7 @@ pub(crate) mod tests {
             ),
         ] {
             let mut plan = builtin("leader-failover");
-            overrides.apply(&mut plan).unwrap();
+            overrides.apply(&mut plan, PROCESS).unwrap();
             let text = plan::validate(&plan).unwrap_err().to_string();
             assert!(text.contains(expected), "{overrides:?}: {text}");
         }

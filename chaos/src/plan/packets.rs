@@ -28,7 +28,8 @@ pub enum Way {
 
 /// Whether a plan hurts links.
 pub fn packet_faults(plan: &Plan) -> bool {
-    plan.steps.iter().any(|step| step.fault.hits_links())
+    let hits = |step: &Step| step.each().iter().any(|drawn| drawn.fault.hits_links());
+    plan.steps.iter().any(hits)
 }
 
 /// What befalls which links when the step hits these nodes.
@@ -149,6 +150,10 @@ pub(super) fn check(
         Fault::Clock => clock(plan, step, &name),
         Fault::Transfer if step.target != Target::Leader => {
             Err(field(&name("target"), step.target, "only a leader can hand over"))
+        }
+        Fault::Transfer if plan.nodes < 2 => {
+            let allowed = "of one node there is nobody to hand over to: nodes must be at least 2";
+            Err(field(&name("fault"), fault, allowed))
         }
         Fault::Kill
         | Fault::Pause

@@ -1,7 +1,9 @@
-//! Faults that are drawn from the seed: which kinds, on whom, when and for how long.
+//! Faults that are drawn from the seed: which kinds, on whom, when and for how long; and steps of
+//! which the kind alone is drawn, for each trial anew.
 //!
 //! Each seed has some kinds enabled and the others not: what only shows where one kind is absent
-//! is found as well. Draws from the stream "random faults" alone. Invariant: what is drawn can be
+//! is found as well. Draws from the stream "random faults" alone; a step's kind is drawn with the
+//! schedule. Invariant: what is drawn can be
 //! carried out in the world that it is drawn for, and stands in the plan as plain steps.
 
 use serde::{Deserialize, Serialize};
@@ -84,6 +86,56 @@ pub fn draw_faults(plan: &Plan, world: WorldKind, seed: Seed) -> Result<Plan, Pl
     Ok(drawn)
 }
 
+/// The plan with a step's kind left to be drawn for each trial: any of those that need no more
+/// words, as far as the plan can be carried out with them in that world.
+///
+/// # Errors
+/// Where none can, the reason against the first.
+pub fn any_fault(plan: &Plan, world: WorldKind) -> Result<Plan, PlanError> {
+    let fit = |plan: &Plan| validate(plan).and_then(|()| fits(plan, world));
+    let mut open = plan.clone();
+    for number in 0..open.steps.len() {
+        let mut possible: Vec<Fault> = Vec::new();
+        let mut refused = None;
+        for fault in ONE_WORD {
+            let among: Vec<Fault> = possible.iter().copied().chain([fault]).collect();
+            // Beside the steps before it, which are open already.
+            let mut tried = Plan { steps: open.steps[..=number].to_vec(), ..open.clone() };
+            let step = &mut tried.steps[number];
+            (step.fault, step.among) = (among[0], among.clone());
+            match fit(&tried) {
+                Ok(()) => possible = among,
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        let step = &mut open.steps[number];
+        match (possible.first(), refused) {
+            (None, Some(error)) => return Err(error),
+            (first, _) => step.fault = first.copied().unwrap_or(step.fault),
+        }
+        step.among = if possible.len() > 1 { possible } else { Vec::new() };
+    }
+    Ok(open)
+}
+
+/// Checks what a step's kind may be drawn of.
+pub(super) fn among(number: usize, step: &Step) -> Result<(), PlanError> {
+    let Step { fault, among, .. } = step;
+    let name = format!("steps[{number}].among");
+    if among.is_empty() {
+        return Ok(());
+    }
+    let twice = |(place, fault): (usize, &Fault)| among[..place].contains(fault);
+    if among.iter().enumerate().any(twice) {
+        return Err(field(&name, shown(among), "must name none twice"));
+    }
+    if !among.contains(fault) {
+        let allowed = format!("must name the step's own fault, {fault}, as well");
+        return Err(field(&name, shown(among), allowed));
+    }
+    Ok(())
+}
+
 /// Checks what may be drawn.
 pub(super) fn check(plan: &Plan, random: &RandomFaults) -> Result<(), PlanError> {
     let RandomFaults { faults, steps_max } = random;
@@ -162,6 +214,7 @@ fn step(fault: Fault, nodes: u64, load: &WorkloadPlan, stream: &mut Stream) -> S
     let mut step = Step {
         at,
         fault,
+        among: Vec::new(),
         target,
         to: None,
         way: Way::Both,
@@ -253,6 +306,9 @@ fn clock(stream: &mut Stream) -> ClockFault {
     }
 }
 
+/// The kinds that say all there is to say by themselves.
+const ONE_WORD: [Fault; 5] =
+    [Fault::Kill, Fault::Isolate, Fault::Transfer, Fault::Restart, Fault::Pause];
 const STEPS_MAX: u64 = 32;
 /// What cannot be carried out beside the rest is drawn anew, so often in all.
 const ATTEMPTS: usize = 256;
@@ -344,6 +400,47 @@ mod tests {
         let two = Plan { nodes: 2, evict_after_ms: None, ..plan };
         let error = draw_faults(&two, WorldKind::Sim, Seed(1)).expect_err("none can be spared");
         assert!(error.to_string().contains("by 2 nodes"), "{error}");
+    }
+
+    #[test]
+    fn what_a_step_may_be_drawn_of_is_checked_kind_by_kind() {
+        let refused = |step: &str, world: WorldKind| {
+            let text = format!(
+                "scenario = \"x\"\nkind = \"failover\"\n[workload]\n[[steps]]\nat = 500\n\
+                 fault = \"kill\"\nreturn_after_ms = 900\n{step}\n"
+            );
+            let plan = parse(&text).expect("well formed");
+            validate(&plan).and_then(|()| fits(&plan, world)).expect_err(step).to_string()
+        };
+        for (step, world, expected) in [
+            ("among = [\"kill\", \"kill\"]", WorldKind::Sim, "steps[0].among is kill, kill, but"),
+            ("among = [\"pause\"]", WorldKind::Sim, "steps[0].among is pause, but must name the"),
+            ("among = [\"kill\", \"clock\"]", WorldKind::Sim, "steps[0].clock is absent, but"),
+            ("among = [\"kill\", \"link\"]", WorldKind::Sim, "steps[0].faults is absent, but"),
+            (
+                "target = \"follower\"\namong = [\"kill\", \"transfer\"]",
+                WorldKind::Sim,
+                "steps[0].target is a follower, but only a leader can hand over",
+            ),
+            (
+                "among = [\"kill\", \"restart\"]",
+                WorldKind::Swarm,
+                "steps[0].fault is restart, but world swarm",
+            ),
+            (
+                "among = [\"kill\", \"pause\"]\n[[steps]]\nat = 600\nfault = \"kill\"\n\
+                 target = \"follower\"\nreturn_after_ms = 900\namong = [\"kill\", \"isolate\"]",
+                WorldKind::Process,
+                "steps[0].fault is pause, but step 1, isolate, may not be over",
+            ),
+        ] {
+            let error = refused(step, world);
+            assert!(error.starts_with(expected), "{error}");
+        }
+        let isolate = "[[steps]]\nat = 1\nfault = \"kill\"\nreturn_after_ms = 1\n\
+                       among = [\"kill\", \"isolate\"]\n";
+        let text = format!("scenario = \"x\"\nkind = \"failover\"\n{isolate}");
+        assert!(crate::plan::packet_faults(&parse(&text).expect("well formed")), "in some trials");
     }
 
     #[test]

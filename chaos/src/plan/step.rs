@@ -21,6 +21,9 @@ pub struct Step {
     pub at: At,
     /// What.
     pub fault: Fault,
+    /// For each trial one of these is drawn in its place. It is one of them itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub among: Vec<Fault>,
     /// To whom. Of a partition the `side` says that.
     #[serde(default)]
     pub target: Target,
@@ -54,6 +57,19 @@ pub struct Step {
     /// For packet faults: it comes and goes until it is healed; it stays if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flap: Option<Flap>,
+}
+
+impl Step {
+    /// The step as each of the faults that may be drawn for it makes it.
+    pub(super) fn each(&self) -> Vec<Self> {
+        let given = if self.among.is_empty() { vec![self.fault] } else { self.among.clone() };
+        given.into_iter().map(|fault| self.drawn(fault)).collect()
+    }
+
+    /// The step once its fault was drawn.
+    pub(crate) fn drawn(&self, fault: Fault) -> Self {
+        Self { fault, among: Vec::new(), ..self.clone() }
+    }
 }
 
 fn is_any(point: &CrashPoint) -> bool {

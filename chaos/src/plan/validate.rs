@@ -30,7 +30,8 @@ pub fn validate(plan: &Plan) -> Result<(), PlanError> {
     if let Some(load) = &plan.workload {
         workload(load)?;
         for (number, step) in plan.steps.iter().enumerate() {
-            self::step(plan, load, number, step)?;
+            random::among(number, step)?;
+            step.each().iter().try_for_each(|drawn| self::step(plan, load, number, drawn))?;
         }
         overlapping(plan, load)?;
     }
@@ -183,7 +184,7 @@ fn step(plan: &Plan, load: &WorkloadPlan, number: usize, step: &Step) -> Result<
 fn overlapping(plan: &Plan, load: &WorkloadPlan) -> Result<(), PlanError> {
     for (number, step) in plan.steps.iter().enumerate() {
         let (from, _) = lasts(load, step);
-        let mut away = packets::away(plan, step);
+        let mut away = away(plan, step);
         let takes_nobody = away == 0;
         // The number that is away at once is greatest where one begins.
         let others = plan.steps.iter().enumerate().filter(|(other, candidate)| {
@@ -191,7 +192,7 @@ fn overlapping(plan: &Plan, load: &WorkloadPlan) -> Result<(), PlanError> {
             *other != number && start <= from && from <= end
         });
         for (other, candidate) in others {
-            let also_away = packets::away(plan, candidate);
+            let also_away = self::away(plan, candidate);
             away += also_away;
             let same = matches!(step.target, Target::Node(_)) && step.target == candidate.target;
             if same && !takes_nobody && also_away > 0 {
@@ -211,6 +212,11 @@ fn overlapping(plan: &Plan, load: &WorkloadPlan) -> Result<(), PlanError> {
         }
     }
     Ok(())
+}
+
+/// How many nodes the step takes away, whatever is drawn for it.
+fn away(plan: &Plan, step: &Step) -> u64 {
+    step.each().iter().map(|drawn| packets::away(plan, drawn)).max().unwrap_or(0)
 }
 
 /// The earliest moment at which the step may strike, and the latest at which it may be over.

@@ -37,7 +37,7 @@ const SHAPELESS: [&str; 10] = [
     "expected struct ClockFault",
     "expected a tuple of size 2",
 ];
-const WORDS: [(&str, &str); 13] = [
+const WORDS: [(&str, &str); 14] = [
     ("kind", "\"failover\", \"formation\" or \"steady\""),
     ("profile", "\"lan\", \"wan\" or \"loopback\""),
     ("storage", "\"disk\" or \"memory\""),
@@ -46,6 +46,7 @@ const WORDS: [(&str, &str); 13] = [
         "\"isolate\", \"partition\", \"link\", \"clock\", \"kill\", \"pause\", \"restart\", \"leave\", \
          \"wipe\" or \"transfer\"",
     ),
+    ("among", "faults of which one is drawn, such as [\"kill\", \"pause\", \"isolate\"]"),
     ("target", "\"leader\", \"follower\", \"random\" or { node = 2 }"),
     ("side", "the nodes of one side, such as [1, 2] or [\"leader\", \"follower\"]"),
     ("cut", "the pairs between which nothing passes, such as [[1, 3], [2, 3]]"),
@@ -85,6 +86,7 @@ mod tests {
             ("steps = [\n{ fault = 3 } ]", "string or table"),
             ("[[steps]]\nat = 1\nfault = 3", "\"restart\", \"leave\", \"wipe\" or \"transfer\""),
             ("[[steps]]\nat = 1\npoint = 3", "\"before-append\" or \"after-append\""),
+            ("[[steps]]\nat = 1\namong = 3", "such as [\"kill\", \"pause\", \"isolate\"]"),
             ("[[steps]]\nat = 1\nside = 3", "such as [1, 2]"),
             ("[[steps]]\nat = 1\ncut = 3", "[[1, 3], [2, 3]]"),
             ("[[steps]]\nat = 1\ncut = [1, 3]", "[[1, 3], [2, 3]]"),

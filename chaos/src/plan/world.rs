@@ -52,7 +52,7 @@ pub fn fits(plan: &Plan, world: WorldKind) -> Result<(), PlanError> {
         let allowed = format!("world {world} has no host to be kept busy: use world process");
         return Err(field("background_load", plan.background_load, allowed));
     }
-    let skewed = plan.steps.iter().position(|step| step.fault == Fault::Clock);
+    let skewed = plan.steps.iter().position(|step| may_be(step, |fault| fault == Fault::Clock));
     if let Some(number) = skewed.filter(|_| world == WorldKind::Swarm) {
         let allowed = "in world swarm clocks differ by the seed: use world process or sim";
         return Err(field(&format!("steps[{number}].fault"), Fault::Clock, allowed));
@@ -78,7 +78,12 @@ pub fn fits(plan: &Plan, world: WorldKind) -> Result<(), PlanError> {
                        use world process or sim";
         return Err(field("kind", plan.kind, allowed));
     }
-    plan.steps.iter().enumerate().try_for_each(|(number, step)| in_swarm(number, step))
+    let drawn = plan
+        .steps
+        .iter()
+        .enumerate()
+        .flat_map(|(number, step)| step.each().into_iter().map(move |drawn| (number, drawn)));
+    drawn.into_iter().try_for_each(|(number, step)| in_swarm(number, &step))
 }
 
 /// Takes out what is expected of figures that the world does not have; says of each why.
@@ -99,23 +104,31 @@ pub fn drop_unmeasured(plan: &mut Plan, world: WorldKind) -> Vec<String> {
 /// Links are hurt by the processes at their ends, and clocks by the processes themselves, which
 /// must be running to hear of it.
 fn can_be_told(plan: &Plan, load: &WorkloadPlan) -> Result<(), PlanError> {
-    let paused = plan.steps.iter().enumerate().filter(|(_, step)| step.fault == Fault::Pause);
+    let pauses = |step: &Step| may_be(step, |fault| fault == Fault::Pause);
+    let paused = plan.steps.iter().enumerate().filter(|(_, step)| pauses(step));
     for (number, step) in paused {
         let (from, until) = lasts(load, step);
-        let meanwhile = plan.steps.iter().position(|other| {
-            let (start, end) = lasts(load, other);
-            other.fault.is_told() && start <= until && from <= end
+        let mut meanwhile = plan.steps.iter().enumerate().filter(|(other, candidate)| {
+            let (start, end) = lasts(load, candidate);
+            *other != number && start <= until && from <= end
         });
-        if let Some(other) = meanwhile {
+        let told = meanwhile.find_map(|(other, step)| {
+            Some((other, step.each().into_iter().find(|drawn| drawn.fault.is_told())?.fault))
+        });
+        if let Some((other, fault)) = told {
             let allowed = format!(
-                "step {other}, {}, may not be over, and a process that stands still cannot be \
-                 told of it: use world sim or swarm",
-                plan.steps[other].fault
+                "step {other}, {fault}, may not be over, and a process that stands still cannot \
+                 be told of it: use world sim or swarm"
             );
-            return Err(field(&format!("steps[{number}].fault"), step.fault, allowed));
+            return Err(field(&format!("steps[{number}].fault"), Fault::Pause, allowed));
         }
     }
     Ok(())
+}
+
+/// Whether such a fault may be what the step comes to.
+fn may_be(step: &Step, is_such: impl Fn(Fault) -> bool) -> bool {
+    step.each().iter().any(|drawn| is_such(drawn.fault))
 }
 
 /// The swarm carries whole messages: nothing below them can be hurt.

@@ -10,7 +10,7 @@ use runtime::Role;
 use crate::{
     checker::{Check, Verdict},
     cluster::{NodeEvent, What},
-    fault::NodeNumber,
+    fault::{Fault, NodeNumber},
     history::{Function, History, Outcome as Answer},
     outage::{Strike, Success, Trial},
     plan::{Plan, consensus},
@@ -173,6 +173,16 @@ pub(crate) fn trials(outcome: &mut Outcome) {
     }
     if outcome.trials.is_empty() {
         return;
+    }
+    let mut outages: BTreeMap<Fault, Vec<f64>> = BTreeMap::new();
+    for trial in &outcome.trials {
+        outages.entry(trial.fault).or_default().extend(trial.outage_ms);
+    }
+    // Of one kind alone they are all.
+    if outages.len() > 1 {
+        let named = |(fault, samples): (Fault, _)| (format!("outage_{fault}_ms"), samples);
+        let measured = outages.into_iter().filter(|(_, samples)| !samples.is_empty());
+        outcome.samples.extend(measured.map(named));
     }
     let unmeasured = outcome.trials.iter().filter(|trial| trial.outage_ms.is_none()).count() as u64;
     outcome.counts.insert("trials".into(), outcome.trials.len() as u64);

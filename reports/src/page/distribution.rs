@@ -7,9 +7,13 @@ use super::timeline::TICKS_MAX;
 use crate::figures::{ABSENT, ms};
 use crate::lanes::FORMING;
 use crate::plot::{Ink, Scale};
+use crate::table::ALL;
 use crate::{P99_SAMPLES_MIN, Summary};
 use maud::{Markup, html};
 use std::collections::BTreeMap;
+
+/// What is distributed, where it is what faults cost.
+pub(super) const TRIALS: &str = "trials";
 
 /// A distribution in numbers and as a curve.
 pub(super) fn distribution(
@@ -26,12 +30,17 @@ pub(super) fn distribution(
     }
 }
 
-/// The distributions in numbers, a row for each.
+/// The distributions in numbers, a row for each, and of several kinds of trials one for all.
 fn figures(groups: &BTreeMap<&str, Vec<f64>>, what: &str) -> Markup {
     let rows: Vec<(&str, Summary)> = groups
         .iter()
         .filter_map(|(name, samples)| Some((*name, Summary::from_samples(samples)?)))
         .collect();
+    let together = (what == TRIALS && groups.len() > 1).then(|| {
+        let all: Vec<f64> = groups.values().flatten().copied().collect();
+        Some((ALL, Summary::from_samples(&all)?))
+    });
+    let rows: Vec<_> = rows.into_iter().chain(together.flatten()).collect();
     let has_p99 = rows.iter().any(|(_, summary)| summary.count >= P99_SAMPLES_MIN);
     html! {
         table class="figures" {
@@ -42,7 +51,10 @@ fn figures(groups: &BTreeMap<&str, Vec<f64>>, what: &str) -> Markup {
                 th class="n" { "max" } th class="n" { "mean" }
             } }
             tbody { @for (name, summary) in rows { tr {
-                th { i class=(format!("dot b-{}", ink(name).class())) {} (name) }
+                th {
+                    @if name != ALL { i class=(format!("dot b-{}", ink(name).class())) {} }
+                    (name)
+                }
                 td class="n" { (summary.count) }
                 td class="n" { (ms(summary.min)) }
                 td class="n" { (ms(summary.p50)) }

@@ -4,7 +4,7 @@
 //! Lays out. Invariant: every trial is counted; of too many, the slowest are drawn one by one.
 
 use super::chart::{Swatch, WIDTH, legend, percent};
-use super::distribution::{HEADROOM, distribution};
+use super::distribution::{HEADROOM, TRIALS, distribution};
 use crate::figures::{ms, plural};
 use crate::lanes::FORMING;
 use crate::plot::{Ink, Scale};
@@ -61,7 +61,7 @@ fn outages(record: &RunRecord) -> Markup {
                 }
             }
             figure class="charts" {
-                (distribution(&by_fault, &x, ("trials", "milliseconds from the fault")))
+                (distribution(&by_fault, &x, (TRIALS, "milliseconds from the fault")))
                 @if !drawn.is_empty() { (bars(drawn, measured.len(), &x)) }
             }
         }

@@ -4,6 +4,7 @@
 
 use crate::figures::{ABSENT, count, digits, ms};
 use crate::record::{Check, RunRecord, Trial};
+use crate::table::is_of_trials;
 use crate::{P99_SAMPLES_MIN, Summary, Verdict};
 use maud::{Markup, html};
 
@@ -94,7 +95,7 @@ fn trial(trial: &Trial) -> Markup {
 /// Every distribution that has no section of its own, and everything counted or divided.
 pub(super) fn figures(record: &RunRecord) -> Markup {
     let is_told = |name: &str| {
-        OF_TRIALS.contains(&name) && !record.trials.is_empty()
+        is_of_trials(name) && !record.trials.is_empty()
             || OF_LAPSES.contains(&name) && !record.lapses.is_empty()
             || name.starts_with("latency_")
     };
@@ -218,9 +219,6 @@ fn clipped(text: &str, chars_max: usize) -> String {
 
 const PARTS: [&str; 7] =
     ["outage, ms", "detect", "elect", "commit", "client", "longest gap", "rejoin"];
-/// Metrics that repeat the fields of the trials.
-const OF_TRIALS: [&str; 7] =
-    ["outage_ms", "detect_ms", "elect_ms", "commit_ms", "client_ms", "longest_gap_ms", "rejoin_ms"];
 /// Metrics that repeat the fields of the lapses.
 const OF_LAPSES: [&str; 4] = ["leave_ms", "evict_ms", "join_ms", "promote_ms"];
 const ROWS_MAX: usize = 300;

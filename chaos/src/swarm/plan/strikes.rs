@@ -120,7 +120,7 @@ impl<'r, 'a> Strikes<'r, 'a> {
         let (now, at_ns) = (self.run.world.now, self.run.now_ns());
         let Scheduled { trial, step, fault, return_after_ms, .. } = self.schedule.faults[place];
         let planned = self.planned(place);
-        let reach = reach(self.run.plan, planned, &hit);
+        let reach = reach(self.run.plan, &planned.drawn(fault), &hit);
         let back_at = now.plus(Duration::from_millis(return_after_ms));
         self.hit(place, &hit, back_at)?;
         let mut nodes = match reach.away.is_empty() {
