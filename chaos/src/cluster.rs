@@ -124,8 +124,8 @@ pub trait Cluster: Send + Sync + 'static {
     /// Lets a paused node go on. The time is that of the moment just before.
     fn resume(&self, node: NodeNumber) -> impl Future<Output = Result<Time, ClusterError>> + Send;
 
-    /// Starts a killed node again, with its store and at its old address. The time is that of
-    /// the moment just before.
+    /// Starts a killed node again, with its store and at its old address; one that remembers in
+    /// memory gets a new store, and is another server. The time is that of the moment just before.
     fn restart(&self, node: NodeNumber) -> impl Future<Output = Result<Time, ClusterError>> + Send;
 
     /// From now on this befalls the datagrams between nodes; other links stay as they are, and

@@ -22,7 +22,7 @@ use crate::{
     fault::{Fault, NodeNumber},
     link::LinkCounts,
     outage::Strike,
-    plan::{Step, may_unseat, reach, rules},
+    plan::{Step, forgets, may_unseat, reach, rules},
     run::{Lab, Mark, RunError, View, votes_again},
     schedule::{Schedule, Scheduled},
 };
@@ -399,10 +399,12 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
     /// have been a member no longer.
     fn await_return(&mut self, place: usize, node: NodeNumber, commit: u64) {
         let (cluster, recorder) = (Arc::clone(&self.lab.cluster), self.lab.recorder.clone());
-        let may_be_out = may_unseat(&self.lab.plan, self.schedule.faults[place].fault);
+        let fault = self.schedule.faults[place].fault;
+        let may_be_out = may_unseat(&self.lab.plan, fault);
+        let is_new = forgets(&self.lab.plan, fault);
         self.returning.spawn(async move {
             let back = async {
-                let reached = cluster.reached(node, Index(commit)).await?;
+                let reached = caught_up(&*cluster, node, commit, is_new).await?;
                 let voted = match may_be_out {
                     true => votes_again(&*cluster, &recorder, node).await,
                     false => None,
@@ -411,7 +413,7 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
             };
             let late = || ClusterError::Late {
                 node,
-                what: "having caught up",
+                what: if is_new { "being a voter again" } else { "having caught up" },
                 bound_ms: u64::try_from(REJOIN_BOUND.as_millis()).unwrap_or(u64::MAX),
             };
             let back = timeout(REJOIN_BOUND, back).await;
@@ -480,6 +482,22 @@ pub(crate) fn in_order(mut strikes: Vec<Strike>, end_ns: u64) -> Vec<Strike> {
     strikes
 }
 
+/// Resolves when the node has applied everything up to there, and if it is a new server, when it
+/// votes.
+async fn caught_up<C: Cluster>(
+    cluster: &C,
+    node: NodeNumber,
+    commit: u64,
+    is_new: bool,
+) -> Result<Time, ClusterError> {
+    let mut at = cluster.reached(node, Index(commit)).await?;
+    while is_new && !cluster.status(node).await?.votes {
+        cluster.advance(cluster.now().plus(VOTES_PAUSE)).await;
+        at = cluster.now();
+    }
+    Ok(at)
+}
+
 /// What is committed now, as the leader or else any node that is up knows it.
 async fn committed<C: Cluster>(lab: &Lab<C>, down: &BTreeSet<NodeNumber>) -> u64 {
     let leader = lab.recorder.view().leader().map(|(leader, _)| leader);
@@ -525,4 +543,6 @@ pub(crate) fn mark(strike: &Strike) -> Mark {
 pub(crate) const LEADER_BOUND: Duration = Duration::from_secs(20);
 /// Before a strike is tried again that found nobody to hit.
 pub(crate) const STRIKE_PAUSE: Duration = Duration::from_millis(20);
+/// Before a new server is asked again whether it votes.
+const VOTES_PAUSE: Duration = Duration::from_millis(5);
 pub(crate) const REJOIN_BOUND: Duration = Duration::from_secs(30);

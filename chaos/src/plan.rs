@@ -106,7 +106,8 @@ pub enum Kind {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StorageKind {
-    /// Nowhere: a node that is killed does not return as the same server.
+    /// Nowhere: a node that ends returns with a new store, so as another server, which joins,
+    /// learns the log and votes again once the old one is out.
     Memory,
     /// On disk.
     #[default]
@@ -208,6 +209,11 @@ pub fn consensus(plan: &Plan) -> ConsensusConfig {
 /// Whether those that the fault takes away may be members no longer when it is over.
 pub(crate) fn may_unseat(plan: &Plan, fault: Fault) -> bool {
     fault.changes_members() || plan.evict_after_ms.is_some()
+}
+
+/// Whether a node that the step hits returns with a new store.
+pub(crate) fn forgets(plan: &Plan, fault: Fault) -> bool {
+    plan.storage == StorageKind::Memory && fault.ends_process()
 }
 
 /// The name of a consensus profile.

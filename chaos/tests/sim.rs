@@ -68,6 +68,20 @@ const STORIES: &[Story] = &[
         },
     },
     Story {
+        name: "nodes_that_lost_their_memory_return_as_new_servers_and_vote_again",
+        plan: "scenario = \"memory\"\nkind = \"failover\"\nnodes = 3\ntrials = 3\n\
+               storage = \"memory\"\n[workload]\nrate_per_s = 100\nduration_ms = 4000\n\
+               [[steps]]\nat = \"random\"\nfault = \"kill\"\nreturn_after_ms = 800\n\
+               among = [\"kill\", \"restart\"]\n",
+        holds: |outcome| {
+            all_struck(outcome, 3)?;
+            // Three times another server has come in the place of one of three: had one not been
+            // promoted, the next loss would have been the end of the group.
+            let back = outcome.trials.iter().filter(|trial| trial.rejoin_ms.is_some()).count();
+            expect(back == 3, &format!("{back} of 3 vote again"))
+        },
+    },
+    Story {
         name: "bad_links_and_an_isolated_leader_cost_no_acknowledged_write",
         plan: "scenario = \"links\"\nkind = \"failover\"\nnodes = 5\n[workload]\n\
                rate_per_s = 100\nduration_ms = 6000\n[[steps]]\nat = 500\nfault = \"link\"\n\

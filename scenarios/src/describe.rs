@@ -48,7 +48,7 @@ pub(crate) fn plan(plan: &Plan) -> String {
         lines[0].push_str(&printable(about));
     }
     let storage = match storage {
-        StorageKind::Memory => "in memory",
+        StorageKind::Memory => "in memory: who ends returns as a new server",
         StorageKind::Disk => "on disk",
     };
     lines.push(format!("{nodes} nodes, profile {}, storage {storage}", profile_name(*profile)));

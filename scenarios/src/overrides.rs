@@ -32,7 +32,7 @@ pub(crate) struct Overrides {
     /// How the nodes keep time: lan, wan or loopback
     #[arg(long, value_name = "PROFILE", value_parser = plan::parse_profile)]
     pub(crate) profile: Option<ConsensusProfile>,
-    /// Where the nodes remember: disk or memory
+    /// Where the nodes remember: disk, or memory, where a node that ends returns as a new server
     #[arg(long, value_name = "STORAGE")]
     pub(crate) storage: Option<StorageKind>,
     /// Leaders answer strong reads without asking the others while they hold a lease
@@ -390,7 +390,11 @@ pub(crate) mod tests {
             (Overrides { clients: Some(0), ..Overrides::default() }, "between 1 and"),
             (Overrides { duration: Some(1), ..Overrides::default() }, "between 1000 and"),
             (
-                Overrides { storage: Some(StorageKind::Memory), ..Overrides::default() },
+                Overrides {
+                    storage: Some(StorageKind::Memory),
+                    nodes: Some(2),
+                    ..Overrides::default()
+                },
                 "fault = \"pause\"",
             ),
         ] {

@@ -3,8 +3,8 @@
 //! Where no step can be watched, a sample is all there is. Election safety (Raft §5.2) and what
 //! only grows are judged as in [`ElectionSafety`](super::ElectionSafety) and
 //! [`Monotonic`](super::Monotonic), between samples of one start of one node; across starts the
-//! term stays in which a node led, since its own vote was durable before it counted. Log matching
-//! (§5.3) is judged entry by entry, over what was committed in the end.
+//! term stays in which a node led, since its own vote was durable before it counted; of nodes that
+//! forget, each start is another server. Log matching (§5.3) is judged entry by entry, over what was committed in the end.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,10 @@ pub struct Sample {
 /// See the module. Samples of a node come in the order in which they were true.
 #[derive(Debug, Default)]
 pub struct Sampled {
-    leaders: BTreeMap<Term, u64>,
+    /// Whether a node that was started again remembers nothing.
+    forgets: bool,
+    /// By number and start, which is 0 where all starts of a node are one server.
+    leaders: BTreeMap<Term, (u64, u64)>,
     nodes: BTreeMap<u64, Seen>,
     entries: BTreeMap<Index, (u64, Term, u64)>,
     ends: BTreeMap<u64, Position>,
@@ -46,17 +49,23 @@ struct Seen {
 }
 
 impl Sampled {
+    /// Of nodes that forget everything when they end.
+    pub fn of_forgetful() -> Self {
+        Self { forgets: true, ..Self::default() }
+    }
+
     /// A node said how it stands.
     ///
     /// # Errors
     /// What contradicts what was said before.
     pub fn observe(&mut self, sample: &Sample) -> Result<(), Violation> {
         if let Some((Role::Leader, term)) = sample.role {
-            self.leads(sample.node, term)?;
+            self.leads(sample.node, sample.start, term)?;
         }
+        let forgets = self.forgets;
         let before = self.nodes.entry(sample.node).or_default();
         if before.start != sample.start {
-            let led = before.led;
+            let led = if forgets { Term::default() } else { before.led };
             *before = Seen { start: sample.start, led, term: led, ..Seen::default() };
         }
         let (_, term) = sample.role.unwrap_or((Role::Follower, before.term));
@@ -83,14 +92,20 @@ impl Sampled {
     ///
     /// # Errors
     /// Another did as well.
-    pub fn leads(&mut self, node: u64, term: Term) -> Result<(), Violation> {
-        let leader = *self.leaders.entry(term).or_insert(node);
-        if leader != node {
-            let both = format!("nodes {leader} and {node} both lead term {term}");
+    pub fn leads(&mut self, node: u64, start: u64, term: Term) -> Result<(), Violation> {
+        let start = if self.forgets { start } else { 0 };
+        let (leader, its_start) = *self.leaders.entry(term).or_insert((node, start));
+        if (leader, its_start) != (node, start) {
+            let both = match leader == node {
+                true => format!("node {node} leads term {term} with two stores"),
+                false => format!("nodes {leader} and {node} both lead term {term}"),
+            };
             return Err(Violation::of("election safety", both));
         }
         let seen = self.nodes.entry(node).or_default();
-        seen.led = seen.led.max(term);
+        if !self.forgets || seen.start == start {
+            seen.led = seen.led.max(term);
+        }
         Ok(())
     }
 
@@ -162,6 +177,16 @@ mod tests {
             sample(3, 0, 3, Leader),
         ];
         breaks(&samples, "election safety: nodes 1 and 3 both lead term 3");
+    }
+
+    #[test]
+    fn of_nodes_that_forget_each_start_is_another_server() {
+        use Role::{Follower, Leader};
+        let mut sampled = Sampled::of_forgetful();
+        let samples = [sample(1, 0, 3, Leader), sample(1, 1, 1, Follower), sample(1, 1, 4, Leader)];
+        samples.iter().for_each(|sample| sampled.observe(sample).expect("allowed"));
+        let twice = sampled.observe(&sample(1, 2, 4, Leader)).expect_err("its vote was forgotten");
+        assert!(twice.to_string().contains("node 1 leads term 4 with two stores"), "{twice}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::{
     link::{LinkFaults, Share},
     plan::{
         At, Flap, Plan, PlanError, Step, StorageKind, Way, WorkloadPlan, WorldKind, consensus,
-        field, fits, validate,
+        field, fits, forgets, validate,
     },
     seed::{Seed, Stream},
     skew::ClockFault,
@@ -150,8 +150,9 @@ pub(super) fn check(plan: &Plan, random: &RandomFaults) -> Result<(), PlanError>
     if faults.is_empty() || faults.iter().enumerate().any(twice) {
         return Err(field("random.faults", shown(faults), "must name some kinds, none twice"));
     }
-    if *faults == [Fault::Kill] && plan.storage == StorageKind::Memory {
-        let allowed = "a voter on memory storage that restarts is a new server: name others too";
+    if plan.nodes < 3 && faults.iter().all(|fault| forgets(plan, *fault)) {
+        let allowed = "of fewer than 3 nodes none may lose its memory: name others too, or use \
+                       storage = \"disk\"";
         return Err(field("random.faults", shown(faults), allowed));
     }
     Ok(())
@@ -165,8 +166,8 @@ fn possible(random: &RandomFaults, plan: &Plan, world: WorldKind) -> Vec<Fault> 
     let remembers = plan.storage == StorageKind::Disk;
     let mut possible = random.faults.clone();
     possible.retain(|fault| match fault {
-        Fault::Kill => remembers,
-        Fault::Restart => remembers && world != WorldKind::Swarm,
+        Fault::Kill => remembers || world != WorldKind::Swarm,
+        Fault::Restart => world != WorldKind::Swarm,
         Fault::Leave | Fault::Wipe => {
             let is_group = plan.nodes >= u64::from(consensus(plan).voters_min);
             remembers && is_group && world != WorldKind::Swarm
@@ -382,6 +383,9 @@ mod tests {
         let swarm = plan("", "");
         for seed in 0..100 {
             let drawn = draw(&memory, seed);
+            let kills = drawn.steps.iter().filter(|step| step.fault == Fault::Kill).count();
+            assert!(kills <= 2, "of five nodes three must remember");
+            let drawn = draw_faults(&memory, WorldKind::Swarm, Seed(seed)).expect("pauses");
             assert!(drawn.steps.iter().all(|step| step.fault == Fault::Pause));
             let drawn = draw_faults(&swarm, WorldKind::Swarm, Seed(seed)).expect("most of it");
             assert_eq!(fits(&drawn, WorldKind::Swarm), Ok(()));
@@ -454,15 +458,15 @@ mod tests {
     fn what_may_not_be_asked_for_is_refused_by_name() {
         let refused = |random: &str, steps: &str| {
             let text = format!(
-                "scenario = \"x\"\nkind = \"failover\"\nstorage = \"memory\"\n[workload]\n\
-                 [random]\n{random}\n{steps}"
+                "scenario = \"x\"\nkind = \"failover\"\nstorage = \"memory\"\nnodes = 2\n\
+                 [workload]\n[random]\n{random}\n{steps}"
             );
             validate(&parse(&text).expect("well formed")).expect_err(random).to_string()
         };
         for (random, expected) in [
             ("faults = []", "random.faults is , but must name some kinds"),
             ("faults = [\"link\", \"link\"]", "random.faults is link, link, but must name"),
-            ("faults = [\"kill\"]", "random.faults is kill, but a voter on memory storage"),
+            ("faults = [\"kill\"]", "random.faults is kill, but of fewer than 3 nodes none"),
             ("steps_max = 0", "random.steps_max is 0, but must lie between 1 and 32"),
         ] {
             let error = refused(random, "");

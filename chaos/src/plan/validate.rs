@@ -4,10 +4,10 @@
 //! knows to be impossible, such as a quorum of dead nodes or a voter without a memory.
 
 use crate::{
-    fault::{NodeNumber, Target},
+    fault::{CrashPoint, Fault, NodeNumber, Target},
     plan::{
-        At, Kind, Mix, Plan, PlanError, Step, StorageKind, WorkloadPlan, consensus, field, packets,
-        random, variant,
+        At, Kind, Mix, Plan, PlanError, Step, StorageKind, WorkloadPlan, consensus, field, forgets,
+        packets, random, variant,
     },
 };
 
@@ -155,12 +155,18 @@ fn step(plan: &Plan, load: &WorkloadPlan, number: usize, step: &Step) -> Result<
         );
         return Err(field(&name("fault"), step.fault, allowed));
     }
-    if step.fault.ends_process() && plan.storage == StorageKind::Memory {
-        // Design 3: a voter is a peer and its store; without the store it is a new server.
-        let allowed = "a voter on memory storage that restarts is a new server: use \
-                       storage = \"disk\", or fault = \"pause\"";
+    if plan.storage == StorageKind::Memory && step.fault.changes_members() {
+        let allowed = "it is for nodes that keep a store: use storage = \"disk\"";
         let value = format!("{} with storage = \"memory\"", step.fault);
         return Err(field(&name("fault"), value, allowed));
+    }
+    if forgets(plan, step.fault) {
+        let remembered = Remembered { tolerated, forget: 1 };
+        remembered.check(plan, step.fault, &name("fault"))?;
+        if step.point != CrashPoint::Any {
+            let allowed = "in memory nothing is on its way to a disk: use storage = \"disk\"";
+            return Err(field(&name("point"), step.point, allowed));
+        }
     }
     if let Target::Node(NodeNumber(node)) = step.target {
         within(&name("target.node"), node, 1, plan.nodes)?;
@@ -180,15 +186,51 @@ fn step(plan: &Plan, load: &WorkloadPlan, number: usize, step: &Step) -> Result<
     Ok(())
 }
 
+/// How many nodes of a group may lose what they know before one of them is a voter again.
+struct Remembered {
+    tolerated: u64,
+    forget: u64,
+}
+
+impl Remembered {
+    /// What a majority alone knew is gone with its memory, and no return brings it back.
+    fn check(&self, plan: &Plan, fault: Fault, name: &str) -> Result<(), PlanError> {
+        let Self { tolerated, forget } = self;
+        if forget <= tolerated {
+            return Ok(());
+        }
+        let allowed = format!(
+            "of {} nodes {tolerated} may lose their memory in one trial, and {forget} would: the \
+             others must know all that was acknowledged until the new servers vote. Use \
+             storage = \"disk\", more nodes, or fault = \"pause\"",
+            plan.nodes
+        );
+        Err(field(name, format!("{fault} with storage = \"memory\""), allowed))
+    }
+}
+
 /// No more nodes may be away at once than a quorum can spare, and none twice.
 fn overlapping(plan: &Plan, load: &WorkloadPlan) -> Result<(), PlanError> {
+    let mut remembered = Remembered { tolerated: tolerated(plan), forget: 0 };
     for (number, step) in plan.steps.iter().enumerate() {
-        let (from, _) = lasts(load, step);
+        if let Some(fault) = forgetting(plan, step) {
+            remembered.forget += 1;
+            remembered.check(plan, fault, &format!("steps[{number}].fault"))?;
+        }
+    }
+    let lasts = |step: &Step| match forgetting(plan, step) {
+        // The node is back then, but votes only once its new server was promoted: when that is,
+        // nobody knows, but the next trial waits for it.
+        Some(_) => (lasts(load, step).0, load.duration_ms),
+        None => lasts(load, step),
+    };
+    for (number, step) in plan.steps.iter().enumerate() {
+        let (from, _) = lasts(step);
         let mut away = away(plan, step);
         let takes_nobody = away == 0;
         // The number that is away at once is greatest where one begins.
         let others = plan.steps.iter().enumerate().filter(|(other, candidate)| {
-            let (start, end) = lasts(load, candidate);
+            let (start, end) = lasts(candidate);
             *other != number && start <= from && from <= end
         });
         for (other, candidate) in others {
@@ -212,6 +254,11 @@ fn overlapping(plan: &Plan, load: &WorkloadPlan) -> Result<(), PlanError> {
         }
     }
     Ok(())
+}
+
+/// A fault that the step may come to and that costs a node what it knows.
+fn forgetting(plan: &Plan, step: &Step) -> Option<Fault> {
+    step.each().iter().map(|drawn| drawn.fault).find(|fault| forgets(plan, *fault))
 }
 
 /// How many nodes the step takes away, whatever is drawn for it.
@@ -364,11 +411,32 @@ mod tests {
     }
 
     #[test]
-    fn a_voter_without_memory_does_not_return() {
-        assert_eq!(
-            refused(&[("[workload]", "storage = \"memory\"\n[workload]")]),
-            "steps[0].fault"
-        );
+    fn memory_is_lost_by_a_minority_alone_and_by_none_while_another_is_away() {
+        let memory = |nodes: u64, more: &str| {
+            let head = format!("nodes = {nodes}\nstorage = \"memory\"\n[workload]\n{more}");
+            validate(&parse(&GOOD.replace("[workload]\n", &head)).expect("well formed"))
+                .map_err(|error| error.to_string())
+        };
+        let also = |at: u64, fault: &str| {
+            let fault = format!("fault = \"{fault}\"\nreturn_after_ms = 1000\n");
+            format!("[[steps]]\nat = {at}\ntarget = \"follower\"\n{fault}")
+        };
+        assert_eq!(memory(3, ""), Ok(()));
+        assert_eq!(memory(5, &also(3_000, "restart")), Ok(()));
+        let lost = "[expect]\nmajority_may_be_lost = true\n";
+        for (nodes, more) in [(2, lost.to_owned()), (3, also(3_000, "restart") + lost)] {
+            let error = memory(nodes, &more).expect_err("a majority would forget");
+            assert!(error.contains("with storage = \"memory\", but of"), "{error}");
+            assert!(error.contains("may lose their memory in one trial"), "{error}");
+        }
+        // It may not vote again when the next one is hit.
+        let error = memory(3, &also(3_500, "pause")).expect_err("two of three");
+        assert!(error.starts_with("steps[0].at is"), "{error}");
+        assert_eq!(memory(3, &(also(3_500, "pause") + lost)), Ok(()));
+        let points = GOOD.replace("[workload]", "storage = \"memory\"\n[workload]");
+        let points = points.replace("\"kill\"", "\"kill\"\npoint = \"sync\"");
+        let error = validate(&parse(&points).expect("well formed")).expect_err("no disk");
+        assert!(error.to_string().starts_with("steps[0].point is sync, but in memory"), "{error}");
     }
 
     #[test]

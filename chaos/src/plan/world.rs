@@ -8,7 +8,7 @@ use std::{fmt, str::FromStr};
 use crate::{
     fault::{CrashPoint, Fault},
     link::LinkFaults,
-    plan::{Kind, Plan, PlanError, Step, WorkloadPlan, field, validate::lasts},
+    plan::{Kind, Plan, PlanError, Step, WorkloadPlan, field, forgets, validate::lasts},
 };
 
 /// Where a plan is carried out.
@@ -77,6 +77,13 @@ pub fn fits(plan: &Plan, world: WorldKind) -> Result<(), PlanError> {
         let allowed = "world swarm has no processes to start and no bonds to wait for: \
                        use world process or sim";
         return Err(field("kind", plan.kind, allowed));
+    }
+    let forgets = |step: &Step| may_be(step, |fault| forgets(plan, fault));
+    if let Some(number) = plan.steps.iter().position(forgets) {
+        let allowed = "in world swarm no server joins in the place of one that lost its memory: \
+                       use world process or sim, or storage = \"disk\"";
+        let value = format!("{} with storage = \"memory\"", plan.steps[number].fault);
+        return Err(field(&format!("steps[{number}].fault"), value, allowed));
     }
     let drawn = plan
         .steps
@@ -181,7 +188,7 @@ const STEWARD: &str = "steward, who decides who is a member";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::parse;
+    use crate::plan::{StorageKind, parse};
 
     const STEP: &str = "[[steps]]\nat = 500\nfault = \"link\"\nreturn_after_ms = 900\n";
 
@@ -218,6 +225,11 @@ mod tests {
             assert!(text.starts_with("steps[0].point is after-vote, but world"), "{text}");
         }
         assert_eq!(fits(&killed, WorldKind::Sim), Ok(()));
+        let mut forgetful = Plan { storage: StorageKind::Memory, ..killed.clone() };
+        forgetful.steps[0].point = CrashPoint::Any;
+        let text = refused(&forgetful, WorldKind::Swarm);
+        assert!(text.starts_with("steps[0].fault is kill with storage = \"memory\""), "{text}");
+        assert_eq!(fits(&forgetful, WorldKind::Process), Ok(()));
         let formation = parse("scenario = \"x\"\nkind = \"formation\"\n").expect("a plan");
         assert!(refused(&formation, WorldKind::Swarm).starts_with("kind is formation"));
         let corrupt = refused(&failover("", "corrupt = 0.5"), WorldKind::Swarm);

@@ -61,7 +61,8 @@ pub(crate) fn judge_all(
     let (_, mut checks) = judge(&frozen, &all(&frozen));
     if let Some(statuses) = &found.statuses {
         let (events, logs) = (&records.events[..], &frozen.logs[..]);
-        checks.push(sampling::invariants(statuses, events, &records.schedule, logs));
+        let schedule = &records.schedule;
+        checks.push(sampling::invariants(statuses, events, schedule, logs, plan.storage));
     }
     let mut outcome = Outcome {
         counts,

@@ -15,6 +15,7 @@ use crate::{
     fault::NodeNumber,
     history::{LogLine, NodeLog},
     invariant::{Sample, Sampled, Violation},
+    plan::StorageKind,
     run::{Lab, RunError, Stop, Stopper, lab::check, recorder::nanos},
     schedule::Schedule,
     seed::mix,
@@ -92,6 +93,7 @@ pub(crate) fn invariants(
     events: &[NodeEvent],
     schedule: &Schedule,
     logs: &[NodeLog],
+    storage: StorageKind,
 ) -> Check {
     // Not from what was measured: of a trial that came to no end nothing was.
     let ended = schedule.faults.iter().filter(|fault| fault.fault.ends_process());
@@ -116,12 +118,16 @@ pub(crate) fn invariants(
     // Answers and events come by different ways, so each are in order only among themselves; who
     // led when is asked of both together.
     let judge = || -> Result<(usize, usize), Violation> {
-        let (mut by_answers, mut by_events) = (Sampled::default(), Sampled::default());
+        let sampled = || match storage {
+            StorageKind::Memory => Sampled::of_forgetful(),
+            StorageKind::Disk => Sampled::default(),
+        };
+        let (mut by_answers, mut by_events) = (sampled(), sampled());
         asked().try_for_each(|sample| by_answers.observe(&sample))?;
         told().try_for_each(|sample| by_events.observe(&sample))?;
         for sample in asked() {
             if let Some((Role::Leader, term)) = sample.role {
-                by_events.leads(sample.node, term)?;
+                by_events.leads(sample.node, sample.start, term)?;
             }
         }
         let entries = logs.iter().flat_map(|log| log.lines.iter().map(|line| (log.node, line)));
@@ -210,10 +216,10 @@ mod tests {
         let statuses = [status(1, 10, Leader, 3), status(2, 20, Follower, 3)];
         let events = [became(5, 1, Leader, 3), became(30, 2, Leader, 4)];
         let none = Schedule::default();
-        let sound = invariants(&statuses, &events, &none, &[]);
+        let sound = invariants(&statuses, &events, &none, &[], StorageKind::Disk);
         assert_eq!(sound.verdict, Verdict::Valid, "{}", sound.detail);
         assert!(sound.detail.starts_with("2 answers and 2 events"), "{}", sound.detail);
-        let two = invariants(&statuses, &[became(30, 2, Leader, 3)], &none, &[]);
+        let two = invariants(&statuses, &[became(30, 2, Leader, 3)], &none, &[], StorageKind::Disk);
         assert_eq!(two.verdict, Verdict::Invalid);
         assert!(two.detail.contains("both lead term 3"), "{}", two.detail);
     }
@@ -221,14 +227,16 @@ mod tests {
     #[test]
     fn a_restart_forgets_and_nothing_else_does() {
         let statuses = [status(1, 10, Role::Follower, 3), status(1, 40, Role::Follower, 2)];
-        let judged = |schedule: &Schedule| invariants(&statuses, &[], schedule, &[]).verdict;
+        let judged = |schedule: &Schedule| {
+            invariants(&statuses, &[], schedule, &[], StorageKind::Disk).verdict
+        };
         assert_eq!(judged(&killed(1, 30)), Verdict::Valid);
         assert_eq!(judged(&Schedule::default()), Verdict::Invalid);
         assert_eq!(judged(&killed(2, 30)), Verdict::Invalid, "another was restarted");
         assert_eq!(judged(&killed(1, 50)), Verdict::Invalid, "it was restarted later");
         // It led, and has not read its store yet.
         let unread = [became(5, 1, Role::Leader, 3), became(35, 1, Role::Follower, 0)];
-        let back = invariants(&statuses[..1], &unread, &killed(1, 30), &[]);
+        let back = invariants(&statuses[..1], &unread, &killed(1, 30), &[], StorageKind::Disk);
         assert_eq!(back.verdict, Verdict::Valid, "{}", back.detail);
     }
 
@@ -240,9 +248,12 @@ mod tests {
         };
         let statuses = [status(1, 10, Role::Follower, 3)];
         let none = Schedule::default();
-        let differ = invariants(&statuses, &[], &none, &[log(1, 4), log(2, 5)]);
+        let differ = invariants(&statuses, &[], &none, &[log(1, 4), log(2, 5)], StorageKind::Disk);
         assert_eq!(differ.verdict, Verdict::Invalid);
         assert!(differ.detail.contains("different entries at 1.1"), "{}", differ.detail);
-        assert_eq!(invariants(&[], &[], &none, &[log(1, 4)]).verdict, Verdict::Unknown);
+        assert_eq!(
+            invariants(&[], &[], &none, &[log(1, 4)], StorageKind::Disk).verdict,
+            Verdict::Unknown
+        );
     }
 }
