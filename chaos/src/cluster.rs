@@ -63,6 +63,8 @@ pub trait World: Send + Sync {
 pub struct Settings {
     /// How many.
     pub nodes: u64,
+    /// How many groups they are members of.
+    pub groups: u64,
     /// How they keep time and how much they take on.
     pub consensus: ConsensusConfig,
     /// Where they remember.
@@ -80,7 +82,7 @@ pub struct Settings {
 /// Counts of the datagrams from each node to each.
 pub type CountsByLink = BTreeMap<(NodeNumber, NodeNumber), LinkCounts>;
 
-/// Nodes of one group.
+/// Nodes of one group, or of several.
 pub trait Cluster: Send + Sync + 'static {
     /// The monotonic clock.
     fn now(&self) -> Time;
@@ -174,6 +176,15 @@ pub trait Cluster: Send + Sync + 'static {
         name: u64,
         nodes: &[NodeNumber],
     ) -> impl Future<Output = Result<Client<Registers>, ClusterError>> + Send;
+
+    /// The same nodes as members of another group, where they are members of several: the first is
+    /// that of whoever says nothing. What is done to nodes and links is done to all groups.
+    fn beside(&self, _group: u64) -> Option<Self>
+    where
+        Self: Sized,
+    {
+        None
+    }
 
     /// The number of the node with this id.
     fn number(&self, peer: PeerId) -> Option<NodeNumber>;

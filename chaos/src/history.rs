@@ -291,10 +291,12 @@ pub struct LogLine {
 }
 
 /// The committed part of one node's log, from the first entry, after the run has healed.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NodeLog {
     /// The node's number.
     pub node: u64,
+    /// The group's, from 1, where nodes are members of several.
+    pub group: u64,
     /// Its entries in order.
     pub lines: Vec<LogLine>,
 }

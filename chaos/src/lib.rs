@@ -6,6 +6,7 @@
 pub mod checker;
 pub mod cluster;
 pub mod fault;
+pub mod groups;
 pub mod history;
 pub mod invariant;
 pub mod link;

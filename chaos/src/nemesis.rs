@@ -23,7 +23,7 @@ use crate::{
     link::LinkCounts,
     outage::Strike,
     plan::{Step, forgets, may_unseat, reach, rules},
-    run::{Lab, Mark, RunError, View, votes_again},
+    run::{Lab, Labs, Mark, RunError, View, votes_again},
     schedule::{Schedule, Scheduled},
 };
 
@@ -40,10 +40,13 @@ pub(crate) struct Carried {
     pub(crate) lost: Vec<String>,
     /// What befell the links that were hit.
     pub(crate) befallen: LinkCounts,
+    /// Which other groups were led by nodes that were hit, by the moment of the strike.
+    pub(crate) led: BTreeMap<u64, BTreeSet<u64>>,
 }
 
 /// One trial of the schedule.
 pub(crate) struct Nemesis<'a, C> {
+    labs: &'a Labs<'a, C>,
     lab: &'a Lab<C>,
     schedule: &'a mut Schedule,
     begin: Time,
@@ -58,6 +61,7 @@ pub(crate) struct Nemesis<'a, C> {
     befallen: LinkCounts,
     returning: JoinSet<(usize, NodeNumber, Result<Time, ClusterError>)>,
     lost: Vec<String>,
+    led: BTreeMap<u64, BTreeSet<u64>>,
 }
 
 /// Who leads, and in which term.
@@ -76,7 +80,7 @@ enum Action {
 impl<'a, C: Cluster> Nemesis<'a, C> {
     /// The faults of a trial that begins at `begin`.
     pub(crate) fn new(
-        lab: &'a Lab<C>,
+        labs: &'a Labs<'a, C>,
         schedule: &'a mut Schedule,
         trial: u64,
         begin: Time,
@@ -89,7 +93,8 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
             })
             .collect();
         Self {
-            lab,
+            labs,
+            lab: labs.first,
             schedule,
             begin,
             due,
@@ -100,6 +105,7 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
             befallen: LinkCounts::default(),
             returning: JoinSet::new(),
             lost: Vec::new(),
+            led: BTreeMap::new(),
         }
     }
 
@@ -131,6 +137,7 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         if self.schedule.faults[place].fault.changes_members() && !self.all_vote().await {
             return self.postpone(place, "not every node was a voter");
         }
+        let led_beside = self.labs.led_by(&hit).await;
         let Some(at) = self.hit(place, &hit).await? else {
             return self.postpone(place, "the group refused it");
         };
@@ -147,6 +154,7 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         // The one that led stands for all.
         nodes.sort_by_key(|node| leader != Some(*node));
         let at_ns = self.lab.since_origin(at);
+        self.led.insert(at_ns, led_beside);
         let back_at = at.plus(Duration::from_millis(return_after_ms));
         self.due.insert((back_at, place), Action::Return);
         if let Some(flap) = self.planned(place).flap {
@@ -402,9 +410,10 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         let fault = self.schedule.faults[place].fault;
         let may_be_out = may_unseat(&self.lab.plan, fault);
         let is_new = forgets(&self.lab.plan, fault);
+        let others: Vec<_> = self.labs.others.iter().map(|lab| Arc::clone(&lab.cluster)).collect();
         self.returning.spawn(async move {
             let back = async {
-                let reached = caught_up(&*cluster, node, commit, is_new).await?;
+                let reached = caught_up(&*cluster, &others, node, commit, is_new).await?;
                 let voted = match may_be_out {
                     true => votes_again(&*cluster, &recorder, node).await,
                     false => None,
@@ -467,7 +476,7 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
     fn finish(self) -> Carried {
         let end_ns = self.lab.since_origin(self.lab.cluster.now());
         let strikes = in_order(self.strikes.into_values().collect(), end_ns);
-        Carried { strikes, lost: self.lost, befallen: self.befallen }
+        Carried { strikes, lost: self.lost, befallen: self.befallen, led: self.led }
     }
 }
 
@@ -483,9 +492,10 @@ pub(crate) fn in_order(mut strikes: Vec<Strike>, end_ns: u64) -> Vec<Strike> {
 }
 
 /// Resolves when the node has applied everything up to there, and if it is a new server, when it
-/// votes.
+/// votes, also in the other groups; the moment is when it did in this one.
 async fn caught_up<C: Cluster>(
     cluster: &C,
+    others: &[Arc<C>],
     node: NodeNumber,
     commit: u64,
     is_new: bool,
@@ -494,6 +504,11 @@ async fn caught_up<C: Cluster>(
     while is_new && !cluster.status(node).await?.votes {
         cluster.advance(cluster.now().plus(VOTES_PAUSE)).await;
         at = cluster.now();
+    }
+    for other in others {
+        while is_new && !other.status(node).await?.votes {
+            other.advance(other.now().plus(VOTES_PAUSE)).await;
+        }
     }
     Ok(at)
 }

@@ -44,6 +44,10 @@ pub struct Plan {
     /// How many nodes, 1 to 9.
     #[serde(default = "default_nodes")]
     pub nodes: u64,
+    /// How many groups the nodes are members of, 1 to 16. The load is divided among them, and
+    /// faults are aimed at the leader of the first.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub groups: u64,
     /// How often the steps are carried out, or for `formation` a fresh group is started.
     #[serde(default = "one")]
     pub trials: u64,
@@ -336,6 +340,12 @@ fn default_nodes() -> u64 {
 
 fn one() -> u64 {
     1
+}
+
+// Serde hands over a reference.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_one(count: &u64) -> bool {
+    *count == 1
 }
 
 const PLAN_BYTES_MAX: usize = 1 << 20;

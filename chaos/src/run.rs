@@ -5,6 +5,7 @@
 //! wait has a bound, and what was done before a stop or a failure is still judged.
 
 mod able;
+mod besides;
 mod busy;
 mod churn;
 mod course;
@@ -39,6 +40,7 @@ use crate::{
 };
 
 pub(crate) use able::{Statuses, able};
+pub(crate) use besides::Labs;
 pub use churn::Lapse;
 pub(crate) use churn::votes_again;
 pub use course::course;
@@ -216,7 +218,8 @@ pub async fn run<W: World>(
     chosen(plan)?;
     let run = async |stage: &Stage<'_, W>| match plan.kind {
         Kind::Formation => formation::run(stage).await,
-        Kind::Failover | Kind::Steady => loaded::run(stage).await,
+        // On the heap: whoever awaits a run need not hold all that it is made of.
+        Kind::Failover | Kind::Steady => Box::pin(loaded::run(stage)).await,
     };
     let outcome = recorded(world, (plan, seed), listener, stop, run).await?;
     // The stores of a run that went wrong are evidence.

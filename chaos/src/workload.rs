@@ -22,6 +22,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
     cluster::Cluster,
+    groups::Share,
     history::{Function, Operation, Outcome, RequestId},
     plan::WorkloadPlan,
     register::{Command, Read, Registers},
@@ -41,6 +42,7 @@ pub struct Numbers {
 pub struct Invoker<C> {
     cluster: Arc<C>,
     origin: Time,
+    share: Share,
     reasons: Mutex<BTreeMap<String, u64>>,
 }
 
@@ -63,9 +65,14 @@ impl Numbers {
 }
 
 impl<C: Cluster> Invoker<C> {
-    /// One whose times count from `origin`.
-    pub fn new(cluster: Arc<C>, origin: Time) -> Self {
-        Self { cluster, origin, reasons: Mutex::default() }
+    /// One whose times count from `origin`, for the operations of one group.
+    pub(crate) fn new(cluster: Arc<C>, origin: Time, share: Share) -> Self {
+        Self { cluster, origin, share, reasons: Mutex::default() }
+    }
+
+    /// The operation as the history has it.
+    pub(crate) fn told(&self, operation: Operation) -> Operation {
+        self.share.told(operation)
     }
 
     /// Nanoseconds since the origin.
@@ -203,7 +210,7 @@ pub async fn drive<C: Cluster>(
                 let mut refused = blank(&intent, intended_ns, invoker.now_ns());
                 invoker.failed(&mut refused, Reason::Busy);
                 // The recorder outlives the load unless it failed, which ends the run anyway.
-                drop(done.send(refused).await);
+                drop(done.send(invoker.told(refused)).await);
                 continue;
             }
             let client = pick(&clients, intent.client);
@@ -214,7 +221,7 @@ pub async fn drive<C: Cluster>(
                     // A hint only: without it a compare-and-set merely fails more often.
                     let _full = results.try_send((operation.key, value));
                 }
-                drop(done.send(operation).await);
+                drop(done.send(invoker.told(operation)).await);
             });
         }
     }

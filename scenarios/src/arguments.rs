@@ -365,7 +365,7 @@ mod tests {
 
     #[test]
     fn every_word_is_understood() {
-        let line = "leader-failover --nodes 3 --trials 2 --rate 700 --clients 4 --profile wan \
+        let line = "leader-failover --nodes 3 --groups 2 --trials 2 --rate 700 --clients 4 --profile wan \
                     --storage memory --lease-reads --fault pause --duration 9s --background-load 1 \
                     --seed 0xabc --world sim --out /tmp/x --json --trace --trace-harness";
         let expected = Request::Run {
@@ -478,7 +478,10 @@ mod tests {
             ("leader-failover --kind", "<VARIANT>"),
             ("leader-failover --nodes -1", "--nodes"),
             ("leader-failover --seed 0xg", "decimal or with 0x"),
-            ("leader-failover --speed 3", "`leader-failover` are --nodes, --trials, --rate"),
+            (
+                "leader-failover --speed 3",
+                "`leader-failover` are --nodes, --groups, --trials, --rate",
+            ),
             ("sweep steady --resume x", "cannot be used with"),
             ("sweep --resume x --nodes 3", "keeps its plan, world and place"),
             ("sweep --resume x --world process", "keeps its plan, world and place"),

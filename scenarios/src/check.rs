@@ -12,6 +12,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
 use chaos::checker;
+use chaos::groups;
 use chaos::history::{self, Course, Frozen, History};
 use chaos::plan::Plan;
 use chaos::{run, schedule};
@@ -67,7 +68,7 @@ pub(crate) fn judge(path: &Path) -> anyhow::Result<Judged> {
     }
     let course = course(&folder, &plan, &record)?;
     let frozen = Frozen { course, ..read(&folder, &plan)? };
-    let judged = checker::judge(&frozen, &checker::all(&frozen)).1;
+    let judged = groups::judge(&frozen, plan.groups);
     let mut again: Vec<Check> = judged.iter().map(convert::check).collect();
     again.extend(complete(&record, &frozen.history));
     let is_recorded = |name: &str| record.checks.iter().any(|check| check.name == name);

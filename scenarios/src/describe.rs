@@ -58,6 +58,13 @@ pub(crate) fn plan(plan: &Plan) -> String {
     if let Some(evict_after_ms) = plan.evict_after_ms {
         lines.push(format!("who is silent for {evict_after_ms} ms is evicted"));
     }
+    if plan.groups > 1 {
+        lines.push(format!(
+            "{} groups on the same nodes: the load is divided among them, and faults are aimed at \
+             the leader of the first",
+            plan.groups
+        ));
+    }
     lines.extend(plan.planted.map(|rule| format!("broken on purpose: {rule}")));
     lines.push(trials(plan));
     lines.extend(plan.workload.as_ref().map(workload));
@@ -338,10 +345,12 @@ mod tests {
         plan.expect.outage_ms_max = Some(700.0);
         plan.background_load = 2;
         plan.about = "rings \x07".to_owned();
+        plan.groups = 4;
         let text = super::plan(&plan);
         for words in [
             "leader-failover: rings  \n",
             "5 nodes, profile lan, storage on disk",
+            "4 groups on the same nodes: the load is divided among them, and faults are aimed at",
             "10 trials",
             "8 clients, 500 operations/s",
             "at a random moment: kill the leader, which returns 1000 ms later",

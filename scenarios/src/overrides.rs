@@ -20,6 +20,10 @@ pub(crate) struct Overrides {
     /// Nodes of the group, 1 to 9
     #[arg(long, value_name = "N", value_parser = count)]
     pub(crate) nodes: Option<u64>,
+    /// Groups that the nodes are members of, 1 to 16: the load is divided among them, and faults
+    /// are aimed at the leader of the first
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub(crate) groups: Option<u64>,
     /// How often it is done
     #[arg(long, value_name = "N", value_parser = count)]
     pub(crate) trials: Option<u64>,
@@ -82,6 +86,7 @@ impl Overrides {
         // Later fields change what was chosen.
         plan::choose(plan, self.kind.as_deref()).map_err(|error| as_argument("--kind", error))?;
         plan.nodes = nodes.unwrap_or(plan.nodes);
+        plan.groups = self.groups.unwrap_or(plan.groups);
         plan.trials = trials.unwrap_or(plan.trials);
         plan.profile = profile.unwrap_or(plan.profile);
         plan.storage = storage.unwrap_or(plan.storage);
@@ -177,7 +182,9 @@ pub(crate) fn out_of_place_in(plan: &Plan) -> Vec<&'static str> {
         // What is done to whom is what variants differ in.
         Kind::Failover if !plan.variants.is_empty() => return vec!["fault", "overlap"],
         Kind::Failover => Vec::new(),
-        Kind::Formation => vec!["rate", "clients", "duration", "fault", "overlap", "random_faults"],
+        Kind::Formation => {
+            vec!["groups", "rate", "clients", "duration", "fault", "overlap", "random_faults"]
+        }
         Kind::Steady => vec!["trials", "fault", "overlap", "random_faults"],
     };
     names.push("kind");
@@ -230,6 +237,7 @@ pub(crate) mod tests {
     pub(crate) fn all_given() -> Overrides {
         Overrides {
             nodes: Some(3),
+            groups: Some(2),
             trials: Some(2),
             rate: Some(700),
             clients: Some(4),
@@ -258,6 +266,7 @@ pub(crate) mod tests {
         let mut plan = builtin("leader-failover");
         all_given().apply(&mut plan, PROCESS).unwrap();
         assert_eq!((plan.nodes, plan.trials, plan.background_load), (3, 2, 1));
+        assert_eq!(plan.groups, 2);
         assert_eq!(plan.profile, ConsensusProfile::Wan);
         assert_eq!(plan.storage, StorageKind::Memory);
         assert!(plan.lease_reads);
@@ -385,6 +394,7 @@ pub(crate) mod tests {
     fn values_out_of_range_are_refused_with_the_range() {
         for (overrides, expected) in [
             (Overrides { nodes: Some(10), ..Overrides::default() }, "between 1 and 9"),
+            (Overrides { groups: Some(17), ..Overrides::default() }, "between 1 and 16"),
             (Overrides { trials: Some(0), ..Overrides::default() }, "between 1 and"),
             (Overrides { rate: Some(0), ..Overrides::default() }, "between 1 and"),
             (Overrides { clients: Some(0), ..Overrides::default() }, "between 1 and"),

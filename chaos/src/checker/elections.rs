@@ -9,13 +9,16 @@
 use super::{Check, Checker, Complaints, conclude};
 use crate::history::{Course, Elected, Frozen};
 
+/// Its name.
+pub const NAME: &str = "elections";
+
 /// Checks each change of term under load.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Elections;
 
 impl Checker for Elections {
     fn name(&self) -> &'static str {
-        "elections"
+        NAME
     }
 
     fn check(&self, frozen: &Frozen) -> Check {

@@ -27,6 +27,14 @@ impl Fields {
         as_number(field, self.take(field)?)
     }
 
+    /// A number, if the field is there.
+    pub(super) fn number_if_there(&mut self, field: &str) -> Result<Option<u64>, Malformed> {
+        match self.take(field) {
+            Ok(found) => as_number(field, found),
+            Err(_) => Ok(None),
+        }
+    }
+
     /// One of the words, as what it stands for.
     pub(super) fn word<T: Copy>(
         &mut self,

@@ -44,9 +44,10 @@ pub fn parse_history(file: &Path, input: impl BufRead) -> Result<History, Histor
 
 /// Reads logs from anywhere; `file` is what errors call it.
 pub fn parse_logs(file: &Path, input: impl BufRead) -> Result<Vec<NodeLog>, HistoryError> {
-    let mut logs: BTreeMap<u64, Vec<LogLine>> = BTreeMap::new();
+    let mut logs: BTreeMap<(u64, u64), Vec<LogLine>> = BTreeMap::new();
     each_line(file, input, |_, mut fields| {
         let node = fields.number("node")?;
+        let group = fields.number_if_there("group")?.unwrap_or(1);
         let line = LogLine {
             term: fields.number("term")?,
             index: fields.number("index")?,
@@ -54,10 +55,11 @@ pub fn parse_logs(file: &Path, input: impl BufRead) -> Result<Vec<NodeLog>, Hist
             value: fields.number_or_null("value")?,
         };
         fields.end()?;
-        logs.entry(node).or_default().push(line);
+        logs.entry((group, node)).or_default().push(line);
         Ok(())
     })?;
-    Ok(logs.into_iter().map(|(node, lines)| NodeLog { node, lines }).collect())
+    let log = |((group, node), lines)| NodeLog { node, group, lines };
+    Ok(logs.into_iter().map(log).collect())
 }
 
 fn open(path: &Path) -> Result<File, HistoryError> {

@@ -39,8 +39,16 @@ impl<W: Write> Writer<W> {
 #[derive(Serialize)]
 struct Row<'a> {
     node: u64,
+    #[serde(skip_serializing_if = "is_first")]
+    group: u64,
     #[serde(flatten)]
     line: &'a LogLine,
+}
+
+// Serde hands over a reference.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_first(group: &u64) -> bool {
+    *group == 1
 }
 
 /// Writes the logs of all nodes, so that they can be judged again.
@@ -48,7 +56,7 @@ pub fn write_logs(sink: impl Write, logs: &[NodeLog]) -> io::Result<()> {
     let mut writer = Writer::new(io::BufWriter::new(sink));
     for log in logs {
         for line in &log.lines {
-            writer.put(&Row { node: log.node, line })?;
+            writer.put(&Row { node: log.node, group: log.group, line })?;
         }
     }
     writer.sink.flush()

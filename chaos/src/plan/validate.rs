@@ -21,6 +21,7 @@ pub fn validate(plan: &Plan) -> Result<(), PlanError> {
     }
     name(&plan.scenario)?;
     within("nodes", plan.nodes, 1, NODES_MAX)?;
+    groups(plan)?;
     within("trials", plan.trials, 1, TRIALS_MAX)?;
     planted(plan)?;
     eviction(plan)?;
@@ -64,6 +65,35 @@ fn eviction(plan: &Plan) -> Result<(), PlanError> {
     }
     let refused = consensus.validate().err();
     refused.map_or(Ok(()), |error| Err(field("evict_after_ms", evict_after_ms, error.rule)))
+}
+
+/// Several groups need a load to divide, and clients that any node may serve.
+fn groups(plan: &Plan) -> Result<(), PlanError> {
+    within("groups", plan.groups, 1, GROUPS_MAX)?;
+    let pinned = plan.workload.as_ref().is_some_and(|load| load.pinned);
+    match plan.groups {
+        1 => Ok(()),
+        groups if plan.kind == Kind::Formation => {
+            Err(field("groups", groups, "formation has no load to divide: use failover or steady"))
+        }
+        groups if pinned => {
+            let allowed = "with workload.pinned = true each client stays with a node and not with \
+                           a group: use 1";
+            Err(field("groups", groups, allowed))
+        }
+        groups if changes_members(plan) => {
+            let allowed = "of several groups none may lose or gain members: use 1, without leave, wipe \
+                           and evict_after_ms";
+            Err(field("groups", groups, allowed))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether anybody may be a member no longer while it runs.
+fn changes_members(plan: &Plan) -> bool {
+    let changes = |step: &Step| step.each().iter().any(|drawn| drawn.fault.changes_members());
+    plan.evict_after_ms.is_some() || plan.steps.iter().any(changes)
 }
 
 fn name(scenario: &str) -> Result<(), PlanError> {
@@ -324,6 +354,7 @@ fn tolerated(plan: &Plan) -> u64 {
 }
 
 const NODES_MAX: u64 = 9;
+const GROUPS_MAX: u64 = 16;
 const TRIALS_MAX: u64 = 100_000;
 const BACKGROUND_LOAD_MAX: u64 = 1_024;
 const STEPS_MAX: usize = 64;
@@ -381,6 +412,10 @@ mod tests {
         let cases = [
             ("nodes", top, "kind = \"failover\"\nnodes = 0"),
             ("nodes", top, "kind = \"failover\"\nnodes = 10"),
+            ("groups", top, "kind = \"failover\"\ngroups = 0"),
+            ("groups", top, "kind = \"failover\"\ngroups = 17"),
+            ("groups", table, "groups = 2\n[workload]\npinned = true"),
+            ("groups", top, "kind = \"formation\"\ngroups = 2"),
             ("trials", top, "kind = \"failover\"\ntrials = 0"),
             ("evict_after_ms", top, "kind = \"failover\"\nevict_after_ms = 1199"),
             ("evict_after_ms", top, "kind = \"failover\"\nnodes = 3\nevict_after_ms = 3000"),

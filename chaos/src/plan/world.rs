@@ -52,6 +52,11 @@ pub fn fits(plan: &Plan, world: WorldKind) -> Result<(), PlanError> {
         let allowed = format!("world {world} has no host to be kept busy: use world process");
         return Err(field("background_load", plan.background_load, allowed));
     }
+    if world != WorldKind::Process && plan.groups > 1 {
+        let allowed =
+            format!("world {world} has one group on its nodes: use world process, or groups = 1");
+        return Err(field("groups", plan.groups, allowed));
+    }
     let skewed = plan.steps.iter().position(|step| may_be(step, |fault| fault == Fault::Clock));
     if let Some(number) = skewed.filter(|_| world == WorldKind::Swarm) {
         let allowed = "in world swarm clocks differ by the seed: use world process or sim";
@@ -218,6 +223,12 @@ mod tests {
             let text = refused(&busy, world);
             assert!(text.starts_with("background_load is 2, but world s"), "{text}");
         }
+        let several = Plan { groups: 3, ..failover("", "loss = 0.1") };
+        for world in [WorldKind::Sim, WorldKind::Swarm] {
+            let text = refused(&several, world);
+            assert!(text.starts_with("groups is 3, but world s"), "{text}");
+        }
+        assert_eq!(fits(&several, WorldKind::Process), Ok(()));
         let mut killed = failover("", "loss = 0.1");
         (killed.steps[0].fault, killed.steps[0].point) = (Fault::Kill, CrashPoint::AfterVote);
         for world in [WorldKind::Process, WorldKind::Swarm] {

@@ -109,12 +109,23 @@ impl Child {
         what: &'static str,
         bound: Duration,
     ) -> Result<Answer, ClusterError> {
+        self.ask_of(FIRST_GROUP, ask, what, bound).await
+    }
+
+    /// The same of the node as a member of one of its groups.
+    pub(super) async fn ask_of(
+        &self,
+        group: u64,
+        ask: Ask,
+        what: &'static str,
+        bound: Duration,
+    ) -> Result<Answer, ClusterError> {
         let node = self.node;
         let gone = |reason: &str| ClusterError::Gone { node, reason: reason.into() };
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
         lock(&self.shared.pending).insert(id, reply);
-        let sent = self.requests.try_send(to_line(&Request { id, ask }));
+        let sent = self.requests.try_send(to_line(&Request { id, group, ask }));
         let answered = match sent {
             Ok(()) => timeout(bound, answer).await,
             Err(_) => Ok(Ok(Err("its control channel is closed or full".into()))),
@@ -227,6 +238,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What is about no group is said to be about this one.
+const FIRST_GROUP: u64 = 1;
 const REQUESTS_MAX: usize = 256;
 const KILL_BOUND: Duration = Duration::from_secs(10);
 const STOP_BOUND: Duration = Duration::from_secs(3);

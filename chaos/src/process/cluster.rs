@@ -35,24 +35,28 @@ use crate::{
 
 use links::Links;
 
-/// Nodes of one group, each in a process of its own.
+/// Nodes of one group or of several, each in a process of its own; seen as members of one.
+#[derive(Clone)]
 pub struct ProcessCluster {
     /// Who the nodes are; the same through every restart.
     identities: BTreeMap<NodeNumber, Identity>,
     /// Where they listen.
     peers: BTreeMap<NodeNumber, Peer>,
-    children: Mutex<BTreeMap<NodeNumber, Arc<Child>>>,
+    children: Arc<Mutex<BTreeMap<NodeNumber, Arc<Child>>>>,
     /// What befalls the datagrams between them.
-    links: Links,
+    links: Arc<Links>,
     /// What befalls their clocks, with all jumps so far.
-    clocks: Mutex<BTreeMap<NodeNumber, ClockFault>>,
+    clocks: Arc<Mutex<BTreeMap<NodeNumber, ClockFault>>>,
     /// Nodes whose stores were taken away, until they have made new ones.
-    wiped: Mutex<BTreeSet<NodeNumber>>,
+    wiped: Arc<Mutex<BTreeSet<NodeNumber>>>,
     /// The networks of clients, to be shut down with the cluster.
-    networks: Mutex<Vec<Network>>,
+    networks: Arc<Mutex<Vec<Network>>>,
     program: PathBuf,
     settings: Settings,
-    group: String,
+    /// What members and clients of each group share.
+    groups: Vec<String>,
+    /// The group that it is seen as, from 1.
+    number: u64,
     events: mpsc::Sender<NodeEvent>,
     started: Time,
 }
@@ -79,6 +83,8 @@ impl ProcessCluster {
             std::process::id(),
             started.0.as_nanos()
         );
+        let groups: Vec<String> =
+            (1..=settings.groups.max(1)).map(|number| named(&group, number)).collect();
         let stores = places.stores.join(settings.number.to_string());
         for folder in [&places.logs, &stores] {
             std::fs::create_dir_all(folder).map_err(|error| {
@@ -88,23 +94,28 @@ impl ProcessCluster {
         let identities: BTreeMap<NodeNumber, Identity> = (1..=settings.nodes)
             .map(NodeNumber)
             .map(|node| {
-                let store =
-                    (settings.storage == StorageKind::Disk).then(|| stores.join(node.to_string()));
+                let store = |number| stores.join(named(&node.to_string(), number));
+                let of_each = 1..=settings.groups.max(1);
+                let stores = match settings.storage {
+                    StorageKind::Disk => of_each.map(store).collect(),
+                    StorageKind::Memory => Vec::new(),
+                };
                 let log = places.logs.join(format!("{node}.log"));
-                (node, Identity { init: init(&settings, node, &group, store), log })
+                (node, Identity { init: init(&settings, node, &groups, stores), log })
             })
             .collect();
         let mut cluster = Self {
             identities,
             peers: BTreeMap::new(),
-            children: Mutex::default(),
-            links: Links::default(),
-            clocks: Mutex::default(),
-            wiped: Mutex::default(),
-            networks: Mutex::default(),
+            children: Arc::default(),
+            links: Arc::default(),
+            clocks: Arc::default(),
+            wiped: Arc::default(),
+            networks: Arc::default(),
             program: places.program.clone(),
             settings,
-            group,
+            groups,
+            number: 1,
             events,
             started,
         };
@@ -141,10 +152,10 @@ impl ProcessCluster {
         while let Some(joined) = joining.join_next().await {
             joined.map_err(|error| task_ended(&error))??;
         }
-        // Each has made its store. One that vanishes from now on must not be made again: the
+        // Each has made its stores. One that vanishes from now on must not be made again: the
         // node would return as a voter that has forgotten its votes.
         for identity in self.identities.values_mut() {
-            identity.init.store_must_exist = identity.init.store.is_some();
+            identity.init.store_must_exist = !identity.init.stores.is_empty();
         }
         Ok(())
     }
@@ -171,6 +182,16 @@ impl ProcessCluster {
             Answer::Clock(reading) => Ok(reading),
             other => Err(unexpected(node, &other)),
         }
+    }
+
+    /// Asks a node as a member of the group.
+    async fn ask(
+        &self,
+        node: NodeNumber,
+        ask: Ask,
+        (what, bound): (&'static str, Duration),
+    ) -> Result<Answer, ClusterError> {
+        self.child(node)?.ask_of(self.number, ask, what, bound).await
     }
 
     fn nodes(&self) -> Vec<(NodeNumber, Peer)> {
@@ -253,7 +274,7 @@ impl Cluster for ProcessCluster {
     async fn wipe(&self, node: NodeNumber) -> Result<(), ClusterError> {
         let unknown = || ClusterError::Gone { node, reason: "there is no such node".into() };
         let identity = self.identities.get(&node).ok_or_else(unknown)?;
-        if let Some(store) = &identity.init.store {
+        for store in &identity.init.stores {
             std::fs::remove_dir_all(store).map_err(|error| {
                 ClusterError::World(format!("{} cannot be removed: {error}", store.display()))
             })?;
@@ -264,7 +285,7 @@ impl Cluster for ProcessCluster {
 
     async fn hand_over(&self, node: NodeNumber) -> Result<Time, ClusterError> {
         let at = HostClock.now();
-        match self.child(node)?.ask(Ask::HandOver, "the wish to hand over", HAND_OVER_BOUND).await {
+        match self.ask(node, Ask::HandOver, ("the wish to hand over", HAND_OVER_BOUND)).await {
             Ok(Answer::HandedOver) => Ok(at),
             Ok(other) => Err(unexpected(node, &other)),
             Err(error) => Err(error),
@@ -337,7 +358,7 @@ impl Cluster for ProcessCluster {
     }
 
     async fn status(&self, node: NodeNumber) -> Result<NodeStatus, ClusterError> {
-        match self.child(node)?.ask(Ask::Status, "status", ASK_BOUND).await? {
+        match self.ask(node, Ask::Status, ("status", ASK_BOUND)).await? {
             Answer::Status(status) => Ok(status),
             other => Err(unexpected(node, &other)),
         }
@@ -345,14 +366,14 @@ impl Cluster for ProcessCluster {
 
     async fn reached(&self, node: NodeNumber, index: Index) -> Result<Time, ClusterError> {
         let ask = Ask::Reached { index: index.0 };
-        match self.child(node)?.ask(ask, "having applied an index", REACHED_BOUND).await? {
+        match self.ask(node, ask, ("having applied an index", REACHED_BOUND)).await? {
             Answer::Reached { at_ns } => Ok(Time(Duration::from_nanos(at_ns))),
             other => Err(unexpected(node, &other)),
         }
     }
 
     async fn log(&self, node: NodeNumber, from: Index) -> Result<Vec<LogLine>, ClusterError> {
-        match self.child(node)?.ask(Ask::Log { from: from.0 }, "its log", ASK_BOUND).await? {
+        match self.ask(node, Ask::Log { from: from.0 }, ("its log", ASK_BOUND)).await? {
             Answer::Log(rows) => Ok(rows.into_iter().map(line_of).collect()),
             other => Err(unexpected(node, &other)),
         }
@@ -375,8 +396,11 @@ impl Cluster for ProcessCluster {
             .map_err(|error| failed(error.to_string()))?;
         let members: Vec<Peer> =
             nodes.iter().filter_map(|node| self.peers.get(node)).cloned().collect();
+        let group = usize::try_from(self.number).ok().and_then(|number| number.checked_sub(1));
+        let group = group.and_then(|place| self.groups.get(place));
+        let group = group.ok_or_else(|| failed(format!("there is no group {}", self.number)))?;
         let client = network
-            .client(GroupKey::from_secret(&self.group))
+            .client(GroupKey::from_secret(group))
             .consensus(self.settings.consensus.clone())
             .members(members)
             .connect()
@@ -384,6 +408,11 @@ impl Cluster for ProcessCluster {
             .map_err(|error| failed(error.to_string()))?;
         lock(&self.networks).push(network);
         Ok(client)
+    }
+
+    fn beside(&self, group: u64) -> Option<Self> {
+        let is_there = (1..=self.settings.groups).contains(&group);
+        is_there.then(|| Self { number: group, ..self.clone() })
     }
 
     fn number(&self, peer: PeerId) -> Option<NodeNumber> {
@@ -410,13 +439,18 @@ impl Cluster for ProcessCluster {
     }
 }
 
-fn init(settings: &Settings, node: NodeNumber, group: &str, store: Option<PathBuf>) -> Init {
+/// What the first group of a run with several has, and what the others have.
+fn named(name: &str, group: u64) -> String {
+    if group == 1 { name.to_owned() } else { format!("{name}-group-{group}") }
+}
+
+fn init(settings: &Settings, node: NodeNumber, groups: &[String], stores: Vec<PathBuf>) -> Init {
     let mut stream = Stream::named(settings.seed, &format!("node {node}"));
     Init {
         node,
         secret: secret(&mut stream),
         bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        group: group.to_owned(),
+        groups: groups.to_vec(),
         transport: match settings.packet_faults {
             true => Transport::Packets { links: Vec::new() },
             false => Transport::Host,
@@ -424,7 +458,7 @@ fn init(settings: &Settings, node: NodeNumber, group: &str, store: Option<PathBu
         consensus: settings.consensus.clone(),
         planted: settings.planted,
         clock: ClockFault::default(),
-        store,
+        stores,
         store_must_exist: false,
         entropy: stream.draw(),
     }

@@ -25,6 +25,8 @@ use crate::{
 pub(super) struct Request {
     /// Returns in the reply.
     pub(super) id: u64,
+    /// Which of its groups it is about, from 1, where it is about one.
+    pub(super) group: u64,
     /// What is asked.
     pub(super) ask: Ask,
 }
@@ -35,7 +37,7 @@ pub(super) struct Request {
 pub(super) enum Ask {
     /// Be this node. The first request, once.
     Init(Box<Init>),
-    /// Join the group with these, this node among them. The second, once.
+    /// Join all groups with these, this node among them. The second, once.
     Join {
         /// All nodes by number.
         nodes: Vec<(NodeNumber, Peer)>,
@@ -92,8 +94,8 @@ pub(super) struct Init {
     pub(super) secret: [u8; 32],
     /// Where it listens; port 0 lets the system choose.
     pub(super) bind: SocketAddr,
-    /// What members and clients of the group share.
-    pub(super) group: String,
+    /// What members and clients of the group share; of several groups, of each.
+    pub(super) groups: Vec<String>,
     /// What carries its datagrams.
     pub(super) transport: Transport,
     /// How it keeps time and how much it takes on.
@@ -102,9 +104,9 @@ pub(super) struct Init {
     pub(super) planted: Option<Planted>,
     /// What befalls its clocks.
     pub(super) clock: ClockFault,
-    /// Its store; without one it remembers nothing.
-    pub(super) store: Option<PathBuf>,
-    /// Whether it had its store before: then a missing one is an error and not a new one.
+    /// Its stores, one for each group; without any it remembers nothing.
+    pub(super) stores: Vec<PathBuf>,
+    /// Whether it had its stores before: then a missing one is an error and not a new one.
     pub(super) store_must_exist: bool,
     /// What its draws follow from.
     pub(super) entropy: u64,
@@ -243,12 +245,12 @@ mod tests {
             node: NodeNumber(3),
             secret: [7; 32],
             bind: "127.0.0.1:0".parse().expect("an address"),
-            group: "x".into(),
+            groups: vec!["x".into()],
             transport: Transport::Packets { links: vec![setting()] },
             consensus: ConsensusProfile::Loopback.config(),
             planted: Some(Planted::LiveQuorum),
             clock: ClockFault { wall_offset_ms: -1, ..ClockFault::default() },
-            store: Some("a/b".into()),
+            stores: vec!["a/b".into()],
             store_must_exist: true,
             entropy: u64::MAX,
         };
@@ -265,7 +267,7 @@ mod tests {
             Ask::Shutdown,
         ];
         for ask in asks {
-            let request = Request { id: 1, ask };
+            let request = Request { id: 1, group: 1, ask };
             let mut line = to_line(&request);
             assert_eq!(line.pop(), Some(b'\n'));
             assert_eq!(serde_json::from_slice::<Request>(&line).expect("its own"), request);

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
     fault::{Fault, NodeNumber},
+    groups::share,
     history::{Course, Elected, Stalled, Struck},
     plan::{Plan, consensus, may_unseat, rules},
     run::Mark,
@@ -30,7 +31,7 @@ pub fn course(
         load_ns: count(LOAD_FROM_MS).zip(count(LOAD_UNTIL_MS)).map(|(from_ms, until_ms)| {
             (from_ms.saturating_mul(NS_PER_MS), until_ms.saturating_mul(NS_PER_MS))
         }),
-        rate_per_s: plan.workload.as_ref().map_or(0, |load| load.rate_per_s),
+        rate_per_s: share(plan).map_or(0, |load| load.rate_per_s),
         burst: plan.workload.as_ref().map_or(0, |load| load.burst),
         // A leader that is cut off learns of it late, and where a bare majority is left its votes
         // may split: then there is another round.

@@ -5,7 +5,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
-    checker::{Check, Verdict, all, judge, shortcomings},
+    checker::{Check, Verdict, shortcomings},
+    groups::{self, Beside},
     history::{Frozen, History, NodeLog},
     outage::{Strike, needed},
     plan::{Kind, Plan, WorkloadPlan, may_unseat},
@@ -58,7 +59,7 @@ pub(crate) fn judge_all(
     let nodes = (1..=plan.nodes).collect();
     let course = course(plan, &records.schedule, &records.marks, &counts);
     let frozen = Frozen { history, nodes, logs: found.logs, course: Some(course) };
-    let (_, mut checks) = judge(&frozen, &all(&frozen));
+    let mut checks = groups::judge(&frozen, plan.groups);
     if let Some(statuses) = &found.statuses {
         let (events, logs) = (&records.events[..], &frozen.logs[..]);
         let schedule = &records.schedule;
@@ -80,6 +81,7 @@ pub(crate) fn judge_all(
     measures::operations(&mut outcome, &frozen.history, found.driven);
     measures::trials(&mut outcome);
     churn::measure(&mut outcome, &records.events, &found.strikes);
+    beside(&mut outcome, std::mem::take(&mut records.beside), plan.groups);
     let terms = measures::terms(plan, found.load_ns, &records);
     checks.extend(cutoff::checks(plan, &found.strikes, &frozen.history, terms.as_ref()));
     usage::measure(&mut outcome, &records, &found.strikes, found.load_ns);
@@ -100,6 +102,15 @@ pub(crate) fn judge_all(
     outcome.checks = checks;
     outcome.frozen = frozen;
     Ok(outcome)
+}
+
+/// What faults cost the groups at whose leaders none was aimed.
+fn beside(outcome: &mut Outcome, beside: Beside, groups: u64) {
+    if groups > 1 {
+        outcome.counts.insert("groups".into(), groups);
+        outcome.counts.insert("beside_without_recovery".into(), beside.unmeasured);
+    }
+    outcome.samples.extend(beside.samples());
 }
 
 /// How long the load must go on, so that it can be told whether all is well after the last

@@ -13,6 +13,7 @@ use crate::{
     checker::{Check, Verdict},
     cluster::{Cluster, ClusterError, Settings},
     fault::NodeNumber,
+    groups::Share,
     history::{LogLine, NodeLog},
     plan::{Plan, WorkloadPlan, consensus, packet_faults},
     register::Registers,
@@ -20,7 +21,7 @@ use crate::{
         RunError, Stop,
         recorder::{Recorder, View, nanos},
     },
-    seed::Seed,
+    seed::{Seed, Stream},
     workload::{Invoker, Numbers},
 };
 
@@ -34,6 +35,8 @@ pub(crate) struct Lab<C> {
     pub(crate) origin: Time,
     pub(crate) stop: Stop,
     pub(crate) numbers: Numbers,
+    /// Which of the plan's groups it is about.
+    pub(crate) share: Share,
 }
 
 impl<C: Cluster> Lab<C> {
@@ -45,9 +48,31 @@ impl<C: Cluster> Lab<C> {
         stop: Stop,
     ) -> Self {
         let cluster = Arc::new(cluster);
-        let invoker = Arc::new(Invoker::new(Arc::clone(&cluster), origin));
+        let share = Share::first(&plan);
+        let invoker = Arc::new(Invoker::new(Arc::clone(&cluster), origin, share));
         let numbers = Numbers::default();
-        Self { cluster, recorder, invoker, plan, seed, origin, stop, numbers }
+        Self { cluster, recorder, invoker, plan, seed, origin, stop, numbers, share }
+    }
+
+    /// The same about another group of the same nodes, with draws of its own.
+    pub(super) fn beside(&self, share: Share) -> Result<Self, RunError> {
+        let none = || RunError::Lab(format!("the nodes are in no group {}", share.number));
+        let cluster = Arc::new(self.cluster.beside(share.number).ok_or_else(none)?);
+        let invoker = Arc::new(Invoker::new(Arc::clone(&cluster), self.origin, share));
+        let seed = Seed(Stream::named(self.seed, &format!("group {}", share.number)).draw());
+        let (recorder, plan, stop) = (self.recorder.clone(), self.plan.clone(), self.stop.clone());
+        let numbers = self.numbers.clone();
+        Ok(Self {
+            cluster,
+            recorder,
+            invoker,
+            plan,
+            seed,
+            origin: self.origin,
+            stop,
+            numbers,
+            share,
+        })
     }
 
     pub(crate) fn nodes(&self) -> impl Iterator<Item = NodeNumber> + use<C> {
@@ -81,7 +106,7 @@ impl<C: Cluster> Lab<C> {
         let mut nodes: Vec<NodeNumber> = self.nodes().collect();
         for name in 0..load.clients {
             let known = if load.pinned { &nodes[..1] } else { &nodes[..] };
-            clients.push(self.cluster.client(name, known).await?);
+            clients.push(self.cluster.client(self.share.among_all(name), known).await?);
             nodes.rotate_left(1);
         }
         Ok(clients)
@@ -100,7 +125,7 @@ impl<C: Cluster> Lab<C> {
         let mut logs = Vec::new();
         for node in self.nodes() {
             match self.node_log(node, commit).await {
-                Ok(lines) => logs.push(NodeLog { node: node.0, lines }),
+                Ok(lines) => logs.push(NodeLog { node: node.0, group: self.share.number, lines }),
                 Err(error) => complaints.push(error.to_string()),
             }
         }
@@ -160,6 +185,7 @@ pub(crate) fn pinned_to(plan: &Plan, client: u64) -> NodeNumber {
 pub(crate) fn settings(plan: &Plan, seed: Seed, number: u64) -> Settings {
     Settings {
         nodes: plan.nodes,
+        groups: plan.groups,
         consensus: consensus(plan),
         planted: plan.planted,
         storage: plan.storage,

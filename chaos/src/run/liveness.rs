@@ -95,7 +95,7 @@ impl<C: Cluster> Lab<C> {
     /// Writes through one node, again with a new value where an attempt came to nothing.
     async fn write_through(&self, node: NodeNumber, deadline: Time) -> Result<(), ProbeError> {
         let name = probe_client(node.0);
-        let connected = self.cluster.client(name, &[node]).await;
+        let connected = self.cluster.client(self.share.among_all(name), &[node]).await;
         let client = connected.map_err(|error| ProbeError::Refused(error.to_string()))?;
         loop {
             let id = self.numbers.next();
@@ -109,7 +109,8 @@ impl<C: Cluster> Lab<C> {
             };
             let operation = self.invoker.invoke(&client, &intent, self.invoker.now_ns()).await;
             let outcome = operation.outcome;
-            self.recorder.operation(operation).await.map_err(ProbeError::Run)?;
+            let told = self.invoker.told(operation);
+            self.recorder.operation(told).await.map_err(ProbeError::Run)?;
             if outcome == Outcome::Ok {
                 return Ok(());
             }

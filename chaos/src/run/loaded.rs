@@ -11,12 +11,14 @@ use tokio::task::JoinHandle;
 use crate::{
     checker::Check,
     cluster::{Cluster, World},
+    groups::share,
     nemesis::Nemesis,
     outage::{Strike, fullest_window, recovery},
     plan::WorkloadPlan,
     register::Registers,
     run::{
         Lab, Outcome, Phase, RunError, Stage, Stop, Stopper,
+        besides::Labs,
         busy::BusyLoops,
         churn, cutoff,
         judging::{
@@ -41,7 +43,7 @@ pub(super) async fn run<W: World>(stage: &Stage<'_, W>) -> Result<Outcome, RunEr
 
 async fn carry_out<C: Cluster>(lab: &Lab<C>) -> Result<Found, RunError> {
     let mut found = Found::default();
-    let Some(load) = lab.plan.workload.clone() else { return Ok(found) };
+    let Some(load) = share(&lab.plan) else { return Ok(found) };
     lab.recorder.phase(Phase::Assume).await?;
     let begun = lab.cluster.started();
     let Some(view) = lab.formed().await? else {
@@ -51,18 +53,24 @@ async fn carry_out<C: Cluster>(lab: &Lab<C>) -> Result<Found, RunError> {
     };
     let forming_ms = view.changed_ns.saturating_sub(lab.since_origin(begun)) / 1_000_000;
     found.counts.insert("formed_after_ms".into(), forming_ms);
+    let labs = Labs::of(lab)?;
+    if let Some(unformed) = labs.others_formed().await {
+        found.checks.push(unformed);
+        return Ok(found);
+    }
     found.checks.push(judging::formed(forming_ms));
-    let clients = lab.clients(&load).await?;
     let busy = BusyLoops::start(lab.plan.background_load);
     let sampling = Sampling::start(lab);
-    let (stopper, driving) = start_load(lab, &load, clients);
-    let carried = under_load(lab, &load, &mut found).await;
+    let loads = labs.start(&load).await?;
+    let carried = under_load(&labs, &load, &mut found).await;
     let load_end_ns = lab.since_origin(lab.cluster.now());
     lab.recorder.phase(Phase::Heal).await?;
-    stopper.stop();
+    loads.stop();
     found.statuses = Some(sampling.finish().await?);
-    found.driven = driving.await.map_err(|error| RunError::Lab(format!("the load: {error}")))?;
-    found.counts.extend(lab.invoker.reasons());
+    found.driven = loads.finish().await?;
+    for (reason, count) in labs.each().flat_map(|lab| lab.invoker.reasons()) {
+        *found.counts.entry(reason).or_default() += count;
+    }
     drop(busy);
     match carried {
         Ok(()) => {}
@@ -73,13 +81,13 @@ async fn carry_out<C: Cluster>(lab: &Lab<C>) -> Result<Found, RunError> {
     found.load_ns = found.load_ns.map(|(from, _)| (from, load_end_ns));
     // Where the lab failed, nodes may be down that no guarantee says anything of.
     if found.failure.is_none() {
-        after_load(lab, &mut found).await?;
+        after_load(&labs, &mut found).await?;
     }
     Ok(found)
 }
 
 /// Starts the load; it runs until the stopper is told, and after that until all is answered.
-fn start_load<C: Cluster>(
+pub(super) fn start_load<C: Cluster>(
     lab: &Lab<C>,
     load: &WorkloadPlan,
     clients: Vec<Client<Registers>>,
@@ -95,11 +103,12 @@ fn start_load<C: Cluster>(
 }
 
 async fn under_load<C: Cluster>(
-    lab: &Lab<C>,
+    labs: &Labs<'_, C>,
     load: &WorkloadPlan,
     found: &mut Found,
 ) -> Result<(), RunError> {
-    if let Some(reason) = rate_missed(lab, load, "after the group had formed").await? {
+    let lab = labs.first;
+    if let Some(reason) = any_rate_missed(labs, load, "after the group had formed").await? {
         found.checks.push(reason);
         return Ok(());
     }
@@ -114,7 +123,8 @@ async fn under_load<C: Cluster>(
             break;
         }
         lab.recorder.progress(trial, lab.plan.trials).await?;
-        if let Err(reason) = self::trial(lab, load, trial, &mut schedule, found, &mut lost).await? {
+        if let Err(reason) = self::trial(labs, load, trial, &mut schedule, found, &mut lost).await?
+        {
             found.checks.push(reason);
             break;
         }
@@ -141,19 +151,22 @@ async fn go_on<C: Cluster>(lab: &Lab<C>, strikes: &[Strike]) {
 
 /// One trial; a check instead where the next one cannot begin.
 async fn trial<C: Cluster>(
-    lab: &Lab<C>,
+    labs: &Labs<'_, C>,
     load: &WorkloadPlan,
     number: u64,
     schedule: &mut Schedule,
     found: &mut Found,
     lost: &mut Vec<String>,
 ) -> Result<Result<(), Check>, RunError> {
+    let lab = labs.first;
     let begin = lab.cluster.now();
     let end = begin.plus(Duration::from_millis(load.duration_ms));
-    let carried = Nemesis::new(lab, schedule, number, begin).carry_out(end).await?;
+    let carried = Nemesis::new(labs, schedule, number, begin).carry_out(end).await?;
     for strike in &carried.strikes {
         let rate_per_s = cutoff::served_rate(&lab.plan, load, strike);
         lab.recorder.measure(strike.clone(), rate_per_s).await?;
+        let led = carried.led.get(&strike.at_ns).cloned().unwrap_or_default();
+        lab.recorder.measure_beside(strike.clone(), led, load.rate_per_s).await?;
     }
     found.strikes.extend(carried.strikes);
     for (name, count) in carried.befallen.faults().into_iter().filter(|(_, count)| *count > 0) {
@@ -170,10 +183,28 @@ async fn trial<C: Cluster>(
         return Ok(Err(check));
     }
     // The next trial starts from health, or it would measure this one's rest.
-    Ok(match rate_missed(lab, load, &format!("after trial {number}")).await? {
+    Ok(match any_rate_missed(labs, load, &format!("after trial {number}")).await? {
         Some(reason) => Err(reason),
         None => Ok(()),
     })
+}
+
+/// The same of each group.
+async fn any_rate_missed<C: Cluster>(
+    labs: &Labs<'_, C>,
+    load: &WorkloadPlan,
+    when: &str,
+) -> Result<Option<Check>, RunError> {
+    for lab in labs.each() {
+        let when = match lab.share.number {
+            1 => when.to_owned(),
+            other => format!("{when}, of group {other}"),
+        };
+        if let Some(missed) = rate_missed(lab, load, &when).await? {
+            return Ok(Some(missed));
+        }
+    }
+    Ok(None)
 }
 
 /// Waits until successes reach 90 % of the rate over 100 ms; what to say where that takes too
@@ -187,7 +218,7 @@ async fn rate_missed<C: Cluster>(
     let deadline = lab.cluster.now().plus(RATE_BOUND);
     let mut successes = Vec::new();
     while lab.cluster.now() < deadline && !lab.stop.is_stopped() {
-        successes = lab.recorder.successes(from_ns).await?;
+        successes = lab.recorder.successes(lab.share.number, from_ns).await?;
         if recovery(&successes, from_ns, u64::MAX, load.rate_per_s).is_some() {
             return Ok(None);
         }
@@ -196,15 +227,16 @@ async fn rate_missed<C: Cluster>(
     Ok((!lab.stop.is_stopped()).then(|| too_slow(load, when, fullest_window(&successes))))
 }
 
-async fn after_load<C: Cluster>(lab: &Lab<C>, found: &mut Found) -> Result<(), RunError> {
-    lab.recorder.phase(Phase::Liveness).await?;
-    let live = lab.prove_liveness().await?;
+async fn after_load<C: Cluster>(labs: &Labs<'_, C>, found: &mut Found) -> Result<(), RunError> {
+    let recorder = &labs.first.recorder;
+    recorder.phase(Phase::Liveness).await?;
+    let live = labs.prove_liveness().await?;
     found.checks.push(live);
-    lab.recorder.phase(Phase::Freeze).await?;
-    let (logs, caught_up) = lab.logs().await;
+    recorder.phase(Phase::Freeze).await?;
+    let (logs, caught_up) = labs.logs().await;
     found.logs = logs;
     found.checks.push(caught_up);
-    found.checks.push(lab.nodes_stayed_up(&mut found.counts).await);
+    found.checks.push(labs.stayed_up(&mut found.counts).await);
     Ok(())
 }
 

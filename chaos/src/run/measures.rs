@@ -11,6 +11,7 @@ use crate::{
     checker::{Check, Verdict},
     cluster::{NodeEvent, What},
     fault::{Fault, NodeNumber},
+    groups::share,
     history::{Function, History, Outcome as Answer},
     outage::{Strike, Success, Trial},
     plan::{Plan, consensus},
@@ -64,8 +65,7 @@ pub(crate) fn assumptions(
     records: &Records,
     events_lost: u64,
 ) -> Check {
-    let (rate_per_s, burst) =
-        plan.workload.as_ref().map_or((0, 0), |load| (load.rate_per_s, load.burst));
+    let (rate_per_s, burst) = share(plan).map_or((0, 0), |load| (load.rate_per_s, load.burst));
     let mut complaints = Vec::new();
     if load_ns.is_none() {
         complaints.push("the load never came to its rate".into());

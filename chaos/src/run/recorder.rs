@@ -7,7 +7,7 @@
 mod journal;
 mod view;
 
-use std::io;
+use std::{collections::BTreeSet, io};
 
 use runtime::Time;
 use tokio::{
@@ -44,20 +44,21 @@ enum Fact {
     Mark(Mark),
     Schedule(Schedule),
     Measure { strike: Strike, rate_per_s: u64, reply: oneshot::Sender<Trial> },
-    Successes { from_ns: u64, reply: oneshot::Sender<Vec<u64>> },
+    MeasureBeside { strike: Strike, led: BTreeSet<u64>, rate_per_s: u64 },
+    Successes { group: u64, from_ns: u64, reply: oneshot::Sender<Vec<u64>> },
     Freeze { reply: oneshot::Sender<Records> },
 }
 
 impl Recorder {
-    /// Starts to record: times count from `origin`.
+    /// Starts to record a run with so many groups: times count from `origin`.
     pub(crate) fn start(
         listener: Box<dyn Listener>,
-        origin: Time,
+        (origin, groups): (Time, u64),
         mut events: mpsc::Receiver<NodeEvent>,
     ) -> (Self, JoinHandle<Result<(), RunError>>) {
         let (facts, mut told) = mpsc::channel(FACTS_MAX);
         let (operations, mut done) = mpsc::channel(OPERATIONS_MAX);
-        let mut journal = Journal::new(listener, origin);
+        let mut journal = Journal::new(listener, origin, groups);
         let view = journal.watch();
         let handle = tokio::spawn(async move {
             loop {
@@ -134,10 +135,20 @@ impl Recorder {
         trial.await.map_err(|_| gone())
     }
 
-    /// The moments of success since then, in order.
-    pub(crate) async fn successes(&self, from_ns: u64) -> Result<Vec<u64>, RunError> {
+    /// Measures what a strike cost the other groups, of which its nodes led these.
+    pub(crate) async fn measure_beside(
+        &self,
+        strike: Strike,
+        led: BTreeSet<u64>,
+        rate_per_s: u64,
+    ) -> Result<(), RunError> {
+        self.tell(Fact::MeasureBeside { strike, led, rate_per_s }).await
+    }
+
+    /// The moments of a group's successes since then, in order.
+    pub(crate) async fn successes(&self, group: u64, from_ns: u64) -> Result<Vec<u64>, RunError> {
         let (reply, successes) = oneshot::channel();
-        self.tell(Fact::Successes { from_ns, reply }).await?;
+        self.tell(Fact::Successes { group, from_ns, reply }).await?;
         successes.await.map_err(|_| gone())
     }
 
@@ -167,7 +178,12 @@ fn take(journal: &mut Journal, fact: Fact) -> io::Result<()> {
         Fact::Measure { strike, rate_per_s, reply } => {
             drop(reply.send(journal.measure(&strike, rate_per_s)?));
         }
-        Fact::Successes { from_ns, reply } => drop(reply.send(journal.successes(from_ns))),
+        Fact::MeasureBeside { strike, led, rate_per_s } => {
+            journal.measure_beside(&strike, &led, rate_per_s);
+        }
+        Fact::Successes { group, from_ns, reply } => {
+            drop(reply.send(journal.successes(group, from_ns)));
+        }
         Fact::Freeze { reply } => drop(reply.send(journal.freeze())),
     }
     Ok(())

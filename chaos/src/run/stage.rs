@@ -53,7 +53,7 @@ pub(crate) async fn recorded<W: World, T>(
 ) -> Result<T, RunError> {
     let origin = world.now();
     let (events, noted) = mpsc::channel(EVENTS_MAX);
-    let (recorder, task) = Recorder::start(listener, origin, noted);
+    let (recorder, task) = Recorder::start(listener, (origin, plan.groups), noted);
     let stage = Stage { plan, seed, recorder, stop, world, origin, events };
     let ran = run(&stage).await;
     drop(stage);

@@ -61,7 +61,7 @@ fn conduct(
     listener: Box<dyn Listener>,
     stop: &Stop,
 ) -> Result<Outcome, RunError> {
-    let mut journal = Journal::new(listener, Time::default());
+    let mut journal = Journal::new(listener, Time::default(), plan.groups);
     journal.phase(Phase::Start)?;
     let mut conductor = Conductor::new(plan, seed, world, journal, stop);
     // A core that finds itself in an impossible state panics. That is a finding like any other.

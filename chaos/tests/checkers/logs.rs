@@ -35,7 +35,7 @@ fn log(node: u64, lines: &str) -> NodeLog {
             value: Some(number(value)),
         }
     });
-    NodeLog { node, lines: lines.collect() }
+    NodeLog { node, group: 1, lines: lines.collect() }
 }
 
 fn run(logs: &[&str]) -> Frozen {
@@ -127,7 +127,9 @@ fn a_workload_that_repeats_a_value_is_no_pass() {
 
 #[test]
 fn stored_logs_are_judged_again() {
-    let logs = run(&[WHOLE, "2/5:1=1"]).logs;
+    let mut logs = run(&[WHOLE, "2/5:1=1"]).logs;
+    let of_another = logs.iter().map(|log| NodeLog { group: 2, ..log.clone() });
+    logs.extend(of_another.collect::<Vec<_>>());
     let mut file = Vec::new();
     write_logs(&mut file, &logs).expect("memory takes all");
     assert_eq!(parse_logs("logs.jsonl".as_ref(), file.as_slice()).expect("written by us"), logs);

@@ -31,7 +31,7 @@ pub(crate) fn logged(
 ) -> (Vec<Operation>, NodeLog) {
     let mut acting: Vec<_> = (0..keys).flat_map(|key| register(rng, key, shape)).collect();
     acting.sort_by_key(|(acts_at, operation)| (acts_at.unwrap_or(u64::MAX), operation.id));
-    let mut log = NodeLog { node: 1, lines: Vec::new() };
+    let mut log = NodeLog { node: 1, group: 1, lines: Vec::new() };
     for (acts_at, operation) in &mut acting {
         if acts_at.is_none() || operation.f == Function::Read {
             continue;

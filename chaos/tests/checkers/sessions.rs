@@ -152,7 +152,7 @@ fn the_log_tells_the_place_of_what_was_never_acknowledged() {
     assert_eq!(without.verdict, Verdict::Unknown, "{}", without.detail);
     assert!(without.detail.contains("operation 3 found 2, of which"), "{}", without.detail);
     let line = LogLine { term: 1, index: 6, request: None, value: Some(2) };
-    let log = NodeLog { node: 1, lines: vec![line] };
+    let log = NodeLog { node: 1, group: 1, lines: vec![line] };
     let check = SessionOrder.check(&Frozen { logs: vec![log], ..frozen(operations(script)) });
     assert_eq!(check.verdict, Verdict::Invalid, "{}", check.detail);
 }

@@ -41,6 +41,7 @@ pub(crate) fn folder() -> tempfile::TempDir {
 pub(crate) fn settings(nodes: u64) -> Settings {
     Settings {
         nodes,
+        groups: 1,
         consensus: ConsensusProfile::Lan.config(),
         planted: None,
         storage: StorageKind::Disk,

@@ -81,6 +81,29 @@ pub(crate) fn paused_leaders() {
     leaders_are_hit("pause");
 }
 
+pub(crate) fn several_groups() {
+    let keeper = Keeper::default();
+    let plan = Plan { groups: 3, ..failover("kill", 2) };
+    let (_stopper, stop) = Stop::new();
+    let outcome = block_on(run_plan(&plan, 11, &keeper, stop)).expect("the lab works");
+    valid(&outcome);
+    assert_eq!(outcome.trials.len(), 2, "a trial is one of the first group");
+    // Two others after each of two faults.
+    let beside = ["beside_outage_ms", "beside_led_outage_ms"];
+    let measured: usize =
+        beside.iter().filter_map(|name| outcome.samples.get(*name)).map(Vec::len).sum();
+    assert_eq!((measured, outcome.counts["beside_without_recovery"]), (4, 0));
+    let logs: Vec<_> = outcome.frozen.logs.iter().map(|log| (log.group, log.node)).collect();
+    assert_eq!(logs, [(1, 1), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3), (3, 1), (3, 2), (3, 3)]);
+    for name in ["linearizable", "acknowledged", "at most once", "liveness", "caught-up"] {
+        let check = outcome.checks.iter().find(|check| check.name == name).expect(name);
+        assert!(
+            (1..=3).all(|group| check.detail.contains(&format!("group {group}: "))),
+            "{check:?}"
+        );
+    }
+}
+
 pub(crate) fn groups_form() {
     let keeper = Keeper::default();
     let plan = plan("scenario = \"f\"\nkind = \"formation\"\nnodes = 3\ntrials = 4\n");

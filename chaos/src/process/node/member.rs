@@ -1,4 +1,5 @@
-//! The member of the group that a node process is, and what it answers the harness.
+//! The member that a node process is, of one group or of several on one endpoint, and what it
+//! answers the harness.
 //!
 //! Invariant: every request is answered once, with a value or with a reason.
 
@@ -32,14 +33,15 @@ pub(super) struct Member {
     socket: Option<Arc<PacketSocket>>,
     clock: Arc<NodeClock>,
     outbox: Outbox,
-    joined: Option<Joined<Registers>>,
+    /// In each group, the first one's first.
+    joined: Vec<Joined<Registers>>,
 }
 
 impl Member {
     /// Listens.
     pub(super) async fn bind(init: Init, outbox: Outbox) -> Result<Self, String> {
         let Listening { network, socket, clock } = Listening::start(&init).await?;
-        Ok(Self { init, network, socket, clock, outbox, joined: None })
+        Ok(Self { init, network, socket, clock, outbox, joined: Vec::new() })
     }
 
     /// Answers until it is told to end.
@@ -59,9 +61,9 @@ impl Member {
                     continue;
                 }
             };
-            let Some(Request { id, ask }) = request else { return Ok(()) };
+            let Some(Request { id, group, ask }) = request else { return Ok(()) };
             let ends = ask == Ask::Shutdown;
-            if let Some(answer) = self.answer(id, ask).await {
+            if let Some(answer) = self.answer(id, group, ask).await {
                 self.outbox.reply(id, answer).await?;
             }
             if ends {
@@ -71,15 +73,16 @@ impl Member {
     }
 
     /// The answer, or nothing where a task of its own will give it.
-    async fn answer(&mut self, id: u64, ask: Ask) -> Option<Result<Answer, String>> {
-        match (ask, self.joined.clone()) {
+    async fn answer(&mut self, id: u64, group: u64, ask: Ask) -> Option<Result<Answer, String>> {
+        let place = usize::try_from(group).ok().and_then(|group| group.checked_sub(1));
+        match (ask, place.and_then(|place| self.joined.get(place)).cloned()) {
             (Ask::Init(_), _) => Some(Err("it is this node already".into())),
-            (Ask::Join { nodes }, None) => Some(self.join(nodes).await),
+            (Ask::Join { nodes }, None) => Some(self.join_all(nodes).await),
             (Ask::Join { .. }, Some(_)) => Some(Err("it has joined already".into())),
             (Ask::Shutdown, joined) => {
                 self.outbox.close();
                 drop(joined);
-                self.joined = None;
+                self.joined.clear();
                 self.network.shutdown().await;
                 Some(Ok(Answer::Bye))
             }
@@ -88,7 +91,7 @@ impl Member {
                 fault.into_iter().for_each(|fault| self.clock.set(fault));
                 Some(Ok(Answer::Clock(self.clock.read())))
             }
-            (_, None) => Some(Err("it has not joined yet".into())),
+            (_, None) => Some(Err(format!("it has not joined group {group}, or not yet"))),
             (Ask::Status, Some(joined)) => {
                 Some(Ok(Answer::Status(joined.status(self.outbox.lost()))))
             }
@@ -129,24 +132,44 @@ impl Member {
         }
     }
 
-    async fn join(&mut self, nodes: Vec<(NodeNumber, Peer)>) -> Result<Answer, String> {
-        let Init { group, consensus, planted, store, store_must_exist, .. } = &self.init;
+    async fn join_all(&mut self, nodes: Vec<(NodeNumber, Peer)>) -> Result<Answer, String> {
+        let nodes = Arc::new(nodes);
+        for place in 0..self.init.groups.len() {
+            let joined = self.join(place, Arc::clone(&nodes)).await?;
+            if place == 0 {
+                self.outbox.event(joined.became());
+            }
+            self.joined.push(joined);
+        }
+        Ok(Answer::Joined)
+    }
+
+    /// Joins the group of this place among its groups.
+    async fn join(
+        &self,
+        place: usize,
+        nodes: Arc<Vec<(NodeNumber, Peer)>>,
+    ) -> Result<Joined<Registers>, String> {
+        let Init { groups, consensus, planted, stores, store_must_exist, .. } = &self.init;
         let membership = Membership {
-            group: group.clone(),
+            group: groups.get(place).cloned().unwrap_or_default(),
             consensus: consensus.clone(),
             planted: *planted,
-            nodes: Arc::new(nodes),
+            nodes,
         };
         let (outbox, clock) = (self.outbox.clone(), Arc::clone(&self.clock));
         let noting = Noting::new(&membership, move |at, mut what| {
             if let What::Stall { from_ns } = &mut what {
                 *from_ns = nanos(clock.on_host(Time(Duration::from_nanos(*from_ns))));
             }
-            outbox.event_at(clock.on_host(at), what);
+            match place {
+                0 => outbox.event_at(clock.on_host(at), what),
+                _ => of_another(&outbox, clock.on_host(at), place, what),
+            }
         });
         let hear = move |at, event: &Event| noting.hear(at, event);
         let (network, machine) = (&self.network, Registers::default());
-        let joined = match store {
+        match stores.get(place) {
             Some(path) if *store_must_exist => {
                 let store = storage::Disk::existing(path);
                 Joined::join(network, &membership, machine, store, hear).await
@@ -156,10 +179,7 @@ impl Member {
                 Joined::join(network, &membership, machine, store, hear).await
             }
             None => Joined::join(network, &membership, machine, storage::Memory, hear).await,
-        }?;
-        self.outbox.event(joined.became());
-        self.joined = Some(joined);
-        Ok(Answer::Joined)
+        }
     }
 
     /// Hurts links, and says what has befallen all that were ever hurt.
@@ -172,7 +192,7 @@ impl Member {
     }
 
     fn sample(&self) {
-        let log_bytes = self.joined.as_ref().map_or(0, Joined::log_bytes);
+        let log_bytes: usize = self.joined.iter().map(Joined::log_bytes).sum();
         let (Some(resident_kb), Ok(usage)) = (resident_kb(), getrusage(UsageWho::RUSAGE_SELF))
         else {
             return;
@@ -184,6 +204,19 @@ impl Member {
         let cpu_ms = time_ms(usage.user_time()) + time_ms(usage.system_time());
         let log_kb = log_bytes as u64 / 1_024;
         self.outbox.event(What::Usage { resident_kb, log_kb, cpu_ms });
+    }
+}
+
+/// The harness follows the first group. Of the others it hears only that a member has stopped;
+/// the rest is for people, in the node's log.
+fn of_another(outbox: &Outbox, at: Time, place: usize, what: What) {
+    let group = place + 1;
+    match what {
+        What::Stopped { reason } => {
+            let reason = format!("in group {group}: {reason}");
+            outbox.event_at(at, What::Stopped { reason });
+        }
+        other => eprintln!("{:>16.6} group {group}: {other:?}", nanos(at) as f64 / 1e9),
     }
 }
 

@@ -3,7 +3,10 @@
 //! Knows no task and no cluster; whoever owns it decides the order. Invariant: the listener hears
 //! of everything before it is kept.
 
-use std::io;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
 
 use runtime::{Role, Time};
 use tokio::sync::watch;
@@ -12,6 +15,7 @@ use super::{View, nanos};
 use crate::{
     cluster::{NodeEvent, What},
     fault::NodeNumber,
+    groups::{Beside, group_of},
     history::{Operation, Outcome},
     outage::{Strike, Success, Trial, measure},
     run::{Listener, Mark, Phase},
@@ -24,6 +28,7 @@ pub(crate) struct Journal {
     origin: Time,
     view: watch::Sender<View>,
     records: Records,
+    groups: u64,
 }
 
 /// All that was written down.
@@ -39,17 +44,21 @@ pub(crate) struct Records {
     pub(crate) trials: Vec<Trial>,
     /// The last that was shown.
     pub(crate) schedule: Schedule,
-    /// In the order of their answers.
+    /// Of the first group, in the order of their answers.
     pub(crate) successes: Vec<Success>,
+    /// Of the other groups.
+    pub(crate) others: BTreeMap<u64, Vec<Success>>,
+    /// What faults cost those.
+    pub(crate) beside: Beside,
     /// Marks beyond those that are kept.
     pub(crate) marks_dropped: u64,
 }
 
 impl Journal {
-    /// An empty one: times count from `origin`.
-    pub(crate) fn new(listener: Box<dyn Listener>, origin: Time) -> Self {
+    /// An empty one, about so many groups: times count from `origin`.
+    pub(crate) fn new(listener: Box<dyn Listener>, origin: Time, groups: u64) -> Self {
         let (view, _) = watch::channel(View::default());
-        Self { listener, origin, view, records: Records::default() }
+        Self { listener, origin, view, records: Records::default(), groups }
     }
 
     /// What is known of the cluster.
@@ -91,12 +100,19 @@ impl Journal {
         Ok(())
     }
 
-    /// The moments of success since then, in order.
-    pub(crate) fn successes(&mut self, from_ns: u64) -> Vec<u64> {
-        self.records.successes.sort_unstable();
-        let successes = &self.records.successes;
+    /// The moments of a group's successes since then, in order.
+    pub(crate) fn successes(&mut self, group: u64, from_ns: u64) -> Vec<u64> {
+        let successes = self.of_group(group);
+        successes.sort_unstable();
         let first = successes.partition_point(|success| success.completed_ns < from_ns);
         successes[first..].iter().map(|success| success.completed_ns).collect()
+    }
+
+    fn of_group(&mut self, group: u64) -> &mut Vec<Success> {
+        match group {
+            1 => &mut self.records.successes,
+            other => self.records.others.entry(other).or_default(),
+        }
     }
 
     /// A node, or the world of a node, tells something.
@@ -117,7 +133,8 @@ impl Journal {
         self.listener.operation(&operation)?;
         if let (Outcome::Ok, Some(completed_ns)) = (operation.outcome, operation.completed_ns) {
             let invoked_ns = operation.invoked_ns;
-            self.records.successes.push(Success { completed_ns, invoked_ns });
+            let group = group_of(&operation, self.groups);
+            self.of_group(group).push(Success { completed_ns, invoked_ns });
         }
         self.records.operations.push(operation);
         Ok(())
@@ -151,6 +168,15 @@ impl Journal {
         records.trials.push(trial.clone());
         self.listener.trials(&self.records.trials)?;
         Ok(trial)
+    }
+
+    /// Measures what a strike cost another group, of which its nodes led some.
+    pub(crate) fn measure_beside(&mut self, strike: &Strike, led: &BTreeSet<u64>, rate_per_s: u64) {
+        for (group, successes) in &mut self.records.others {
+            successes.sort_unstable();
+            let trial = measure(strike, &[], successes, rate_per_s);
+            self.records.beside.add(led.contains(group), trial.outage_ms);
+        }
     }
 
     /// Hands over all that was recorded.

@@ -276,7 +276,7 @@ impl<'a> Conductor<'a> {
         let (from_ns, end) = (self.now_ns(), self.world.now.plus(RATE_BOUND));
         let mut successes = Vec::new();
         while self.world.now < end && !self.is_stopped() {
-            successes = self.journal.successes(from_ns);
+            successes = self.journal.successes(1, from_ns);
             if recovery(&successes, from_ns, u64::MAX, load.rate_per_s).is_some() {
                 return Ok(true);
             }

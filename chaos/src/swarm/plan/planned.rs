@@ -145,6 +145,7 @@ impl Planned {
     pub(super) fn logs(&self) -> Vec<NodeLog> {
         let log = |(seat, place): (usize, &Place)| NodeLog {
             node: number(Seat(seat)).0,
+            group: 1,
             lines: place.applied.iter().map(|applied| applied.line).collect(),
         };
         self.places.iter().enumerate().map(log).collect()
