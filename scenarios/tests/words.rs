@@ -60,7 +60,7 @@ fn usage_errors_are_three() {
         &["leader-failover", "--nodes"],
         &["leader-failover", "--nodes", "ten"],
         &["leader-failover", "--nodes", "10"],
-        &["leader-failover", "--storage", "memory"],
+        &["leader-failover", "--storage", "memory", "--nodes", "2"],
         &["formation", "--rate", "5"],
         &["steady", "--trials", "2"],
         &["steady", "--world", "moon"],
