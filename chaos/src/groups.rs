@@ -39,9 +39,10 @@ impl Share {
     }
 
     /// The operation as the history of all groups has it.
-    pub(crate) fn told(self, operation: Operation) -> Operation {
-        let (client, key) = (self.among_all(operation.client), self.among_all(operation.key));
-        Operation { client, key, ..operation }
+    pub(crate) fn told(self, mut operation: Operation) -> Operation {
+        operation.client = self.among_all(operation.client);
+        operation.key = self.among_all(operation.key);
+        operation
     }
 }
 
@@ -108,7 +109,7 @@ fn part(frozen: &Frozen, group: u64, groups: u64) -> Frozen {
     if group > 1 {
         course.iter_mut().for_each(|course| course.elections.clear());
     }
-    let history = History::new(own.collect()).unwrap_or_default();
+    let history = History::new(own.collect()).expect("a part of a history is one");
     Frozen { history, nodes: frozen.nodes.clone(), logs: logs.collect(), course }
 }
 
