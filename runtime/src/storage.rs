@@ -1,4 +1,4 @@
-//! What a member must not forget: the log, its term and vote, who founded the group.
+//! What a member must not forget: snapshot and log, its term and vote, who founded the group.
 //!
 //! Asynchronous in shape: a write is submitted, and durable once [`Storage::poll_persisted`]
 //! says so. Knows nothing of roles. Invariant: writes become durable in the order of submission.
@@ -10,7 +10,9 @@
 //! like one, although it may have been acknowledged. All that lies before it is proven by what
 //! was written later.
 
+mod base;
 mod closing;
+mod compaction;
 mod creation;
 mod disk;
 mod error;
@@ -23,6 +25,9 @@ mod memory;
 mod outline;
 mod recovery;
 mod segment;
+mod shelf;
+mod slip;
+mod snapshot;
 mod stream;
 mod window;
 mod writer;
@@ -40,18 +45,23 @@ mod samples;
 
 use std::{path::Path, task};
 
-use raft::{Configuration, Entry, HardState, Snapshot, StoreId};
+use raft::{Configuration, Entry, HardState, Position, Snapshot, StoreId};
 pub use raft::{Write, WriteId};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::closing::close;
+pub(crate) use self::{closing::close, snapshot::LEAD_BYTES};
 pub use self::{
+    compaction::Rest,
     disk::Disk,
     error::StorageError,
     forcing::Survey,
     journal::Journal,
     medium::{Medium, MediumFile},
     memory::Memory,
+    shelf::Shelf,
+    snapshot::{
+        Draft, SnapshotBody, SnapshotFile, SnapshotHead, SnapshotId, SnapshotWriter, Written,
+    },
 };
 use crate::{GroupId, Lineage, PeerId};
 
@@ -153,6 +163,36 @@ pub trait Storage: Send {
 
     /// Bytes submitted and not yet durable.
     fn backlog_bytes(&self) -> usize;
+
+    /// Where snapshots are written and read; `None` if this kind of store keeps none. Its log
+    /// then never shrinks.
+    fn shelf(&self) -> Option<Shelf> {
+        None
+    }
+
+    /// Begins to make a snapshot of this member's own what the log starts after. Its failure is
+    /// reported by [`Storage::poll_persisted`]; one that is older than the present one is void.
+    fn keep(&mut self, written: Written) {
+        drop(written);
+    }
+
+    /// The position of the snapshot that the log starts after, once [`Storage::keep`] has made it
+    /// that durably, if that is not reported yet.
+    fn poll_kept(&mut self, context: &mut task::Context<'_>) -> task::Poll<Position> {
+        let _ = context;
+        task::Poll::Pending
+    }
+
+    /// Puts another member's snapshot in place, after everything that was submitted, durably and
+    /// before it returns: nothing may be written meanwhile that goes on from the log as it was.
+    ///
+    /// # Errors
+    /// Of the disk; and a store that keeps no snapshots.
+    fn install(&mut self, written: Written, rest: Rest) -> Result<(), StorageError> {
+        let (_, path) = (rest, written.path().into());
+        let what = "this kind of store keeps no snapshots".into();
+        Err(StorageError::Refused { path, what })
+    }
 
     /// Begins to close the store, and says when that is done: everything submitted is written or
     /// has failed, and the store can be opened again. Nothing is submitted afterwards.

@@ -18,12 +18,13 @@ use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::{
-    Contents, Storage, StorageError,
+    Contents, Rest, Storage, StorageError,
     disk::{Opened, open_stream},
     forcing::Forced,
     model::{Image, Model, Step, Trace},
-    samples::{entry, founding, owner},
+    samples::{entry, founding, owner, position},
     segment,
+    snapshot::tests as snapshots,
     stream::Stream,
 };
 
@@ -36,6 +37,10 @@ enum Act {
     Renew(u64),
     /// Into the lineage of that number, in that term, after that entry.
     Force(u8, u64, u64),
+    /// Of its own, at that term and index.
+    Snapshot(u64, u64),
+    /// Another's, at that term and index.
+    Install(u64, u64, Rest),
     Write(Write),
 }
 
@@ -68,6 +73,27 @@ fn script() -> Vec<Vec<Act>> {
     script
 }
 
+/// The same, and then the log is compacted, gives way to another's snapshot, and is again.
+fn compacting() -> Vec<Vec<Act>> {
+    let mut script = script();
+    script.insert(9, vec![Act::Snapshot(2, 5)]);
+    script.push(vec![Act::Snapshot(3, 17), replace(4, 22, &[10])]);
+    script.push(vec![elect(6, None), Act::Install(4, 22, Rest::Stays)]);
+    script.push(vec![replace(5, 23, &[1200, 1200, 1200])]);
+    script.push(vec![replace(6, 24, &[40]), Act::Install(6, 40, Rest::GivesWay)]);
+    script.push(vec![replace(6, 40, &[30, 30]), elect(7, Some(2))]);
+    script.extend((42..50).map(|last| vec![replace(7, last, &[700])]));
+    script.push(vec![replace(7, 50, &[20]), Act::Snapshot(7, 47), elect(8, None)]);
+    script.push(vec![replace(8, 51, &[20, 20])]);
+    script
+}
+
+fn cover(contents: &mut Contents, term: u64, index: u64) {
+    let covers = snapshots::head(position(term, index)).covers;
+    contents.entries.retain(|entry| entry.position.index > covers.position.index);
+    contents.snapshot = Some(covers);
+}
+
 fn perform(contents: &mut Contents, act: &Act) {
     match act {
         Act::Found(number) => contents.founding = Some(founding(*number)),
@@ -78,9 +104,16 @@ fn perform(contents: &mut Contents, act: &Act) {
             contents.hard_state = forced.hard_state;
             contents.entries.push(forced.entry);
         }
+        Act::Snapshot(term, index) | Act::Install(term, index, Rest::Stays) => {
+            cover(contents, *term, *index);
+        }
+        Act::Install(term, index, Rest::GivesWay) => {
+            contents.entries.clear();
+            cover(contents, *term, *index);
+        }
         Act::Write(Write::HardState(hard_state)) => contents.hard_state = *hard_state,
         Act::Write(Write::Entries { after, entries }) => {
-            contents.entries.truncate(after.0 as usize);
+            contents.entries.retain(|entry| entry.position.index <= *after);
             contents.entries.extend(entries.iter().cloned());
         }
     }
@@ -101,13 +134,22 @@ fn append(stream: &mut Stream, act: &Act) -> Result<(), StorageError> {
         Act::Found(number) => stream.append_founding(&founding(*number)),
         Act::Renew(store) => stream.append_renewal(raft::StoreId(u128::from(*store))),
         Act::Force(number, term, after) => stream.append_forced(&forced(*number, *term, *after)),
+        Act::Snapshot(term, index) => adopt(stream, *term, *index, Rest::Stays),
+        Act::Install(term, index, rest) => adopt(stream, *term, *index, *rest),
         Act::Write(write) => stream.append(write),
     }
+}
+
+fn adopt(stream: &mut Stream, term: u64, index: u64, rest: Rest) -> Result<(), StorageError> {
+    let body = vec![index as u8; 500];
+    let mut written = snapshots::written(stream.shelf(), position(term, index), &body);
+    stream.adopt(&mut written, rest).map(|is_news| assert!(is_news, "{term}.{index}"))
 }
 
 /// A store that lived on a model.
 pub(super) struct Life {
     pub(super) model: Model,
+    script: Vec<Vec<Act>>,
     /// What the store holds after so many acts.
     pub(super) states: Vec<Contents>,
     /// After so many steps of the disk, so many acts were begun and so many durable.
@@ -117,12 +159,20 @@ pub(super) struct Life {
 impl Life {
     /// Lives through the script; a seal follows every third group, and the last if asked for.
     pub(super) fn lead(sealed: bool) -> Self {
+        Self::through(script(), sealed)
+    }
+
+    /// The same of the script that compacts.
+    pub(super) fn compact(sealed: bool) -> Self {
+        Self::through(compacting(), sealed)
+    }
+
+    fn through(script: Vec<Vec<Act>>, sealed: bool) -> Self {
         let model = Model::default();
         let medium = Box::new(model.clone());
         let (mut stream, contents) = open_stream(medium, owner(7), SEGMENT_BYTES).expect("new");
         let mut states = vec![contents];
         let mut progress = vec![(0, 0, 0)];
-        let script = script();
         for (turn, group) in script.iter().enumerate() {
             let done = states.len() - 1;
             progress.push((model.steps(), done + group.len(), done));
@@ -139,7 +189,7 @@ impl Life {
                 stream.prepare().expect("the model works");
             }
         }
-        Self { model, states, progress }
+        Self { model, script, states, progress }
     }
 
     /// Which states a store may have that crashed before step `end`.
@@ -169,9 +219,21 @@ fn last_write(trace: &Trace, end: usize) -> Option<usize> {
 
 #[test]
 fn a_crash_before_any_step_loses_nothing_that_was_durable() {
-    let life = Life::lead(true);
+    let (fewer, unnamed) = crash_before_each_step(&Life::lead(true));
+    assert!(fewer > 100, "only {fewer} crashes lost anything: the model is too kind");
+    assert!(unnamed > 30, "only {unnamed} crashes found no directory in its place");
+}
+
+#[test]
+fn a_crash_finds_the_old_snapshot_with_the_old_log_or_the_new_with_the_new() {
+    let (fewer, _) = crash_before_each_step(&Life::compact(true));
+    assert!(fewer > 200, "only {fewer} crashes lost anything: the model is too kind");
+}
+
+/// How many crashes lost what was not durable, and how many found no directory in its place.
+fn crash_before_each_step(life: &Life) -> (usize, usize) {
     let trace = life.model.trace();
-    let acts: Vec<Act> = script().into_iter().flatten().collect();
+    let acts: Vec<Act> = life.script.iter().flatten().cloned().collect();
     let mut random = Xoshiro256PlusPlus::seed_from_u64(0x5707e);
     let (mut fewer, mut unnamed) = (0, 0);
     for end in 0..=trace.0.len() {
@@ -209,13 +271,23 @@ fn a_crash_before_any_step_loses_nothing_that_was_durable() {
             assert_eq!(contents, next, "{story}, then continued");
         }
     }
-    assert!(fewer > 100, "only {fewer} crashes lost anything: the model is too kind");
-    assert!(unnamed > 30, "only {unnamed} crashes found no directory in its place");
+    (fewer, unnamed)
 }
 
 #[test]
 fn a_write_torn_at_any_byte_loses_nothing_that_was_durable() {
-    let life = Life::lead(true);
+    let torn = tear_each_write(&Life::lead(true));
+    assert!(torn > 5_000, "only {torn} torn writes");
+}
+
+#[test]
+fn a_write_torn_at_any_byte_of_a_compaction_loses_nothing_that_was_durable() {
+    let torn = tear_each_write(&Life::compact(true));
+    assert!(torn > 10_000, "only {torn} torn writes");
+}
+
+/// How many torn writes there were.
+fn tear_each_write(life: &Life) -> usize {
     let trace = life.model.trace();
     let mut torn = 0;
     for end in 0..=trace.0.len() {
@@ -237,7 +309,7 @@ fn a_write_torn_at_any_byte_loses_nothing_that_was_durable() {
             }
         }
     }
-    assert!(torn > 5_000, "only {torn} torn writes");
+    torn
 }
 
 /// Where the bytes are that mean something: all of the marker, the written part of segments.
@@ -252,7 +324,21 @@ pub(super) fn open_image(image: &Image) -> Result<Contents, StorageError> {
 
 #[test]
 fn a_flipped_byte_is_refused_or_changes_nothing() {
-    let life = Life::lead(true);
+    let (refused, harmless) = flip_each_byte(&Life::lead(true));
+    // Harmless are the last seal and what lies behind the records; all else must be refused.
+    assert!(refused > 20_000, "{refused} refused");
+    assert!(harmless < 2_000, "{harmless} harmless");
+}
+
+#[test]
+fn a_flipped_byte_in_a_compacted_store_is_refused_or_changes_nothing() {
+    let (refused, harmless) = flip_each_byte(&Life::compact(true));
+    assert!(refused > 4_000, "{refused} refused");
+    assert!(harmless < 500, "{harmless} harmless");
+}
+
+/// How many flipped bytes were refused, and how many changed nothing.
+fn flip_each_byte(life: &Life) -> (usize, usize) {
     let whole = life.states.last().expect("never empty");
     let image = life.model.image();
     let mut random = Xoshiro256PlusPlus::seed_from_u64(0xf11b);
@@ -276,9 +362,7 @@ fn a_flipped_byte_is_refused_or_changes_nothing() {
             }
         }
     }
-    // Harmless are the last seal and what lies behind the records; all else must be refused.
-    assert!(refused > 20_000, "{refused} refused");
-    assert!(harmless < 2_000, "{harmless} harmless");
+    (refused, harmless)
 }
 
 #[test]
@@ -324,7 +408,11 @@ fn the_first_record_after_an_opening_proves_what_the_opening_accepted() {
 
 #[test]
 fn a_cut_lengthened_or_missing_file_is_refused() {
-    let life = Life::lead(true);
+    cut_each_file(&Life::lead(true));
+    cut_each_file(&Life::compact(true));
+}
+
+fn cut_each_file(life: &Life) {
     let image = life.model.image();
     let prepared = image.keys().filter_map(|name| segment::number(name)).max();
     let prepared = segment::name(prepared.expect("segments"));
@@ -350,6 +438,45 @@ fn a_cut_lengthened_or_missing_file_is_refused() {
             Err(error) => assert!(error.to_string().contains("model"), "{name}: {error}"),
         }
     }
+}
+
+#[test]
+fn compaction_takes_away_all_segments_but_those_that_are_needed() {
+    let (image, whole) = (Life::compact(true).model.image(), Life::lead(true).model.image());
+    let segments = |image: &Image| image.keys().filter_map(|name| segment::number(name)).collect();
+    let (kept, all): (Vec<u64>, Vec<u64>) = (segments(&image), segments(&whole));
+    assert!(kept[0] > all[all.len() - 1], "{kept:?} after {all:?}");
+    assert!(kept.len() <= 4, "{kept:?}");
+    let snapshots = image.keys().filter(|name| name.ends_with(".snapshot")).count();
+    assert_eq!(snapshots, 1, "{:?}", image.keys());
+    assert_eq!(image.len(), kept.len() + 3, "marker, base, snapshot: {:?}", image.keys());
+}
+
+#[test]
+fn a_snapshot_of_another_group_or_another_snapshot_in_its_place_is_refused_by_name() {
+    let life = Life::compact(true);
+    let image = life.model.image();
+    let name = image.keys().find(|name| name.ends_with(".snapshot")).expect("one").clone();
+    let foreign = |change: fn(&mut super::SnapshotHead)| {
+        let model = Model::default();
+        let shelf = super::Shelf::new(Arc::new(model.clone()), None);
+        let mut head = snapshots::head(position(7, 47));
+        change(&mut head);
+        let draft = shelf.draft().expect("the model works");
+        let mut writer = super::SnapshotWriter::begin(draft, head).expect("small");
+        std::io::Write::write_all(&mut writer, &[47; 500]).expect("small");
+        let _written = writer.finish().expect("the model works");
+        let mut damaged = image.clone();
+        damaged.insert(name.clone(), model.image().into_values().next().expect("a draft"));
+        let error = open_image(&damaged).err().map(|error| error.to_string());
+        assert!(error.as_ref().is_none_or(|error| error.contains(&name)), "{error:?}");
+        error
+    };
+    assert_eq!(foreign(|_| {}), None, "the same again");
+    foreign(|head| head.group = owner(8).group).expect("of another group");
+    foreign(|head| head.machine = "test/2".into()).expect("of another machine");
+    foreign(|head| head.covers.position.index.0 += 1).expect("of another position");
+    foreign(|head| head.covers.configuration.voters.clear()).expect("of other members");
 }
 
 #[test]
@@ -435,6 +562,39 @@ fn the_first_failure_of_the_disk_is_reported_for_ever_and_nothing_is_written_aft
         assert!(state >= Some(durable), "{healthy_steps} steps: {durable} lost");
     }
     assert!(failed_while_open > 20, "{failed_while_open} failures");
+}
+
+#[test]
+fn the_thread_makes_snapshots_count_in_order_with_the_writes_around_them() {
+    let model = Model::default();
+    let mut storage = Opened::open(Box::new(model.clone()), owner(7), SEGMENT_BYTES).expect("new");
+    let shelf = storage.shelf().expect("disks keep snapshots");
+    let entries = |after: u64, count: u64| Write::Entries {
+        after: Index(after),
+        entries: (after + 1..=after + count).map(|index| entry(2, index, 9)).collect(),
+    };
+    let persisted = |storage: &mut Opened, id: u64| {
+        while wait(storage).expect("the model works") < WriteId(id) {}
+    };
+    storage.submit(WriteId(1), Write::HardState(HardState { term: Term(2), vote: None }));
+    storage.submit(WriteId(2), entries(0, 3));
+    storage.keep(snapshots::written(&shelf, position(2, 2), b"two"));
+    storage.submit(WriteId(3), entries(3, 1));
+    persisted(&mut storage, 3);
+    let kept = storage.poll_kept(&mut Context::from_waker(Waker::noop()));
+    assert_eq!(kept, std::task::Poll::Ready(position(2, 2)));
+
+    storage.submit(WriteId(4), entries(4, 1));
+    let elsewhere = snapshots::written(&shelf, position(2, 9), b"nine");
+    storage.install(elsewhere, Rest::GivesWay).expect("the model works");
+    assert_eq!(shelf.current().map(|id| id.position), Some(position(2, 9)));
+    storage.submit(WriteId(5), entries(9, 1));
+    persisted(&mut storage, 5);
+    drop(storage);
+    let contents = open_image(&model.image()).expect("whole");
+    assert_eq!(contents.snapshot, Some(snapshots::head(position(2, 9)).covers));
+    assert_eq!(contents.entries, [entry(2, 10, 9)]);
+    assert!(matches!(shelf.draft(), Err(StorageError::Stopped { .. })), "the store is closed");
 }
 
 #[test]

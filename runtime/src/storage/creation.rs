@@ -10,9 +10,8 @@
 use super::{
     Owner, StorageError, marker,
     medium::Medium,
-    outline::Outline,
     segment::{self, HEAD_BYTES, Segment},
-    stream::{Cursor, Stream},
+    stream::{Past, Stream},
     window::Window,
 };
 
@@ -36,10 +35,8 @@ pub(crate) fn finish(
     medium.publish().map_err(StorageError::io(medium.path(), "put in its place"))?;
     let first = Segment::create(&*medium, begun.fresh, 0, segment_bytes)?;
     marker::finish(&*medium)?;
-    let cursor = Cursor { offset: HEAD_BYTES, sequence: 0, durable: 0, previous: 0, sealed: true };
-    let segments = (first, None);
-    let ids = (begun.fresh, begun.fresh);
-    Ok(Stream::new(medium, ids, segment_bytes, segments, Outline::default(), cursor))
+    let past = Past::none(begun.fresh);
+    Ok(Stream::new(medium.into(), begun.fresh, segment_bytes, (first, None), past))
 }
 
 /// A store that must exist is not one that was only begun.

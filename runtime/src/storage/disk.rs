@@ -9,12 +9,13 @@ use std::{
     task::{Context, Poll},
 };
 
-use raft::{StoreId, Write, WriteId};
+use raft::{Position, StoreId, Write, WriteId};
 
 use super::{
-    Contents, Founding, Owner, Storage, StorageError, Store, creation, marker,
+    Contents, Founding, Owner, Rest, Shelf, Storage, StorageError, Store, base, creation, marker,
     medium::{Absence, Host, Medium},
     recovery, segment,
+    snapshot::{self, Written},
     stream::Stream,
     writer::Writer,
 };
@@ -86,6 +87,7 @@ pub(crate) struct Opened {
     path: PathBuf,
     contents: Contents,
     founding: Option<Founding>,
+    shelf: Shelf,
     writer: Writer,
 }
 
@@ -98,8 +100,9 @@ impl Opened {
         let (stream, contents) = open_stream(medium, owner, segment_bytes)?;
         let path = stream.path().to_path_buf();
         let (id, founding) = (stream.id(), contents.founding.clone());
+        let shelf = stream.shelf().clone();
         let writer = Writer::start(stream, path.clone())?;
-        Ok(Self { id, path, contents, founding, writer })
+        Ok(Self { id, path, contents, founding, shelf, writer })
     }
 }
 
@@ -139,8 +142,31 @@ impl Storage for Opened {
         self.writer.backlog_bytes()
     }
 
+    fn shelf(&self) -> Option<Shelf> {
+        Some(self.shelf.clone())
+    }
+
+    fn keep(&mut self, written: Written) {
+        self.writer.keep(written);
+    }
+
+    fn poll_kept(&mut self, context: &mut Context<'_>) -> Poll<Position> {
+        self.writer.poll_kept(context)
+    }
+
+    fn install(&mut self, written: Written, rest: Rest) -> Result<(), StorageError> {
+        self.writer.install(written, rest)
+    }
+
     fn poll_closed(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.shelf.close();
         self.writer.poll_closed(context)
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.shelf.close();
     }
 }
 
@@ -160,7 +186,7 @@ pub(crate) fn open_stream(
     }
     let stored = marker::read(&*medium, marker::NAME, owner)?;
     remove_temporaries(&*medium, &names)?;
-    recovery::recover(medium, stored.fresh, segment_bytes)
+    recovery::recover(medium.into(), stored, segment_bytes)
 }
 
 /// Unfinished files have no name of ours yet, so nothing rests on them.
@@ -173,8 +199,9 @@ fn remove_temporaries(medium: &dyn Medium, names: &[String]) -> Result<(), Stora
 }
 
 fn is_temporary(name: &str) -> bool {
-    let finished = name.strip_suffix(segment::TEMPORARY);
-    name == marker::BEGUN || finished.is_some_and(|name| segment::number(name).is_some())
+    let Some(finished) = name.strip_suffix(segment::TEMPORARY) else { return false };
+    let known = [marker::NAME, base::NAME].contains(&finished);
+    known || segment::number(finished).is_some() || snapshot::is_snapshot(finished)
 }
 
 pub(crate) const SEGMENT_BYTES: u64 = 16 << 20;

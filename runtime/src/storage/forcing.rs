@@ -101,7 +101,7 @@ fn open(path: &Path) -> Result<(Stream, Survey, Contents), StorageError> {
 fn open_medium(medium: Box<dyn Medium>) -> Result<(Stream, Survey, Contents), StorageError> {
     let owner = marker::owner(&*medium, marker::NAME)?;
     let path = medium.path().to_path_buf();
-    let (stream, contents) = recovery::recover(medium, owner.fresh, super::disk::SEGMENT_BYTES)?;
+    let (stream, contents) = recovery::recover(medium.into(), owner, super::disk::SEGMENT_BYTES)?;
     let survey = survey(owner.group, owner.peer, stream.id(), &contents);
     let survey = survey.ok_or_else(|| refused(&path, "its group was never founded"))?;
     Ok((stream, survey, contents))
@@ -109,6 +109,10 @@ fn open_medium(medium: Box<dyn Medium>) -> Result<(Stream, Survey, Contents), St
 
 fn survey(group: GroupId, peer: PeerId, store: StoreId, contents: &Contents) -> Option<Survey> {
     let Founding { lineage, configuration } = contents.founding.as_ref()?;
+    let (start, configuration) = match &contents.snapshot {
+        Some(covers) => (covers.position, &covers.configuration),
+        None => (Position::default(), configuration),
+    };
     let newest = contents.entries.iter().rev().find_map(|entry| match &entry.payload {
         Payload::Configuration(configuration) => Some(configuration),
         Payload::Noop | Payload::OpenSession { .. } | Payload::Command { .. } => None,
@@ -118,7 +122,7 @@ fn survey(group: GroupId, peer: PeerId, store: StoreId, contents: &Contents) -> 
         node: NodeId { peer, store },
         lineage: *lineage,
         configuration: newest.unwrap_or(configuration).clone(),
-        last: contents.entries.last().map_or_else(Position::default, |entry| entry.position),
+        last: contents.entries.last().map_or(start, |entry| entry.position),
     })
 }
 

@@ -42,7 +42,9 @@ fn images() -> Vec<Image> {
 
 #[test]
 fn garbage_in_any_file_of_a_store_is_refused_by_name() {
-    let (images, mut opened) = (images(), [0, 0]);
+    let mut images = images();
+    images.extend([true, false].map(|sealed| Life::compact(sealed).model.image()));
+    let mut opened = [0, 0];
     let target = Target {
         name: "stores",
         command: COMMAND,
@@ -75,7 +77,15 @@ fn spoil(image: &mut Image, name: &str, draws: &mut Draws, others: &[Vec<u8>]) {
     match draws.below(10) {
         0 => return,
         1 => {
-            let names = ["store", "store.new", "0000000000000000.log", "0000000000000009.log", "x"];
+            let names = [
+                "store",
+                "store.new",
+                "base",
+                "0000000000000000.log",
+                "0000000000000009.log",
+                "0000000000000009.snapshot",
+                "x",
+            ];
             image.insert((*draws.one_of(&names)).into(), bytes);
             return;
         }

@@ -7,7 +7,10 @@ use std::mem;
 
 use raft::{StoreId, Write};
 
-use super::{Contents, Founding, Medium, Owner, StorageError, disk::open_stream, stream::Stream};
+use super::{
+    Contents, Founding, Medium, Owner, Rest, Shelf, StorageError, Written, disk::open_stream,
+    stream::Stream,
+};
 
 /// An open store on a medium.
 pub struct Journal {
@@ -81,6 +84,19 @@ impl Journal {
         self.stream.commit()
     }
 
+    /// Where its snapshots are.
+    pub fn shelf(&self) -> Shelf {
+        self.stream.shelf().clone()
+    }
+
+    /// Makes this snapshot what the log starts after; whether it is newer than the present one.
+    ///
+    /// # Errors
+    /// Of the medium, and a snapshot that contradicts what the store holds.
+    pub fn adopt(&mut self, mut written: Written, rest: Rest) -> Result<bool, StorageError> {
+        self.stream.adopt(&mut written, rest)
+    }
+
     /// Whether nothing is left that a pause could be used for.
     pub fn is_settled(&self) -> bool {
         self.stream.is_settled()
@@ -94,5 +110,11 @@ impl Journal {
     pub fn settle(&mut self) -> Result<(), StorageError> {
         self.stream.seal()?;
         self.stream.prepare()
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.stream.shelf().close();
     }
 }

@@ -1,9 +1,9 @@
-//! What a store needs of a disk, and no more: files of a fixed size in one directory.
+//! What a store needs of a disk, and no more: files in one directory.
 //!
 //! Small, so that a model can stand in for the host and lose what a power cut may lose. Knows
 //! nothing of records. Contract: a write is durable after the file's `sync`, a name after the
 //! directory's, and the directory's own after [`Medium::publish`]; whatever was not synced may
-//! survive in part, in any order.
+//! survive in part, in any order. An open file stays readable when its name is taken away.
 
 mod host;
 
@@ -12,7 +12,7 @@ use std::{io, path::Path};
 pub(crate) use host::{Absence, Host};
 
 /// One directory.
-pub trait Medium: Send {
+pub trait Medium: Send + Sync {
     /// What it is called in errors.
     fn path(&self) -> &Path;
 
@@ -77,7 +77,7 @@ pub trait MediumFile: Send {
     /// `UnexpectedEof` beyond the end, and what else the host says.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
 
-    /// Writes all the bytes, or fails.
+    /// Writes all the bytes, or fails. Behind the end it makes the file longer.
     ///
     /// # Errors
     /// What the host says; a part may be written.

@@ -233,9 +233,8 @@ impl Trace {
                         Some(true) => 0..bytes.len(),
                         Some(false) | None => survives(at, bytes.len()),
                     };
-                    let start = *offset as usize + part.start;
                     let target = files.get_mut(file).expect("a file that exists is written");
-                    target[start..start + part.len()].copy_from_slice(&bytes[part]);
+                    put(target, *offset as usize + part.start, &bytes[part]);
                 }
                 Step::SyncNames
                 | Step::Publish
@@ -324,9 +323,7 @@ impl MediumFile for ModelFile {
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut inner = self.model.inner();
         inner.step(Step::Write { file: self.file, offset, bytes: bytes.into() })?;
-        let start = offset as usize;
-        // A store never grows a file; the model has no room for it.
-        inner.files[self.file][start..start + bytes.len()].copy_from_slice(bytes);
+        put(&mut inner.files[self.file], offset as usize, bytes);
         Ok(())
     }
 
@@ -341,6 +338,16 @@ impl MediumFile for ModelFile {
         }
         synced
     }
+}
+
+/// Writes into a file, which grows if it must.
+fn put(file: &mut Vec<u8>, start: usize, bytes: &[u8]) {
+    if bytes.is_empty() {
+        return;
+    }
+    let end = start + bytes.len();
+    file.resize(file.len().max(end), 0);
+    file[start..end].copy_from_slice(bytes);
 }
 
 const HELD_UP_MAX: Duration = Duration::from_secs(20);

@@ -5,7 +5,7 @@
 //!
 //! Invariant: terms along the log never fall, and none is above the term on record.
 
-use raft::{Entry, HardState, Index, Term};
+use raft::{Entry, HardState, Index, Position, Term};
 
 use super::forcing::Forced;
 
@@ -16,11 +16,37 @@ pub(crate) struct Outline {
     last: Index,
     /// The first index of each term in the log, in order.
     terms: Vec<(Index, Term)>,
+    /// A snapshot covers the log up to here: it is committed.
+    covered: Index,
 }
 
 impl Outline {
     pub(crate) const fn hard_state(&self) -> HardState {
         self.hard_state
+    }
+
+    /// What a part of the stream goes on from: term and vote, and where the log ended.
+    pub(crate) fn after(hard_state: HardState, last: Position) -> Self {
+        let terms = if last.index == Index(0) { Vec::new() } else { vec![(last.index, last.term)] };
+        Self { hard_state, last: last.index, terms, covered: Index(0) }
+    }
+
+    /// The end of the log.
+    pub(crate) fn last(&self) -> Position {
+        let term = self.terms.last().map_or(Term(0), |(_, term)| *term);
+        Position { term, index: self.last }
+    }
+
+    /// Takes in that a snapshot covers the log up to there.
+    pub(crate) fn cover(&mut self, position: Position) -> Result<(), String> {
+        if position.index > self.last {
+            return Err(format!("a snapshot at {position} of a log of {}", self.last));
+        }
+        if position.term > self.hard_state.term {
+            return Err(format!("a snapshot at {position} in term {}", self.hard_state.term));
+        }
+        self.covered = self.covered.max(position.index);
+        Ok(())
     }
 
     /// Takes in a new term or vote.
@@ -44,6 +70,12 @@ impl Outline {
     pub(crate) fn replace(&mut self, after: Index, entries: &[Entry]) -> Result<(), String> {
         if after > self.last {
             return Err(format!("entries after index {after} of a log of {}", self.last));
+        }
+        if after < self.covered {
+            return Err(format!(
+                "entries after index {after}, before a snapshot at {}",
+                self.covered
+            ));
         }
         self.cut(after);
         for entry in entries {

@@ -36,20 +36,26 @@ fn fail_each(image: &Image, named: bool, story: &str) -> usize {
 #[test]
 fn a_whole_store_that_cannot_be_read_is_refused_by_name_and_keeps_what_it_holds() {
     for sealed in [true, false] {
-        let life = Life::lead(sealed);
-        let reads = fail_each(&life.model.image(), true, "whole");
-        assert!(reads > 20, "only {reads} reads");
+        for life in [Life::lead(sealed), Life::compact(sealed)] {
+            let reads = fail_each(&life.model.image(), true, "whole");
+            assert!(reads > 20, "only {reads} reads");
+        }
     }
 }
 
 #[test]
 fn what_a_crash_left_and_cannot_be_read_is_refused_by_name_and_loses_no_more() {
-    let trace = Life::lead(true).model.trace();
-    let mut reads = 0;
+    let reads: usize = [Life::lead(true), Life::compact(true)].iter().map(fail_after_each).sum();
+    assert!(reads > 500, "only {reads} reads");
+}
+
+/// How many reads failed after a crash before each step.
+fn fail_after_each(life: &Life) -> usize {
+    let (trace, mut reads) = (life.model.trace(), 0);
     for end in 0..=trace.0.len() {
         let image =
             trace.image(end, 9, |at, length| if at % 2 == 0 { 0..length } else { 0..length / 2 });
         reads += fail_each(&image, trace.is_named(end, true), &format!("before step {end}"));
     }
-    assert!(reads > 500, "only {reads} reads");
+    reads
 }

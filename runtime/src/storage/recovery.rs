@@ -12,30 +12,37 @@
 //!
 //! Invariant: what is returned as contents is durable by then, whatever the page cache held.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
-use raft::{Entry, Index, StoreId};
+use raft::{Entry, Index, Position, StoreId};
 
 use super::{
-    Contents, Founding, StorageError,
+    Contents, Founding, Owner, StorageError,
+    base::{self, Base, Milestone},
+    compaction,
     forcing::Forced,
     format::{self, ALIGNMENT_BYTES, HEADER_BYTES, Header, Kind, Place},
     medium::Medium,
     outline::Outline,
     segment::{self, HEAD_BYTES, Segment},
-    stream::{Cursor, Stream},
+    shelf,
+    snapshot::{self, SnapshotId},
+    stream::{Cursor, Passed, Past, Stream},
     window::Window,
 };
 
 /// Reads the segments and yields the stream, ready to be continued.
 pub(crate) fn recover(
-    medium: Box<dyn Medium>,
-    store: StoreId,
+    medium: Arc<dyn Medium>,
+    owner: Owner,
     segment_bytes: u64,
 ) -> Result<(Stream, Contents), StorageError> {
-    let count = count_segments(&*medium)?;
-    let mut reader = Reader::new(store);
-    let mut active = open(&*medium, store, 0)?;
+    let (store, names) = (owner.fresh, names(&*medium)?);
+    let is_compacted = names.iter().any(|name| name == base::NAME);
+    let base = is_compacted.then(|| base::read(&*medium, store)).transpose()?;
+    let mut reader = Reader::new(store, base.as_ref());
+    let (first, count) = (reader.first(), count_segments(&*medium, &names, reader.first())?);
+    let mut active = open(&*medium, store, first)?;
     while reader.read(&active)? == Stop::End {
         let number = active.number + 1;
         if number == count {
@@ -51,28 +58,58 @@ pub(crate) fn recover(
     if let Some(next) = &next {
         reader.refuse_if_continued(&active, next, count)?;
     }
+    if let Some(base) = &base {
+        reader.start_after(&*medium, &owner, base, &active)?;
+    }
     reader.settle(&active)?;
-    let Reader { id, outline, cursor, contents, .. } = reader;
-    let (ids, segments) = ((store, id), (active, next));
-    Ok((Stream::new(medium, ids, segment_bytes, segments, outline, cursor), contents))
+    remove_needless(&*medium, &names, first, base.as_ref().map(|base| base.snapshot))?;
+    let Reader { id, outline, cursor, contents, passed, .. } = reader;
+    let (founding, snapshot) = (contents.founding.clone(), base.map(|base| base.snapshot));
+    let past = Past { id, founding, passed, snapshot, outline, cursor };
+    Ok((Stream::new(medium, store, segment_bytes, (active, next), past), contents))
 }
 
-/// How many segments there are; they are numbered from 0 without a gap.
-fn count_segments(medium: &dyn Medium) -> Result<u64, StorageError> {
-    let names = medium.list().map_err(StorageError::io(medium.path(), "list the directory"))?;
-    let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment::number(name)).collect();
-    numbers.sort_unstable();
-    let gap = (0..).zip(&numbers).find(|(expected, number)| expected != *number);
-    if let Some((expected, number)) = gap {
-        let path = medium.path().join(segment::name(expected));
-        let why = format!("{} is there", segment::name(*number));
-        return Err(StorageError::Missing { path, why });
+/// In order, so that the same directory is always refused for the same file.
+fn names(medium: &dyn Medium) -> Result<Vec<String>, StorageError> {
+    let mut names = medium.list().map_err(StorageError::io(medium.path(), "list the directory"))?;
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// The number behind the last segment; from the first that is needed they have no gap.
+fn count_segments(medium: &dyn Medium, names: &[String], first: u64) -> Result<u64, StorageError> {
+    let numbers = names.iter().filter_map(|name| segment::number(name));
+    let mut count = first;
+    // Names are in the order of their numbers.
+    for number in numbers.filter(|number| *number >= first) {
+        if number != count {
+            let path = medium.path().join(segment::name(count));
+            let why = format!("{} is there", segment::name(number));
+            return Err(StorageError::Missing { path, why });
+        }
+        count += 1;
     }
-    if numbers.is_empty() {
-        let path = medium.path().join(segment::name(0));
-        return Err(StorageError::Missing { path, why: "every store has it".into() });
+    if count == first {
+        let path = medium.path().join(segment::name(first));
+        let why = if first == 0 { "every store has it" } else { "the base names it" };
+        return Err(StorageError::Missing { path, why: why.into() });
     }
-    Ok(numbers.len() as u64)
+    Ok(count)
+}
+
+/// Takes away what a compaction made needless and a crash left.
+fn remove_needless(
+    medium: &dyn Medium,
+    names: &[String],
+    first: u64,
+    snapshot: Option<SnapshotId>,
+) -> Result<(), StorageError> {
+    let current = snapshot.map(|snapshot| snapshot::name(snapshot.position));
+    let is_needless = |name: &&String| match segment::number(name) {
+        Some(number) => number < first,
+        None => snapshot::is_snapshot(name) && current.as_ref() != Some(*name),
+    };
+    names.iter().filter(is_needless).try_for_each(|name| compaction::remove(medium, name))
 }
 
 fn open(medium: &dyn Medium, store: StoreId, number: u64) -> Result<Segment, StorageError> {
@@ -101,6 +138,10 @@ struct Reader {
     outline: Outline,
     cursor: Cursor,
     contents: Contents,
+    /// What the entries of the contents start after.
+    start: Index,
+    /// The segments that have been begun, and what they start from.
+    passed: VecDeque<Passed>,
     /// The last segment that was read to its end, and where that is.
     ended: Option<(Segment, u64)>,
     /// The records that no later one calls durable.
@@ -115,12 +156,51 @@ struct Unproven {
 }
 
 impl Reader {
-    fn new(store: StoreId) -> Self {
-        let cursor =
-            Cursor { offset: HEAD_BYTES, sequence: 0, durable: 0, previous: 0, sealed: true };
-        let (outline, contents) = (Outline::default(), Contents::default());
-        let unproven = VecDeque::new();
-        Self { store, id: store, outline, cursor, contents, ended: None, unproven }
+    fn new(store: StoreId, base: Option<&Base>) -> Self {
+        let from = base.map_or_else(|| Milestone::first(store), |base| base.from.clone());
+        let Milestone { sequence, previous, id, hard_state, last, .. } = from;
+        let outline = Outline::after(hard_state, last);
+        let cursor = Cursor { sequence, previous, durable: sequence, ..Cursor::default() };
+        let founding = from.founding.clone();
+        let contents = Contents { founding, hard_state, ..Contents::default() };
+        let passed = VecDeque::from([Passed { start: from, highest: Index(0) }]);
+        let (start, unproven) = (last.index, VecDeque::new());
+        Self { store, id, outline, cursor, contents, start, passed, ended: None, unproven }
+    }
+
+    /// The segment that is read first.
+    fn first(&self) -> u64 {
+        self.passed.front().map_or(0, |first| first.start.segment)
+    }
+
+    /// Puts the snapshot before the log, of which only what follows it is needed.
+    fn start_after(
+        &mut self,
+        medium: &dyn Medium,
+        owner: &Owner,
+        base: &Base,
+        active: &Segment,
+    ) -> Result<(), StorageError> {
+        let (position, last) = (base.snapshot.position, self.outline.last());
+        let damaged = |what| StorageError::corrupt(&active.path, self.cursor.offset, what);
+        if self.cursor.sequence < base.durable {
+            let (next, durable) = (self.cursor.sequence + 1, base.durable);
+            let what = format!("record {next} is damaged; the base proves {durable} durable");
+            return Err(damaged(what));
+        }
+        self.outline.cover(position).map_err(damaged)?;
+        let file = shelf::open(medium, base.snapshot)?;
+        if file.head().group != owner.group {
+            let (path, what) = (file.path().to_path_buf(), "group");
+            let (found, expected) = (file.head().group.to_string(), owner.group.to_string());
+            return Err(StorageError::Foreign { path, what, found, expected });
+        }
+        file.verify()?;
+        let covered = position.index.since(self.start) as usize;
+        debug_assert!(last.index >= position.index, "covered by the outline");
+        self.contents.entries.drain(..covered.min(self.contents.entries.len()));
+        self.contents.snapshot = Some(file.head().covers.clone());
+        Ok(())
     }
 
     fn place(&self, segment: &Segment, offset: u64) -> Place {
@@ -130,6 +210,7 @@ impl Reader {
     fn read(&mut self, segment: &Segment) -> Result<Stop, StorageError> {
         let mut window = Window::new(segment);
         self.cursor.offset = HEAD_BYTES;
+        self.begin(segment);
         loop {
             let offset = self.cursor.offset;
             let bytes = window.bytes(offset, HEADER_BYTES as u64)?;
@@ -155,6 +236,23 @@ impl Reader {
                 return Ok(Stop::End);
             }
         }
+    }
+
+    /// A segment begins where the one before it ended.
+    fn begin(&mut self, segment: &Segment) {
+        if self.passed.back().is_some_and(|passed| passed.start.segment >= segment.number) {
+            return;
+        }
+        let start = Milestone {
+            segment: segment.number,
+            sequence: self.cursor.sequence,
+            previous: self.cursor.previous,
+            id: self.id,
+            hard_state: self.outline.hard_state(),
+            founding: self.contents.founding.clone(),
+            last: self.outline.last(),
+        };
+        self.passed.push_back(Passed { start, highest: Index(0) });
     }
 
     /// A record proves others durable and is itself yet to be proven.
@@ -186,8 +284,11 @@ impl Reader {
             Kind::Entries => {
                 let (after, entries): (Index, Vec<Entry>) = format::decode_body(body)?;
                 self.outline.replace(after, &entries)?;
-                // The log starts at index 1, and the outline has just found `after` in it.
-                self.contents.entries.truncate(after.0 as usize);
+                // What is not committed may be replaced from before where we began to read.
+                self.start = self.start.min(after);
+                self.reached(entries.last().map(|entry| entry.position));
+                // The outline has just found `after` in the log.
+                self.contents.entries.truncate(after.since(self.start) as usize);
                 self.contents.entries.extend(entries);
             }
             Kind::Founding => {
@@ -199,6 +300,7 @@ impl Reader {
             Kind::Renewal => {
                 self.id = format::decode_body(body)?;
                 (self.outline, self.contents) = (Outline::default(), Contents::default());
+                self.start = Index(0);
             }
             Kind::Forced => {
                 let forced: Forced = format::decode_body(body)?;
@@ -206,6 +308,7 @@ impl Reader {
                 if self.contents.founding.replace(forced.founding).is_none() {
                     return Err("a new lineage without an old one".into());
                 }
+                self.reached(Some(forced.entry.position));
                 self.contents.entries.push(forced.entry);
             }
             Kind::Seal | Kind::End if body.is_empty() => {}
@@ -213,6 +316,12 @@ impl Reader {
         }
         self.contents.hard_state = self.outline.hard_state();
         Ok(())
+    }
+
+    fn reached(&mut self, last: Option<Position>) {
+        if let (Some(last), Some(active)) = (last, self.passed.back_mut()) {
+            active.highest = active.highest.max(last.index);
+        }
     }
 
     /// A segment is written to, and its successor made, only after the end of the one before is

@@ -16,6 +16,10 @@ pub(crate) fn founding(number: u8) -> Founding {
     Founding { lineage, configuration: Configuration::of([NodeId::small(1), NodeId::small(2)]) }
 }
 
+pub(crate) fn position(term: u64, index: u64) -> Position {
+    Position { term: Term(term), index: Index(index) }
+}
+
 /// An entry with a command of that many bytes.
 pub(crate) fn entry(term: u64, index: u64, command_bytes: usize) -> Entry {
     let request = RequestId { session: SessionId(Index(1)), sequence: index };

@@ -73,7 +73,7 @@ impl Segment {
 }
 
 /// Puts a durable file of this size that begins with these bytes in place of what had the name.
-fn replace(
+pub(crate) fn replace(
     medium: &dyn Medium,
     name: &str,
     size_bytes: u64,

@@ -6,32 +6,40 @@
 //! Invariant: a segment's `End` is durable before the next segment holds a record, so whatever
 //! follows a segment proves that all of it was durable.
 
-use std::path::Path;
+use std::{collections::VecDeque, path::Path, sync::Arc};
 
 use raft::{Entry, HardState, Index, StoreId, Write};
 
 use super::{
-    Founding, StorageError,
+    Founding, Shelf, StorageError,
+    base::Milestone,
     forcing::Forced,
     format::{self, HEADER_BYTES, Header, Kind, Place},
     medium::Medium,
     outline::Outline,
     segment::{HEAD_BYTES, Segment},
+    snapshot::SnapshotId,
 };
 
 /// Where the next record goes.
 pub(crate) struct Stream {
-    medium: Box<dyn Medium>,
+    pub(super) medium: Arc<dyn Medium>,
     /// Names the files, from their creation on.
-    store: StoreId,
+    pub(super) store: StoreId,
     /// Names what they hold: the same, until the store is renewed.
     id: StoreId,
+    founding: Option<Founding>,
+    /// The segments that are there, in order; the last is the active one.
+    pub(super) passed: VecDeque<Passed>,
+    /// What the log starts after.
+    pub(super) snapshot: Option<SnapshotId>,
+    pub(super) shelf: Shelf,
     segment_bytes: u64,
     active: Segment,
     /// Prepared ahead, so that the end of a segment costs a sync and not a file.
     next: Option<Segment>,
-    outline: Outline,
-    cursor: Cursor,
+    pub(super) outline: Outline,
+    pub(super) cursor: Cursor,
     /// Appended, not yet written.
     group: Vec<u8>,
     body: Vec<u8>,
@@ -52,18 +60,81 @@ pub(crate) struct Cursor {
     pub(crate) sealed: bool,
 }
 
+/// A segment, as far as compaction must know it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Passed {
+    /// What had been said before it.
+    pub(crate) start: Milestone,
+    /// The highest index of an entry in it.
+    pub(crate) highest: Index,
+}
+
+/// What a stream goes on from.
+pub(crate) struct Past {
+    /// Which store it is by now.
+    pub(crate) id: StoreId,
+    pub(crate) founding: Option<Founding>,
+    /// The segments that are there.
+    pub(crate) passed: VecDeque<Passed>,
+    pub(crate) snapshot: Option<SnapshotId>,
+    pub(crate) outline: Outline,
+    pub(crate) cursor: Cursor,
+}
+
+impl Past {
+    /// Of a store in which nothing was written yet.
+    pub(crate) fn none(store: StoreId) -> Self {
+        let start = Milestone::first(store);
+        Self {
+            id: store,
+            founding: None,
+            passed: VecDeque::from([Passed { start, highest: Index(0) }]),
+            snapshot: None,
+            outline: Outline::default(),
+            cursor: Cursor::default(),
+        }
+    }
+}
+
+impl Default for Cursor {
+    /// Before the first record.
+    fn default() -> Self {
+        Self { offset: HEAD_BYTES, sequence: 0, durable: 0, previous: 0, sealed: true }
+    }
+}
+
 impl Stream {
     pub(crate) fn new(
-        medium: Box<dyn Medium>,
-        (store, id): (StoreId, StoreId),
+        medium: Arc<dyn Medium>,
+        store: StoreId,
         segment_bytes: u64,
         segments: (Segment, Option<Segment>),
-        outline: Outline,
-        cursor: Cursor,
+        past: Past,
     ) -> Self {
+        let Past { id, founding, passed, snapshot, outline, cursor } = past;
         let (active, next) = segments;
-        let (group, body) = (Vec::new(), Vec::new());
-        Self { medium, store, id, segment_bytes, active, next, outline, cursor, group, body }
+        let shelf = Shelf::new(Arc::clone(&medium), snapshot);
+        Self {
+            medium,
+            store,
+            id,
+            founding,
+            passed,
+            snapshot,
+            shelf,
+            segment_bytes,
+            active,
+            next,
+            outline,
+            cursor,
+            group: Vec::new(),
+            body: Vec::new(),
+        }
+    }
+
+    /// Where its snapshots are.
+    pub(crate) const fn shelf(&self) -> &Shelf {
+        &self.shelf
     }
 
     /// Which store this is.
@@ -86,20 +157,30 @@ impl Stream {
 
     /// Adds the founding to the group.
     pub(crate) fn append_founding(&mut self, founding: &Founding) -> Result<(), StorageError> {
-        self.append_record(Kind::Founding, founding)
+        self.append_record(Kind::Founding, founding)?;
+        self.founding = Some(founding.clone());
+        Ok(())
     }
 
     /// Adds word that from here on this is another store, of that id, with nothing in it.
     pub(crate) fn append_renewal(&mut self, fresh: StoreId) -> Result<(), StorageError> {
+        if let Some(SnapshotId { position, .. }) = self.snapshot {
+            return Err(self.refused(format!("a renewal after a snapshot at {position}")));
+        }
         self.append_record(Kind::Renewal, &fresh)?;
-        (self.id, self.outline) = (fresh, Outline::default());
+        (self.id, self.founding, self.outline) = (fresh, None, Outline::default());
         Ok(())
     }
 
     /// Adds word that this store belongs to a new lineage.
     pub(crate) fn append_forced(&mut self, forced: &Forced) -> Result<(), StorageError> {
-        self.outline.force(forced).map_err(|what| self.refused(what))?;
-        self.append_record(Kind::Forced, forced)
+        let mut outline = self.outline.clone();
+        outline.force(forced).map_err(|what| self.refused(what))?;
+        // Before it counts: if a segment ends here, the next goes on from what was before.
+        self.append_record(Kind::Forced, forced)?;
+        (self.outline, self.founding) = (outline, Some(forced.founding.clone()));
+        self.reached(forced.entry.position.index);
+        Ok(())
     }
 
     /// Writes the group and makes it durable.
@@ -164,6 +245,7 @@ impl Stream {
             let (part, more) = rest.split_at(part_of(rest));
             self.append_record(Kind::Entries, &(after, part))?;
             let Some(last) = part.last() else { return Ok(()) };
+            self.reached(last.position.index);
             if more.is_empty() {
                 return Ok(());
             }
@@ -203,8 +285,15 @@ impl Stream {
         self.active.size_bytes.saturating_sub(used)
     }
 
+    /// The active segment holds an entry of that index.
+    fn reached(&mut self, index: Index) {
+        if let Some(active) = self.passed.back_mut() {
+            active.highest = active.highest.max(index);
+        }
+    }
+
     /// Ends the active segment and goes on in the next, which has room for that record.
-    fn roll(&mut self, record_bytes: u64) -> Result<(), StorageError> {
+    pub(super) fn roll(&mut self, record_bytes: u64) -> Result<(), StorageError> {
         let least_bytes = HEAD_BYTES + record_bytes + HEADER_BYTES as u64;
         let next = match self.next.take() {
             Some(next) if next.size_bytes >= least_bytes => next,
@@ -216,7 +305,22 @@ impl Stream {
         self.commit()?;
         self.active = next;
         self.cursor.offset = HEAD_BYTES;
+        let start = self.milestone();
+        self.passed.push_back(Passed { start, highest: Index(0) });
         Ok(())
+    }
+
+    /// What the stream has said when the active segment begins now.
+    fn milestone(&self) -> Milestone {
+        Milestone {
+            segment: self.active.number,
+            sequence: self.cursor.sequence,
+            previous: self.cursor.previous,
+            id: self.id,
+            hard_state: self.outline.hard_state(),
+            founding: self.founding.clone(),
+            last: self.outline.last(),
+        }
     }
 
     fn create_next(&self, size_bytes: u64) -> Result<Segment, StorageError> {
@@ -244,7 +348,7 @@ impl Stream {
         self.cursor.sealed = kind == Kind::Seal;
     }
 
-    fn refused(&self, what: String) -> StorageError {
+    pub(super) fn refused(&self, what: String) -> StorageError {
         StorageError::Refused { path: self.medium.path().into(), what }
     }
 }

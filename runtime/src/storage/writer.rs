@@ -17,9 +17,9 @@ use std::{
 };
 
 use futures_util::task::AtomicWaker;
-use raft::{StoreId, Write, WriteId};
+use raft::{Position, StoreId, Write, WriteId};
 
-use super::{Founding, StorageError, stream::Stream};
+use super::{Founding, Rest, StorageError, Written, stream::Stream};
 
 /// The near end of the thread. Dropping it has the thread finish what is queued and seal the
 /// stream.
@@ -57,6 +57,23 @@ impl Writer {
     /// Makes a new store of it before it returns. What was submitted before is never reported.
     pub(crate) fn renew(&self, fresh: StoreId) -> Result<(), StorageError> {
         self.mark(Mark::Renewal(fresh))
+    }
+
+    /// See [`super::Storage::keep`].
+    pub(crate) fn keep(&self, written: Written) {
+        self.push(Job::Keep(written));
+    }
+
+    /// See [`super::Storage::install`].
+    pub(crate) fn install(&self, written: Written, rest: Rest) -> Result<(), StorageError> {
+        self.mark(Mark::Snapshot(written, rest))
+    }
+
+    /// See [`super::Storage::poll_kept`].
+    pub(crate) fn poll_kept(&self, context: &mut Context<'_>) -> Poll<Position> {
+        // Registered before looking, as above; whoever waits for writes waits for this as well.
+        self.shared.waker.register(context.waker());
+        self.shared.state().kept.take().map_or(Poll::Pending, Poll::Ready)
     }
 
     fn mark(&self, mark: Mark) -> Result<(), StorageError> {
@@ -142,6 +159,8 @@ struct State {
     closed: bool,
     /// Durable and not yet reported.
     durable: Option<WriteId>,
+    /// The snapshot that the log starts after, if it is not yet reported.
+    kept: Option<Position>,
     failed: Option<StorageError>,
     /// The thread is over, and the files are closed.
     ended: bool,
@@ -149,13 +168,15 @@ struct State {
 
 enum Job {
     Write(WriteId, Write),
+    Keep(Written),
     Mark(Mark, mpsc::SyncSender<Result<(), StorageError>>),
 }
 
-/// What happens once in a store's life, and is waited for.
+/// What happens seldom, and is waited for.
 enum Mark {
     Founding(Founding),
     Renewal(StoreId),
+    Snapshot(Written, Rest),
 }
 
 /// What the thread does next.
@@ -220,7 +241,7 @@ impl Job {
             Self::Write(_, Write::Entries { entries, .. }) => {
                 entries.iter().map(raft::Entry::weight_bytes).sum()
             }
-            Self::Write(_, Write::HardState(_)) | Self::Mark(..) => 0,
+            Self::Write(_, Write::HardState(_)) | Self::Keep(_) | Self::Mark(..) => 0,
         };
         content + JOB_OVERHEAD_BYTES
     }
@@ -260,11 +281,19 @@ impl Worker {
 
     fn commit(&mut self) -> Result<(), StorageError> {
         let (mut newest, mut marks, mut renews) = (None, false, false);
-        for job in &self.jobs {
+        let mut kept = None;
+        for job in &mut self.jobs {
             match job {
                 Job::Write(id, write) => {
                     self.stream.append(write)?;
                     newest = Some(*id);
+                }
+                Job::Keep(written) => {
+                    let is_news = self.stream.adopt(written, Rest::Stays)?;
+                    kept = is_news.then(|| written.id().position).or(kept);
+                }
+                Job::Mark(Mark::Snapshot(written, rest), _) => {
+                    self.stream.adopt(written, *rest)?;
                 }
                 Job::Mark(Mark::Founding(founding), _) => {
                     self.stream.append_founding(founding)?;
@@ -284,6 +313,7 @@ impl Worker {
         let mut state = self.shared.state();
         state.backlog_bytes -= weight_bytes;
         state.durable = newest.or(state.durable.filter(|_| !renews));
+        state.kept = kept.or(state.kept);
         drop(state);
         self.shared.waker.wake();
         for job in self.jobs.drain(..) {
