@@ -101,6 +101,19 @@ impl<R> Sessions<R> {
         self.limits
     }
 
+    /// Whether the table keeps to its bounds and agrees with itself: what comes from elsewhere may
+    /// not.
+    pub fn is_sound(&self) -> bool {
+        let SessionLimits { sessions_max, replies_per_session_max } = self.limits;
+        let is_known = |(id, session): (&SessionId, &Session<R>)| {
+            self.silent.get(&session.used) == Some(id)
+                && session.replies.len() <= replies_per_session_max
+        };
+        self.open.len() <= sessions_max
+            && self.open.len() == self.silent.len()
+            && self.open.iter().all(is_known)
+    }
+
     /// How many replies the session keeps from sequence `floor` on.
     pub(crate) fn replies_from(&self, session: SessionId, floor: u64) -> usize {
         self.open.get(&session).map_or(0, |session| session.replies.range(floor..).count())
