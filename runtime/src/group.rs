@@ -29,6 +29,7 @@ mod samples;
 mod serve;
 mod status;
 mod steward;
+mod transfer;
 mod wire;
 
 pub use builder::{GroupBuilder, GroupError};

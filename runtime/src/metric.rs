@@ -53,6 +53,12 @@ pub(crate) const MEMBER_CHANGES: &str = "tessera.group.member.changes";
 pub(crate) const MESSAGES_HELD: &str = "tessera.raft.messages.held";
 pub(crate) const MESSAGES_DROPPED: &str = "tessera.raft.messages.dropped";
 pub(crate) const SNAPSHOTS_IGNORED: &str = "tessera.raft.snapshots.ignored";
+pub(crate) const SNAPSHOTS_TAKEN: &str = "tessera.snapshot.taken";
+pub(crate) const SNAPSHOTS_INSTALLED: &str = "tessera.snapshot.installed";
+pub(crate) const SNAPSHOTS_FAILED: &str = "tessera.snapshot.failed";
+pub(crate) const SNAPSHOT_SECONDS: &str = "tessera.snapshot.seconds";
+pub(crate) const SNAPSHOT_INDEX: &str = "tessera.snapshot.index";
+pub(crate) const SNAPSHOT_BYTES: &str = "tessera.snapshot.bytes";
 pub(crate) const STORAGE_BACKLOG_BYTES: &str = "tessera.storage.backlog.bytes";
 pub(crate) const BOND_BYTES_SENT: &str = "tessera.bond.bytes.sent";
 pub(crate) const BOND_BYTES_RECEIVED: &str = "tessera.bond.bytes.received";
@@ -70,7 +76,7 @@ pub(crate) const DIALS_REFUSED: &str = "tessera.network.dials.refused";
 pub(crate) const DIALS_RETRIED: &str = "tessera.network.dials.retried";
 pub(crate) const LINKS: &str = "tessera.network.links";
 
-const ALL: [(&str, Kind, Unit, &str); 41] = [
+const ALL: [(&str, Kind, Unit, &str); 47] = [
     (
         COMMIT_SECONDS,
         Kind::Histogram,
@@ -151,6 +157,32 @@ const ALL: [(&str, Kind, Unit, &str); 41] = [
     ),
     (MESSAGES_DROPPED, Kind::Counter, Unit::Count, "Messages that were not heeded, by reason."),
     (SNAPSHOTS_IGNORED, Kind::Counter, Unit::Count, "Snapshots that were offered to no use."),
+    (
+        SNAPSHOTS_TAKEN,
+        Kind::Counter,
+        Unit::Count,
+        "Snapshots that this member took of its own state.",
+    ),
+    (
+        SNAPSHOTS_INSTALLED,
+        Kind::Counter,
+        Unit::Count,
+        "Snapshots of others that this member went on from.",
+    ),
+    (
+        SNAPSHOTS_FAILED,
+        Kind::Counter,
+        Unit::Count,
+        "Snapshots that came to nothing, by what was done: take or fetch.",
+    ),
+    (
+        SNAPSHOT_SECONDS,
+        Kind::Histogram,
+        Unit::Seconds,
+        "From the decision to take or fetch a snapshot until it is durable, by which of the two.",
+    ),
+    (SNAPSHOT_INDEX, Kind::Gauge, Unit::Count, "The last entry of the snapshot."),
+    (SNAPSHOT_BYTES, Kind::Gauge, Unit::Bytes, "The length of the snapshot."),
     (
         STORAGE_BACKLOG_BYTES,
         Kind::Gauge,

@@ -88,6 +88,9 @@ fn limits() -> Vec<Field<u32>> {
         field!(requests_bytes_max, lan, mib, gib, requests),
         field!(sessions_max, lan, 1, mib, million),
         field!(replies_per_session_max, lan, 1, mib, million),
+        field!(snapshot_log_entries, lan, 0, 1 << 30, "must lie between 0 and 1073741824"),
+        field!(snapshot_log_bytes, lan, 0, 1 << 30, "must lie between 0 and 1073741824"),
+        field!(snapshot_tail_entries, lan, 0, 1 << 24, "must lie between 0 and 16777216"),
         field!(voters_max, lan, 3, 9, "must lie between 3 (voters_min) and 9"),
         field!(voters_min, many, 2, 9, "must lie between 2 and 9"),
         field!(learners_max, lan, 0, 64, "must lie between 0 and 64"),
@@ -143,6 +146,9 @@ fn no_setting_is_left_out() {
         requests_bytes_max: _,
         sessions_max: _,
         replies_per_session_max: _,
+        snapshot_log_entries: _,
+        snapshot_log_bytes: _,
+        snapshot_tail_entries: _,
         // A switch: it has no bounds.
         lease_reads: _,
         clock_drift_ppm_max: _,
@@ -158,7 +164,7 @@ fn no_setting_is_left_out() {
     } = lan();
     let times = times().into_iter().map(|(name, ..)| name);
     let names: BTreeSet<_> = times.chain(limits().into_iter().map(|(name, ..)| name)).collect();
-    assert_eq!(names.len(), 27);
+    assert_eq!(names.len(), 30);
 }
 
 #[test]

@@ -1,13 +1,17 @@
 //! Applies committed entries to the machine, in a task of its own.
 //!
 //! A slow machine delays answers, never heartbeats. Owns the machine and the replies of open
-//! sessions. Invariant: entries are applied once each, in order of their index, and what is kept
-//! and answered follows from nothing but the log.
+//! sessions; while it writes them into a snapshot, or reads them from one, nothing is applied.
+//! Invariant: entries are applied once each, in order of their index, and what is kept and
+//! answered follows from nothing but the log.
 
-use std::sync::Arc;
+mod state;
+
+use std::{io, sync::Arc};
 
 use bytes::Bytes;
 use raft::{Admission, Entry, Index, Payload, Position, RequestId, SessionId, Sessions};
+pub(crate) use state::session_indexes;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
@@ -17,6 +21,7 @@ use crate::{
         budget::{Budget, Room},
         wire::{Outcome, Reason},
     },
+    storage::{Shelf, SnapshotFile, SnapshotHead, SnapshotWriter, StorageError, Written},
 };
 
 /// What the driver asks of the applier.
@@ -42,6 +47,34 @@ pub(crate) enum Work {
         /// Who asks.
         answerer: Answerer,
     },
+    /// Write all of it as it is now, and say so.
+    Snapshot {
+        /// What the snapshot says of itself.
+        head: SnapshotHead,
+        /// Where it is written.
+        shelf: Shelf,
+    },
+    /// Put another's state in place of it, and say so.
+    Restore {
+        /// Checked already.
+        file: SnapshotFile,
+    },
+}
+
+/// The driver's end of an applier at work.
+pub(crate) struct Applying {
+    pub(crate) work: mpsc::Sender<Work>,
+    /// How far it has come.
+    pub(crate) applied: watch::Receiver<Index>,
+    pub(crate) reports: mpsc::Receiver<Report>,
+}
+
+/// What the applier tells the driver beside how far it has come.
+pub(crate) enum Report {
+    /// The snapshot that was asked for.
+    Snapshot(Result<Written, String>),
+    /// The machine could not take over a snapshot, and is what no machine should be.
+    Broken(String),
 }
 
 /// A state machine whose types are encoded.
@@ -50,6 +83,10 @@ pub(crate) trait EncodedMachine: Send {
     fn apply(&mut self, command: &[u8], context: &ApplyContext) -> Option<Bytes>;
     /// `None` when the query does not decode.
     fn query(&self, query: &[u8]) -> Option<Bytes>;
+    /// See [`StateMachine::snapshot`].
+    fn snapshot(&self, writer: &mut dyn io::Write) -> io::Result<()>;
+    /// See [`StateMachine::restore`].
+    fn restore(&mut self, reader: &mut dyn io::Read) -> io::Result<()>;
 }
 
 impl<M: StateMachine> EncodedMachine for M {
@@ -60,6 +97,14 @@ impl<M: StateMachine> EncodedMachine for M {
 
     fn query(&self, query: &[u8]) -> Option<Bytes> {
         encode(&StateMachine::query(self, postcard::from_bytes(query).ok()?))
+    }
+
+    fn snapshot(&self, writer: &mut dyn io::Write) -> io::Result<()> {
+        StateMachine::snapshot(self, writer)
+    }
+
+    fn restore(&mut self, reader: &mut dyn io::Read) -> io::Result<()> {
+        StateMachine::restore(self, reader)
     }
 }
 
@@ -108,22 +153,65 @@ impl Applier {
         mut self,
         mut work: mpsc::Receiver<Work>,
         applied: watch::Sender<Index>,
+        reports: mpsc::Sender<Report>,
     ) -> Option<Self> {
+        let mut is_restored = self.applied > Index(0);
         while let Some(next) = work.recv().await {
             let before = self.applied;
-            self.carry_out(next);
+            is_restored |= matches!(next, Work::Restore { .. });
+            let report = self.carry_out(next);
+            let is_broken = matches!(report, Some(Report::Broken(_)));
+            if let Some(report) = report
+                && reports.send(report).await.is_err()
+            {
+                break;
+            }
+            if is_broken {
+                return None;
+            }
             if self.applied > before && applied.send(self.applied).is_err() {
                 break;
             }
         }
-        if !self.replies.is_empty() {
+        if is_restored || !self.replies.is_empty() {
             return None;
         }
         self.applied = Index(0);
         Some(self)
     }
 
-    fn carry_out(&mut self, work: Work) {
+    /// Through where the machine has applied the log.
+    pub(crate) fn applied(&self) -> Index {
+        self.applied
+    }
+
+    /// The session table as the core keeps it.
+    pub(crate) fn sessions(&self) -> Sessions<Index> {
+        self.replies.map(|reply| reply.position.index)
+    }
+
+    /// Goes on from a snapshot, as if everything up to its position had been applied here.
+    ///
+    /// # Errors
+    /// Of the disk or the machine, which is not to be used then.
+    pub(crate) fn restore(&mut self, file: &SnapshotFile) -> io::Result<()> {
+        let mut body = file.body();
+        let kept = state::read(&mut body, self.replies.limits())?;
+        self.outputs = Budget::new(OUTPUTS_BYTES_MAX);
+        let outputs = &self.outputs;
+        self.replies = kept.map(|reply| reply.restored(outputs));
+        self.machine.restore(&mut body)?;
+        // Also checks the digest, which is said at the end.
+        let left = io::copy(&mut body, &mut io::sink())?;
+        if left > 0 {
+            let what = format!("the machine left {left} bytes of its own snapshot unread");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
+        self.applied = file.id().position.index;
+        Ok(())
+    }
+
+    fn carry_out(&mut self, work: Work) -> Option<Report> {
         match work {
             Work::Apply { entries, waiting } => self.apply(&entries, waiting),
             Work::Query { query, answerer } => {
@@ -141,7 +229,27 @@ impl Applier {
                     None => Outcome::Unknown(Reason::SessionExpired),
                 });
             }
+            Work::Snapshot { head, shelf } => {
+                let written = self.snapshot(head, &shelf);
+                return Some(Report::Snapshot(written.map_err(|error| error.to_string())));
+            }
+            Work::Restore { file } => {
+                let restored = self.restore(&file).err();
+                return restored.map(|error| Report::Broken(error.to_string()));
+            }
         }
+        None
+    }
+
+    /// Streams sessions and machine into a draft: what is held of them at a time is one chunk.
+    fn snapshot(&self, head: SnapshotHead, shelf: &Shelf) -> io::Result<Written> {
+        let (position, applied) = (head.covers.position, self.applied);
+        assert!(position.index == applied, "a snapshot at {position} of a machine at {applied}");
+        let begun = shelf.draft().and_then(|draft| SnapshotWriter::begin(draft, head));
+        let mut writer = begun.map_err(failed)?;
+        state::write(&self.replies, &mut writer)?;
+        self.machine.snapshot(&mut writer)?;
+        writer.finish().map_err(failed)
     }
 
     fn apply(&mut self, entries: &[Entry], waiting: Vec<(Index, Answerer)>) {
@@ -215,6 +323,10 @@ impl Reply {
     }
 }
 
+fn failed(error: StorageError) -> io::Error {
+    io::Error::other(error)
+}
+
 fn encode(value: &impl serde::Serialize) -> Option<Bytes> {
     postcard::to_stdvec(value).ok().map(Bytes::from)
 }
@@ -228,7 +340,11 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::group::answer::Answered;
+    use crate::{
+        GroupId, GroupKey, PeerId, StoreId,
+        group::answer::Answered,
+        storage::{Memory, Owner, Store as _},
+    };
 
     /// Answers every command with a mebibyte.
     struct Generous(Bytes);
@@ -240,6 +356,17 @@ mod tests {
 
         fn query(&self, _: &[u8]) -> Option<Bytes> {
             None
+        }
+
+        fn snapshot(&self, writer: &mut dyn io::Write) -> io::Result<()> {
+            writer.write_all(&self.0)
+        }
+
+        fn restore(&mut self, reader: &mut dyn io::Read) -> io::Result<()> {
+            let mut state = vec![0; self.0.len()];
+            reader.read_exact(&mut state)?;
+            self.0 = state.into();
+            Ok(())
         }
     }
 
@@ -278,6 +405,90 @@ mod tests {
 
     fn answered(mut answer: oneshot::Receiver<Answered>) -> Outcome {
         answer.try_recv().expect("it is answered at once").outcome
+    }
+
+    fn shelf() -> Shelf {
+        let key = GroupKey::from_secret("applier");
+        let group = GroupId::of(&key, "generous", &ConsensusConfig::default());
+        let owner = Owner { group, peer: PeerId([1; 32]), fresh: StoreId(1) };
+        let storage = Box::new(Memory).open(owner).expect("memory opens");
+        storage.shelf().expect("memory keeps snapshots")
+    }
+
+    fn head(applied: u64) -> SnapshotHead {
+        let position = Position { term: Term(1), index: Index(applied) };
+        SnapshotHead {
+            group: GroupId::of(&GroupKey::from_secret("applier"), "", &ConsensusConfig::default()),
+            lineage: postcard::from_bytes(&[3; 32]).expect("32 bytes are a lineage"),
+            machine: "generous".into(),
+            covers: raft::Snapshot { position, ..raft::Snapshot::default() },
+        }
+    }
+
+    /// What the applier writes when it is told to.
+    fn snapshot(scene: &mut Scene, shelf: &Shelf) -> SnapshotFile {
+        let work = Work::Snapshot { head: head(scene.last.0), shelf: shelf.clone() };
+        let Some(Report::Snapshot(Ok(mut written))) = scene.applier.carry_out(work) else {
+            panic!("memory takes all")
+        };
+        shelf.put(&mut written).expect("memory takes all");
+        shelf.show(Some(written.id()));
+        shelf.open().expect("it is there").expect("it is there")
+    }
+
+    #[test]
+    fn a_restored_applier_answers_a_retry_from_before_the_snapshot_and_applies_what_follows() {
+        let machine = Generous(vec![7; 1 << 20].into());
+        let applier = Applier::new(Box::new(machine), &ConsensusConfig::default());
+        let mut scene = Scene { applier, last: Index(0) };
+        scene.apply(Payload::OpenSession { nonce: 0 });
+        let first = scene.command(1, 0);
+        assert!(is_applied(&scene.command(2, 0)));
+        let file = snapshot(&mut scene, &shelf());
+
+        let fresh = Box::new(Generous(vec![0; 1 << 20].into()));
+        let applier = Applier::new(fresh, &ConsensusConfig::default());
+        let mut other = Scene { applier, last: scene.last };
+        other.applier.carry_out(Work::Restore { file });
+        assert_eq!(other.applier.applied(), scene.last);
+        assert_eq!(other.command(1, 0), first, "answered as it was, and not applied again");
+        assert_eq!(other.repeat(1), first);
+        assert_eq!(other.command(3, 0), scene_after(&mut scene), "the state is the same");
+        // Room is taken for what was kept, or members would not let go of the same.
+        let kept = (OUTPUTS_BYTES_MAX >> 20) as u64;
+        (4..=kept).for_each(|sequence| assert!(is_applied(&other.command(sequence, 0))));
+        other.command(kept + 1, 0);
+        assert_eq!(other.repeat(kept + 1), Outcome::Unknown(Reason::Busy));
+    }
+
+    /// The same two entries as the other has been given, at the same places.
+    fn scene_after(scene: &mut Scene) -> Outcome {
+        scene.command(1, 0);
+        scene.command(3, 0)
+    }
+
+    #[test]
+    fn a_machine_that_cannot_take_a_snapshot_over_is_reported_as_broken() {
+        let machine = Generous(vec![7; 10].into());
+        let applier = Applier::new(Box::new(machine), &ConsensusConfig::default());
+        let mut scene = Scene { applier, last: Index(0) };
+        scene.apply(Payload::OpenSession { nonce: 0 });
+        let shelf = shelf();
+        for size in [9, 11] {
+            let file = snapshot(&mut scene, &shelf);
+            let other = Box::new(Generous(vec![0; size].into()));
+            let mut applier = Applier::new(other, &ConsensusConfig::default());
+            let report = applier.carry_out(Work::Restore { file });
+            assert_eq!(matches!(report, Some(Report::Broken(_))), size != 10, "{size} of 10 bytes");
+        }
+        let narrow = ConsensusConfig { sessions_max: 5, ..ConsensusConfig::default() };
+        let file = snapshot(&mut scene, &shelf);
+        let other = Box::new(Generous(vec![0; 10].into()));
+        let mut applier = Applier::new(other, &narrow);
+        let Some(Report::Broken(why)) = applier.carry_out(Work::Restore { file }) else {
+            panic!("members have not agreed on these limits")
+        };
+        assert!(why.contains("sessions_max: 4096"), "{why}");
     }
 
     fn is_applied(outcome: &Outcome) -> bool {

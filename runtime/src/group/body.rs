@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     Clock, ConsensusConfig, Network, Status,
     group::{
+        GroupId,
         answer::Answerer,
         bond::{Admittance, BondEvents, Bonds, Foreign},
         calls::{CallId, Calls},
@@ -30,6 +31,9 @@ use crate::{
 /// See above.
 pub(crate) struct Body {
     pub(crate) network: Network,
+    pub(crate) group: GroupId,
+    /// The signature of the machine.
+    pub(crate) machine: &'static str,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) consensus: ConsensusConfig,
     pub(crate) node: NodeId,

@@ -188,7 +188,7 @@ impl<M: StateMachine> GroupBuilder<M> {
         let contents = storage.take_contents();
         let node = NodeId { peer: me, store: storage.id() };
         self.check_contents(node, &contents)?;
-        Ok(self.start(group, node, founders, storage, contents))
+        self.start(group, node, founders, storage, contents)
     }
 
     fn check(&self, me: PeerId) -> Result<Option<BTreeSet<PeerId>>, GroupError> {
@@ -216,7 +216,8 @@ impl<M: StateMachine> GroupBuilder<M> {
     /// Tries the contents before anything starts, so that a bad store is an error of `join`.
     fn check_contents(&self, node: NodeId, contents: &Contents) -> Result<(), GroupError> {
         let Some(founding) = &contents.founding else { return Ok(()) };
-        life::core(self.config(node, 0), founding, contents.clone(), Time::default()).map(drop)
+        life::core(self.config(node, 0), founding, contents.clone(), None, Time::default())
+            .map(drop)
     }
 
     fn config(&self, node: NodeId, seed: u64) -> Config {
@@ -251,7 +252,10 @@ impl<M: StateMachine> GroupBuilder<M> {
         founders: Option<BTreeSet<PeerId>>,
         storage: Box<dyn Storage>,
         contents: Contents,
-    ) -> Group<M> {
+    ) -> Result<Group<M>, GroupError> {
+        let config = self.config(node, self.network.draw());
+        let mut applier = Applier::new(Box::new(self.machine), &self.consensus);
+        restore(&mut applier, &*storage, &contents)?;
         let (mailbox, mail) = Mailbox::open(&self.consensus);
         let (handle_sender, handles) = watch::channel(());
         let (status_sender, status) = watch::channel(Status::new(node));
@@ -261,7 +265,6 @@ impl<M: StateMachine> GroupBuilder<M> {
             shown.dissolves = life::holds_nothing(node, founding, &contents);
         }
         let (admit, admittance) = watch::channel(shown);
-        let config = self.config(node, self.network.draw());
         let member = Member {
             group,
             key: self.key.clone(),
@@ -273,6 +276,8 @@ impl<M: StateMachine> GroupBuilder<M> {
         let observes = self.preference == LeadershipPreference::Observer;
         let body = Body {
             network: self.network.clone(),
+            group,
+            machine: M::SIGNATURE,
             clock: Arc::clone(self.network.clock()),
             consensus: self.consensus.clone(),
             node,
@@ -294,7 +299,6 @@ impl<M: StateMachine> GroupBuilder<M> {
             metrics: GroupMetrics::new(group.to_string(), node.peer.to_string()),
         };
         serve::spawn(&self.network, group, &self.key, &self.consensus, &mailbox, &status);
-        let applier = Applier::new(Box::new(self.machine), &self.consensus);
         let life = Life {
             group,
             founders,
@@ -308,6 +312,23 @@ impl<M: StateMachine> GroupBuilder<M> {
         };
         tokio::spawn(life.live());
         let handle = Handle::new(group, node.peer, mailbox, handle_sender, status, self.network);
-        Group::new(handle, self.consensus)
+        Ok(Group::new(handle, self.consensus))
     }
+}
+
+/// Has the machine go on from the snapshot that the store's log starts after.
+fn restore(
+    applier: &mut Applier,
+    storage: &dyn Storage,
+    contents: &Contents,
+) -> Result<(), GroupError> {
+    let Some(covers) = &contents.snapshot else { return Ok(()) };
+    let file = storage.shelf().map(|shelf| shelf.open()).transpose()?.flatten();
+    let Some(file) = file.filter(|file| file.head().covers == *covers) else {
+        let what = format!("its log starts after {}, and there is no snapshot", covers.position);
+        return Err(GroupError::Inconsistent(what));
+    };
+    let restored = applier.restore(&file);
+    restored.map_err(StorageError::io(file.path(), "restore the machine from"))?;
+    Ok(())
 }

@@ -46,6 +46,13 @@ pub struct ConsensusConfig {
     pub sessions_max: u32,
     /// Unanswered requests of one session.
     pub replies_per_session_max: u32,
+    /// A member takes a snapshot once it has applied so many entries since the last one, and lets
+    /// go of the log before it. 0: their number is no reason.
+    pub snapshot_log_entries: u32,
+    /// The same once they weigh so much. 0: their weight is no reason.
+    pub snapshot_log_bytes: u32,
+    /// Entries that stay in memory behind the snapshot, so that who lags a little needs none.
+    pub snapshot_tail_entries: u32,
     /// Leaders answer strong queries without asking the others while they hold a lease (thesis
     /// §6.4.1). Faster, and right only as long as clocks keep to `clock_drift_ppm_max`.
     pub lease_reads: bool,
@@ -136,6 +143,9 @@ impl ConsensusProfile {
             requests_bytes_max: 64 << 20,
             sessions_max: 4_096,
             replies_per_session_max: 4_096,
+            snapshot_log_entries: 0,
+            snapshot_log_bytes: 0,
+            snapshot_tail_entries: 16_384,
             lease_reads: false,
             clock_drift_ppm_max: 100_000,
             lease_margin: ms(5),
@@ -194,6 +204,12 @@ impl ConsensusConfig {
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_times()?;
         self.validate_limits()
+    }
+
+    /// Whether a log of so many entries, of that weight, is to be replaced by a snapshot.
+    pub(crate) fn wants_snapshot(&self, entries: u64, bytes: u64) -> bool {
+        let reached = |size: u64, limit: u32| limit > 0 && size >= u64::from(limit);
+        reached(entries, self.snapshot_log_entries) || reached(bytes, self.snapshot_log_bytes)
     }
 
     /// The bounds of the session table.
@@ -292,6 +308,9 @@ impl ConsensusConfig {
         within("requests_bytes_max", self.requests_bytes_max, one_command, 1 << 30)?;
         within("sessions_max", self.sessions_max, 1, 1 << 20)?;
         within("replies_per_session_max", self.replies_per_session_max, 1, 1 << 20)?;
+        within("snapshot_log_entries", self.snapshot_log_entries, 0, 1 << 30)?;
+        within("snapshot_log_bytes", self.snapshot_log_bytes, 0, 1 << 30)?;
+        within("snapshot_tail_entries", self.snapshot_tail_entries, 0, 1 << 24)?;
         within("voters_min", self.voters_min, 2, VOTERS_LIMIT)?;
         let fewest = Bound { value: self.voters_min, of: " (voters_min)" };
         within("voters_max", self.voters_max, fewest, VOTERS_LIMIT)?;

@@ -9,6 +9,7 @@ mod calling;
 mod forwards;
 mod membership;
 mod notices;
+mod snapshots;
 mod timer;
 
 use std::{
@@ -19,21 +20,22 @@ use std::{
 };
 
 use raft::{
-    Barrier, Change, Effect, Index, Input, NodeId, Note, Raft, Refusal, Role, StoreId, Time,
-    WriteId,
+    Barrier, Change, Effect, Index, Input, NodeId, Note, Position, Raft, Refusal, Role, StoreId,
+    Time, WriteId,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
 use forwards::Forwards;
 use membership::Leaving;
 use notices::Notices;
+use snapshots::Snapshots;
 use timer::Timer;
 
 use crate::{
     StorageError,
     group::{
         answer::Answerer,
-        applier::Work,
+        applier::{Applying, Report, Work},
         body::Body,
         bond::BondEvent,
         calls::{CallId, Due, Forwarded},
@@ -41,6 +43,7 @@ use crate::{
         metric::Depths,
         status::Event,
         steward::{Cause, Steward},
+        transfer::Fetched,
         wire::{MemberFrame, Outcome, Reason},
     },
     storage::Storage,
@@ -57,6 +60,8 @@ pub(crate) struct Driver {
     effects: Vec<Effect>,
     work: mpsc::Sender<Work>,
     applied: watch::Receiver<Index>,
+    reports: mpsc::Receiver<Report>,
+    snapshots: Snapshots,
     /// Handed to the applier up to here; the core wants it applied up to there.
     handed: Index,
     through: Index,
@@ -108,6 +113,10 @@ enum Turn {
     Persisted(Result<WriteId, StorageError>),
     Bond(Option<BondEvent>),
     Applied,
+    Report(Report),
+    /// The store has made the snapshot at that position the one that its log starts after.
+    Kept(Position),
+    Fetched(Fetched),
     Room,
     Mail(Option<Mail>),
     Time,
@@ -120,9 +129,10 @@ impl Driver {
         body: Body,
         core: Raft,
         storage: Box<dyn Storage>,
-        work: mpsc::Sender<Work>,
-        applied: watch::Receiver<Index>,
+        applying: Applying,
     ) -> Self {
+        let Applying { work, applied, reports } = applying;
+        let snapshots = Snapshots::new(&body, &*storage);
         let bootstrap_until = match core.term() {
             raft::Term(0) => body.clock.now().plus(body.consensus.bootstrap_delay),
             _ => Time::default(),
@@ -143,6 +153,8 @@ impl Driver {
             effects: Vec::new(),
             work,
             applied,
+            reports,
+            snapshots,
             transfers: Vec::new(),
             ready: BTreeSet::new(),
             bootstrap_until,
@@ -207,14 +219,18 @@ impl Driver {
     async fn next(&mut self) -> Turn {
         let due = self.due();
         let waits = |(index, _): &(Index, CallId)| *index <= self.handed;
-        let room_wanted = self.handed < self.through || self.ready.first().is_some_and(waits);
-        let Self { body, storage, work, applied, timer, .. } = self;
+        let room_wanted = self.handed < self.through
+            || self.ready.first().is_some_and(waits)
+            || self.snapshots.waits_for_room();
+        let Self { body, storage, work, applied, reports, snapshots, timer, .. } = self;
         // Biased: what the group needs comes before what users ask; `drain` keeps it fair.
         tokio::select! {
             biased;
-            written = poll_fn(|context| storage.poll_persisted(context)) => Turn::Persisted(written),
+            turn = poll_fn(|context| poll_storage(&mut **storage, context)) => turn,
             event = body.events.recv() => Turn::Bond(event),
             Ok(()) = applied.changed() => Turn::Applied,
+            Some(report) = reports.recv() => Turn::Report(report),
+            fetched = snapshots.fetched() => Turn::Fetched(fetched),
             Ok(_) = work.reserve(), if room_wanted => Turn::Room,
             () = timer.reach(due) => Turn::Time,
             mail = body.mail.recv() => Turn::Mail(mail),
@@ -227,6 +243,9 @@ impl Driver {
         match turn {
             Turn::Persisted(Ok(id)) => self.persisted(id),
             Turn::Persisted(Err(error)) => self.halt(format!("its store failed: {error}")),
+            Turn::Report(report) => self.reported(report),
+            Turn::Kept(position) => self.snapshot_kept(position),
+            Turn::Fetched(fetched) => self.snapshots.arrived(fetched),
             Turn::Bond(Some(event)) => self.bond(event),
             Turn::Bond(None) => self.halt("the network is shut down".into()),
             Turn::Mail(Some(mail)) => self.mail(mail),
@@ -262,7 +281,9 @@ impl Driver {
                     Err(error) => return self.halt(format!("its store failed: {error}")),
                 }
             }
+            self.install();
             self.hand_over();
+            self.look_after_log();
             if !std::mem::take(&mut self.leader_changed) {
                 return;
             }
@@ -308,11 +329,7 @@ impl Driver {
             Effect::Apply { through } => self.through = through,
             Effect::Answer(answer) => self.answer(&answer),
             Effect::Note(note) => self.note(note),
-            Effect::Install { from, snapshot } => {
-                // No member compacts its log yet, so no correct member offers a snapshot.
-                self.body.metrics.snapshot_ignored();
-                tracing::warn!(%from, position = %snapshot.position, "unexpected snapshot offer");
-            }
+            Effect::Install { from, snapshot } => self.offered(from, &snapshot),
             Effect::Halt(halt) => self.halt(format!("going on would break safety: {halt:?}")),
         }
     }
@@ -394,6 +411,7 @@ impl Driver {
             MemberFrame::Introduction(introduction) => self.introduced(from, introduction),
             MemberFrame::Leave => self.asked_to_leave(from),
             MemberFrame::Left => self.told_left(from),
+            MemberFrame::Snapshot(frame) => self.snapshots.frame(from, frame),
         }
     }
 
@@ -401,6 +419,7 @@ impl Driver {
         match mail {
             Mail::Call { call, deadline, answerer } => self.call(call, deadline, answerer),
             Mail::Entries { from, count_max, reply } => {
+                let from = from.max(self.core.log().start().index.next());
                 let last = from.plus(count_max as u64).prev().min(self.core.commit());
                 let entries = match from <= last {
                     true => self.core.log().slice(from..=last, ENTRIES_BYTES_MAX),
@@ -467,6 +486,8 @@ impl Driver {
             status.log_bytes = core.log().bytes();
             let mut changed =
                 before != (status.role, status.term, status.leader, status.commit, applied);
+            let start = core.log().start().index;
+            changed |= std::mem::replace(&mut status.log_start, start) != start;
             if !status.bonded.iter().eq(&body.bonded) {
                 status.bonded = body.bonded.iter().copied().collect();
                 changed = true;
@@ -483,6 +504,14 @@ impl Driver {
             std::mem::replace(&mut admittance.dissolves, fresh) != fresh
         });
     }
+}
+
+/// What the store has to say.
+fn poll_storage(storage: &mut dyn Storage, context: &mut Context<'_>) -> Poll<Turn> {
+    if let Poll::Ready(written) = storage.poll_persisted(context) {
+        return Poll::Ready(Turn::Persisted(written));
+    }
+    storage.poll_kept(context).map(Turn::Kept)
 }
 
 const DRAIN_MAX: usize = 256;

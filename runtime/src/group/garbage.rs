@@ -18,9 +18,13 @@ use super::{
     bond::decode_frame,
     calls::Calls,
     introduction::{Acquaintances, Introduction},
+    transfer::{Ask, Part, SnapshotFrame, parts::Parts},
     wire::{Call, ClientFrame, MemberFrame, Outcome, Reason, Until},
 };
-use crate::{ApplyContext, Peer, StateMachine, storage::Founding};
+use crate::{
+    ApplyContext, Peer, StateMachine,
+    storage::{Founding, SnapshotId},
+};
 
 const COMMAND: &str = "cargo test -p runtime --lib garbage";
 
@@ -114,6 +118,19 @@ fn outcomes() -> Vec<Outcome> {
     ]
 }
 
+fn snapshots() -> Vec<SnapshotFrame> {
+    let snapshot = SnapshotId { position: place(1, 3), bytes: 500, digest: [7; 32] };
+    let ask = Ask { id: 1, least: Index(3), digest: None, offset: 0, bytes_max: 100 };
+    let part = |bytes: usize| Some(Part { snapshot, bytes: vec![1; bytes].into() });
+    vec![
+        SnapshotFrame::Ask(ask),
+        SnapshotFrame::Ask(Ask { digest: Some(snapshot.digest), offset: 100, ..ask }),
+        SnapshotFrame::Answer { id: 0, part: part(100) },
+        SnapshotFrame::Answer { id: 1, part: part(100) },
+        SnapshotFrame::Answer { id: 1, part: None },
+    ]
+}
+
 fn encoded(frame: &impl serde::Serialize) -> Vec<u8> {
     postcard::to_stdvec(frame).expect("plain values always encode")
 }
@@ -124,7 +141,9 @@ fn member_frames() -> Vec<Vec<u8>> {
     let answers = outcomes().into_iter().map(|outcome| MemberFrame::Answer { id: 1, outcome });
     let introductions = introductions().into_iter().map(MemberFrame::Introduction);
     let short = [MemberFrame::Ping, MemberFrame::Leave, MemberFrame::Left];
+    let snapshots = snapshots().into_iter().map(MemberFrame::Snapshot);
     let frames = raft.chain(forwards).chain(answers).chain(introductions).chain(short);
+    let frames = frames.chain(snapshots);
     frames.map(|frame| encoded(&frame)).collect()
 }
 
@@ -247,6 +266,7 @@ fn garbage_from_a_member_ends_its_bond_and_never_the_core() {
                     MemberFrame::Ping => "ping",
                     MemberFrame::Introduction(_) => "introduction",
                     MemberFrame::Leave | MemberFrame::Left => "leave",
+                    MemberFrame::Snapshot(_) => "snapshot",
                 };
                 *heeded.borrow_mut().entry(kind).or_default() += 1;
                 match frame {
@@ -258,7 +278,13 @@ fn garbage_from_a_member_ends_its_bond_and_never_the_core() {
                     }
                     MemberFrame::Answer { id, outcome } => answered(from, id, outcome),
                     MemberFrame::Introduction(introduction) => introduced(from, introduction),
-                    MemberFrame::Ping | MemberFrame::Leave | MemberFrame::Left => {}
+                    MemberFrame::Snapshot(SnapshotFrame::Answer { id, part: Some(part) }) => {
+                        handed_on(id, &part);
+                    }
+                    MemberFrame::Snapshot(_)
+                    | MemberFrame::Ping
+                    | MemberFrame::Leave
+                    | MemberFrame::Left => {}
                 }
             }
             let core = &stepped.core;
@@ -270,9 +296,19 @@ fn garbage_from_a_member_ends_its_bond_and_never_the_core() {
     );
     let heeded = heeded.into_inner();
     assert!(
-        !is_full || (heeded.len() == 9 && heeded.values().all(|count| *count > 20)),
+        !is_full || (heeded.len() == 10 && heeded.values().all(|count| *count > 20)),
         "{heeded:?}"
     );
+}
+
+/// A member hands a part of a snapshot on, which was asked for, or not so.
+fn handed_on(id: u64, part: &Part) {
+    let snapshot = SnapshotId { position: place(1, 3), bytes: 500, digest: [7; 32] };
+    let mut parts = Parts::new(snapshot, 100);
+    let asked: Vec<_> = (0..4).filter_map(|id| parts.ask(id)).collect();
+    let Some(offset) = parts.take(id, part) else { return };
+    let fits = |ask: &Ask| ask.id == id && ask.bytes_max as usize == part.bytes.len();
+    assert!(asked.iter().any(|ask| fits(ask) && ask.offset == offset), "{id}: at {offset}");
 }
 
 /// A bonded node says who it is and whom it knows.

@@ -7,14 +7,15 @@
 use std::collections::BTreeSet;
 
 use raft::{
-    Config, Configuration, Entry, Index, NodeId, Payload, PeerId, Raft, Restored, Snapshot, Time,
+    Config, Configuration, Entry, Index, NodeId, Payload, PeerId, Raft, Restored, Sessions,
+    Snapshot, Time,
 };
 use tokio::sync::{mpsc, watch};
 
 use crate::{
     group::{
         GroupError, GroupId,
-        applier::Applier,
+        applier::{Applier, Applying},
         body::Body,
         driver::{Dissolved, Driver},
         founding,
@@ -47,9 +48,10 @@ impl Life {
             };
             let Self { group, mut config, body, storage, applier, .. } = self;
             let (work, to_do) = mpsc::channel(WORK_MAX);
-            let (applied_sender, applied) = watch::channel(Index(0));
-            let applying = tokio::spawn(applier.run(to_do, applied_sender));
-            let driver = Driver::new(body, core, storage, work, applied);
+            let (applied_sender, applied) = watch::channel(applier.applied());
+            let (report, reports) = mpsc::channel(REPORTS_MAX);
+            let applying = tokio::spawn(applier.run(to_do, applied_sender, report));
+            let driver = Driver::new(body, core, storage, Applying { work, applied, reports });
             #[cfg(feature = "planted-faults")]
             let driver = driver.planted(self.planted);
             let Some(Dissolved { mut body, storage, store }) = driver.run().await else { return };
@@ -90,12 +92,14 @@ impl Life {
         let dissolves = holds_nothing(self.config.id, &founding, &self.contents);
         self.body.founded(&founding, dissolves);
         let now = self.body.clock.now();
-        core(self.config.clone(), &founding, std::mem::take(&mut self.contents), now)
+        let contents = std::mem::take(&mut self.contents);
+        let sessions = contents.snapshot.is_some().then(|| self.applier.sessions());
+        core(self.config.clone(), &founding, contents, sessions, now)
             .map_err(|error| error.to_string())
     }
 }
 
-/// The core that goes on where the store left off.
+/// The core that goes on where the store left off, with the session table of its snapshot.
 ///
 /// # Errors
 /// What the store holds contradicts itself.
@@ -103,6 +107,7 @@ pub(crate) fn core(
     config: Config,
     founding: &Founding,
     contents: Contents,
+    sessions: Option<Sessions<Index>>,
     now: Time,
 ) -> Result<Raft, GroupError> {
     // The log of every member goes on from the same configuration, whoever wrote it down.
@@ -111,7 +116,7 @@ pub(crate) fn core(
     let restored = Restored {
         hard_state: contents.hard_state,
         snapshot: contents.snapshot.unwrap_or_else(founded),
-        sessions: None,
+        sessions,
         entries: contents.entries,
     };
     Raft::new(config, restored, now).map_err(|error| GroupError::Inconsistent(error.0))
@@ -131,3 +136,5 @@ pub(crate) fn says_nothing(entry: &Entry) -> bool {
 }
 
 const WORK_MAX: usize = 1_024;
+/// One snapshot is written at a time, and one restored from.
+const REPORTS_MAX: usize = 4;

@@ -7,14 +7,15 @@ use std::time::Duration;
 use metrics::{Counter, Gauge, Histogram, Label, counter, gauge, histogram};
 use raft::{Configuration, Dropped, Note, Phase, Time};
 
-use crate::group::steward::Cause;
 pub(crate) use crate::metric::{ANSWERS_DROPPED, CLIENT_SWITCHES, CLIENTS_TURNED_AWAY};
 use crate::metric::{
     APPLIER, BOND_EVENTS, CALLER_REFUSED, CALLS, COMMIT, COMMIT_SECONDS, ELECTION_SECONDS,
     ELECTIONS, LEADER_CHANGES, LEARNERS, MAILBOX, MEMBER_CHANGES, MESSAGES_DROPPED, MESSAGES_HELD,
-    QUORUMS_LOST, REFUSED_BUSY, ROLE, SNAPSHOTS_IGNORED, STORAGE_BACKLOG_BYTES, TERM, TIMERS_LATE,
-    TRUNCATIONS, VOTERS,
+    QUORUMS_LOST, REFUSED_BUSY, ROLE, SNAPSHOT_BYTES, SNAPSHOT_INDEX, SNAPSHOT_SECONDS,
+    SNAPSHOTS_FAILED, SNAPSHOTS_IGNORED, SNAPSHOTS_INSTALLED, SNAPSHOTS_TAKEN,
+    STORAGE_BACKLOG_BYTES, TERM, TIMERS_LATE, TRUNCATIONS, VOTERS,
 };
+use crate::{group::steward::Cause, storage::SnapshotId};
 
 /// Why a call was refused before it came to a driver.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,6 +32,15 @@ pub(crate) enum Refused {
     Client,
     /// The client's node does not read as fast as it is asked.
     Link,
+}
+
+/// How a member comes by a snapshot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Way {
+    /// It takes it of its own state.
+    Take,
+    /// It fetches it from another.
+    Fetch,
 }
 
 /// What waits in a member's queues.
@@ -62,6 +72,12 @@ pub(crate) struct GroupMetrics {
     bond_events: Gauge,
     applier: Gauge,
     snapshots_ignored: Counter,
+    /// By the way: how many, how many not, and how long it took.
+    snapshots: [Counter; WAYS.len()],
+    snapshots_failed: [Counter; WAYS.len()],
+    snapshot_duration: [Histogram; WAYS.len()],
+    snapshot_index: Gauge,
+    snapshot_bytes: Gauge,
     dropped: [Counter; DROPPED.len()],
     voters: Gauge,
     learners: Gauge,
@@ -83,6 +99,11 @@ impl GroupMetrics {
             labels.push(Label::new("cause", cause));
             counter!(MEMBER_CHANGES, labels)
         });
+        let by_way = |way| {
+            let mut labels = labels.clone();
+            labels.push(Label::new("way", way));
+            labels
+        };
         Self {
             commit_latency: histogram!(COMMIT_SECONDS, labels.clone()),
             elections: counter!(ELECTIONS, labels.clone()),
@@ -101,6 +122,14 @@ impl GroupMetrics {
             bond_events: gauge!(BOND_EVENTS, labels.clone()),
             applier: gauge!(APPLIER, labels.clone()),
             snapshots_ignored: counter!(SNAPSHOTS_IGNORED, labels.clone()),
+            snapshots: [
+                counter!(SNAPSHOTS_TAKEN, labels.clone()),
+                counter!(SNAPSHOTS_INSTALLED, labels.clone()),
+            ],
+            snapshots_failed: WAYS.map(|way| counter!(SNAPSHOTS_FAILED, by_way(way))),
+            snapshot_duration: WAYS.map(|way| histogram!(SNAPSHOT_SECONDS, by_way(way))),
+            snapshot_index: gauge!(SNAPSHOT_INDEX, labels.clone()),
+            snapshot_bytes: gauge!(SNAPSHOT_BYTES, labels.clone()),
             dropped,
             voters: gauge!(VOTERS, labels.clone()),
             learners: gauge!(LEARNERS, labels.clone()),
@@ -144,6 +173,24 @@ impl GroupMetrics {
 
     pub(crate) fn snapshot_ignored(&self) {
         self.snapshots_ignored.increment(1);
+    }
+
+    /// The log starts after this snapshot now, which this member came by in that time.
+    pub(crate) fn snapshot(&self, way: Way, id: &SnapshotId, took: Duration) {
+        self.snapshots[way as usize].increment(1);
+        self.snapshot_duration[way as usize].record(took.as_secs_f64());
+        self.snapshot_shown(id);
+    }
+
+    /// The log starts after this snapshot.
+    pub(crate) fn snapshot_shown(&self, id: &SnapshotId) {
+        self.snapshot_index.set(id.position.index.0 as f64);
+        self.snapshot_bytes.set(id.bytes as f64);
+    }
+
+    /// Counts snapshots that came to nothing.
+    pub(crate) fn snapshots_failed(&self, way: Way) -> &Counter {
+        &self.snapshots_failed[way as usize]
     }
 
     /// This leader had a change of membership appended.
@@ -217,6 +264,8 @@ const CHANGES: [(Cause, &str); 5] = [
     (Cause::Replaced, "replaced"),
     (Cause::Silent, "silent"),
 ];
+/// In the order of [`Way`].
+const WAYS: [&str; 2] = ["take", "fetch"];
 const DROPPED: [&str; 6] = ["stale", "not_member", "invalid", "leader_alive", "founding", "held"];
 const FOUNDING: usize = 4;
 const HELD: usize = 5;
@@ -291,6 +340,26 @@ mod tests {
         let names = [CALLS, STORAGE_BACKLOG_BYTES, MESSAGES_HELD, MAILBOX, BOND_EVENTS, APPLIER];
         let shown = names.map(|name| record.gauge(name, &[("group", "g"), ("peer", "p")]));
         assert_eq!(shown, [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    }
+
+    #[test]
+    fn snapshots_are_counted_by_how_a_member_came_by_them() {
+        let record = Record::default();
+        metrics::with_local_recorder(&record, || {
+            let metrics = GroupMetrics::new("g".into(), "p".into());
+            let position = raft::Position { term: Term(2), index: raft::Index(9) };
+            let id = SnapshotId { position, bytes: 70, digest: [0; 32] };
+            metrics.snapshot(Way::Take, &id, Duration::from_secs(1));
+            metrics.snapshot(Way::Fetch, &id, Duration::from_secs(2));
+            metrics.snapshot(Way::Fetch, &id, Duration::from_secs(3));
+            metrics.snapshots_failed(Way::Take).increment(1);
+        });
+        let counted = [SNAPSHOTS_TAKEN, SNAPSHOTS_INSTALLED, SNAPSHOTS_FAILED];
+        assert_eq!(counted.map(|name| record.counter(name, &[])), [1, 2, 1]);
+        assert_eq!(record.counter(SNAPSHOTS_FAILED, &[("way", "take")]), 1);
+        assert_eq!(record.samples(SNAPSHOT_SECONDS, &[("way", "fetch")]), [2.0, 3.0]);
+        let shown = [SNAPSHOT_INDEX, SNAPSHOT_BYTES].map(|name| record.gauge(name, &[]));
+        assert_eq!(shown, [9.0, 70.0]);
     }
 
     #[test]

@@ -9,7 +9,10 @@ use raft::{Change, Configuration, Index, NodeId, PeerId, Position, Role, Term, T
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::group::{GroupError, Lineage, steward::Cause};
+use crate::{
+    group::{GroupError, Lineage, steward::Cause},
+    storage::SnapshotId,
+};
 
 /// A member's own view of its group.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -36,6 +39,12 @@ pub struct Status {
     pub last: Position,
     /// What its log takes up in memory, entries with their commands.
     pub log_bytes: usize,
+    /// Where that log starts: the entries up to here are in a snapshot only.
+    pub log_start: Index,
+    /// The last entry of its snapshot; 0.0 as long as it has none.
+    pub snapshot: Position,
+    /// The length of the snapshot.
+    pub snapshot_bytes: u64,
     /// The configuration in force.
     pub configuration: Configuration,
     /// Members that it holds bonds to.
@@ -89,6 +98,10 @@ pub enum Event {
     },
     /// This member was asked to leave, and its removal is committed: it stops next.
     Left,
+    /// This member has put its state into a snapshot, durably; the log before it may go.
+    SnapshotTaken(SnapshotId),
+    /// This member goes on from another's snapshot.
+    SnapshotInstalled(SnapshotId),
     /// The member stopped.
     Stopped(String),
 }
@@ -109,6 +122,9 @@ impl Status {
             applied: Index(0),
             last: Position::default(),
             log_bytes: 0,
+            log_start: Index(0),
+            snapshot: Position::default(),
+            snapshot_bytes: 0,
             configuration: Configuration::default(),
             bonded: Vec::new(),
             calls: 0,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use raft::{Index, PeerId, Position, RequestId, SessionId};
 use serde::{Deserialize, Serialize};
 
-use crate::group::introduction::Introduction;
+use crate::group::{introduction::Introduction, transfer::SnapshotFrame};
 
 /// Between two members.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -37,6 +37,8 @@ pub(crate) enum MemberFrame {
     Leave,
     /// The leader's answer to that: the removal is committed.
     Left,
+    /// About a snapshot.
+    Snapshot(SnapshotFrame),
 }
 
 /// Between a client and a node.

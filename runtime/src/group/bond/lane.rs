@@ -92,6 +92,7 @@ impl Lane {
             | MemberFrame::Leave
             | MemberFrame::Left => Self::Control,
             MemberFrame::Forward { .. } | MemberFrame::Answer { .. } => Self::Client,
+            MemberFrame::Snapshot(_) => Self::Bulk,
         }
     }
 

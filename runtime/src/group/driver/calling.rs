@@ -158,9 +158,9 @@ impl Driver {
 
     /// Gives the applier work, as far as it has room. Some room is kept for entries: queries that
     /// come back at once when refused must not keep commits from being applied.
-    fn work(&mut self, work: Work) {
-        let is_entries = matches!(work, Work::Apply { .. });
-        if !is_entries && self.work.capacity() <= ENTRIES_ROOM {
+    pub(super) fn work(&mut self, work: Work) {
+        let is_of_log = matches!(work, Work::Apply { .. } | Work::Restore { .. });
+        if !is_of_log && self.work.capacity() <= ENTRIES_ROOM {
             return self.turn_away(work);
         }
         if let Err(full) = self.work.try_send(work) {
@@ -175,7 +175,8 @@ impl Driver {
             // It was applied: to call it refused would be a lie.
             Work::Repeat { answerer, .. } => answerer.answer(Outcome::Unknown(Reason::Busy)),
             // Those who wait learn `Unknown` as their answerers are dropped.
-            Work::Apply { .. } => self.halt("the applier is gone".into()),
+            Work::Apply { .. } | Work::Restore { .. } => self.halt("the applier is gone".into()),
+            Work::Snapshot { .. } => self.snapshot_failed("the applier is busy"),
         }
     }
 
@@ -193,6 +194,7 @@ impl Driver {
                 return self.halt(format!("entry {} to apply is missing", self.handed.next()));
             };
             self.handed = newest.position.index;
+            self.snapshots.handed(&entries);
             let now = self.body.clock.now();
             let waiting = self.body.calls.committed(&entries, &mut lost);
             let mut answerers = Vec::with_capacity(waiting.len());
@@ -226,6 +228,6 @@ impl Driver {
 
 const STORAGE_BACKLOG_BYTES_MAX: usize = 32 << 20;
 /// Places in the applier's queue that queries do not get.
-const ENTRIES_ROOM: usize = 16;
+pub(super) const ENTRIES_ROOM: usize = 16;
 const APPLY_ENTRIES_MAX: u64 = 1_024;
 const APPLY_BYTES_MAX: usize = 4 << 20;

@@ -1,0 +1,271 @@
+//! The driver's half that looks after snapshots: when one is due, and what follows from one.
+//!
+//! The applier writes it, the store makes it count, the core then lets go of the log. One that
+//! the core wants from elsewhere is fetched beside the driver, and goes the same way back.
+//! Invariant: the core hears of a snapshot only once that is durable, so that no crash finds a
+//! log that starts after something that is not there.
+
+use std::{future, sync::Arc};
+
+use raft::{Entry, Index, Input, NodeId, Position, Snapshot, Time};
+
+use super::{Driver, calling::ENTRIES_ROOM};
+use crate::{
+    group::{
+        applier::{Report, Work},
+        body::Body,
+        metric::Way,
+        status::Event,
+        transfer::{Fetch, Fetched, Fetching, Kin, Lender, SnapshotFrame},
+    },
+    storage::{Rest, Shelf, SnapshotHead, SnapshotId, Storage},
+};
+
+/// See above.
+pub(super) struct Snapshots {
+    /// `None` where the store keeps no snapshots.
+    shelf: Option<Shelf>,
+    /// Hands ours on.
+    lender: Option<Lender>,
+    /// Another's is on its way here.
+    fetching: Option<Fetching>,
+    /// It is here, and waits to be installed.
+    fetched: Option<Fetched>,
+    /// What was handed to the applier since the last snapshot was begun.
+    entries: u64,
+    bytes: u64,
+    /// Since when one is written, or on its way to count.
+    taking: Option<Time>,
+    /// The present one was taken before this lineage was forced, and is of no use to who joins.
+    is_outdated: bool,
+}
+
+impl Snapshots {
+    pub(super) fn new(body: &Body, storage: &dyn Storage) -> Self {
+        let shelf = storage.shelf();
+        let lineage = body.founding.as_ref().map(|founding| founding.lineage);
+        // One that cannot be read is found out by who needs it.
+        let present = shelf.as_ref().and_then(|shelf| shelf.open().ok().flatten());
+        let is_outdated = present.as_ref().is_some_and(|file| Some(file.head().lineage) != lineage);
+        let lender = shelf.clone().map(|shelf| {
+            Lender::spawn(shelf, body.bonds.clone(), Arc::clone(&body.clock), &body.consensus)
+        });
+        let snapshots = Self {
+            shelf,
+            lender,
+            fetching: None,
+            fetched: None,
+            entries: 0,
+            bytes: 0,
+            taking: None,
+            is_outdated,
+        };
+        if let Some(id) = snapshots.current() {
+            body.metrics.snapshot_shown(&id);
+            show(body, &id);
+        }
+        snapshots
+    }
+
+    /// These go to the applier.
+    pub(super) fn handed(&mut self, entries: &[Entry]) {
+        self.entries += entries.len() as u64;
+        self.bytes += entries.iter().map(|entry| entry.weight_bytes() as u64).sum::<u64>();
+    }
+
+    /// A member speaks of snapshots.
+    pub(super) fn frame(&self, from: NodeId, frame: SnapshotFrame) {
+        match frame {
+            SnapshotFrame::Ask(ask) => {
+                let lender = self.lender.as_ref();
+                if !lender.is_some_and(|lender| lender.asked(from, ask)) {
+                    tracing::debug!(%from, "a question about a snapshot is not answered");
+                }
+            }
+            SnapshotFrame::Answer { id, part } => {
+                if let Some(fetching) = &self.fetching {
+                    fetching.answered(from, id, part);
+                }
+            }
+        }
+    }
+
+    /// Resolves once a snapshot from elsewhere is here.
+    pub(super) async fn fetched(&mut self) -> Fetched {
+        if let Some(fetching) = &mut self.fetching
+            && let Some(fetched) = fetching.fetched().await
+        {
+            return fetched;
+        }
+        future::pending().await
+    }
+
+    /// A snapshot from elsewhere is here; it is installed when the applier has room for it.
+    pub(super) fn arrived(&mut self, fetched: Fetched) {
+        (self.fetching, self.fetched) = (None, Some(fetched));
+    }
+
+    /// Whether something is to be done once the applier has room.
+    pub(super) fn waits_for_room(&self) -> bool {
+        self.fetched.is_some()
+    }
+
+    fn current(&self) -> Option<SnapshotId> {
+        self.shelf.as_ref()?.current()
+    }
+
+    /// From here on the log counts anew.
+    fn begun(&mut self) {
+        (self.entries, self.bytes, self.is_outdated) = (0, 0, false);
+    }
+}
+
+impl Driver {
+    /// The core wants a snapshot that ends there, and that node has one. A later one will do.
+    pub(super) fn offered(&mut self, from: NodeId, snapshot: &Snapshot) {
+        let least = snapshot.position.index;
+        if let Some(fetching) = &self.snapshots.fetching {
+            return fetching.want(from, least);
+        }
+        let waits = self.snapshots.fetched.is_some();
+        let (Some(shelf), Some(founding)) = (&self.snapshots.shelf, &self.body.founding) else {
+            self.body.metrics.snapshot_ignored();
+            return tracing::warn!(%from, %least, "this member's store keeps no snapshots");
+        };
+        if waits {
+            return;
+        }
+        let body = &self.body;
+        tracing::info!(%from, %least, "fetching a snapshot: the log there starts after it");
+        let Body { group, machine, .. } = *body;
+        let fetch = Fetch {
+            kin: Kin { group, lineage: founding.lineage, machine },
+            shelf: shelf.clone(),
+            bonds: body.bonds.clone(),
+            network: body.network.clone(),
+            clock: Arc::clone(&body.clock),
+            consensus: body.consensus.clone(),
+            failed: body.metrics.snapshots_failed(Way::Fetch).clone(),
+            status: body.status.subscribe(),
+        };
+        self.snapshots.fetching = Some(Fetching::spawn(fetch, from, least));
+    }
+
+    /// Goes on from a snapshot that was fetched: in the store, the core and the machine.
+    ///
+    /// In the store and the core at once, for what the core has written meanwhile would follow
+    /// from a log that is no more. So this waits for the disk, as a founding does; whoever is in
+    /// need of a snapshot holds nobody up. The machine takes its time, like any applying.
+    pub(super) fn install(&mut self) {
+        if self.snapshots.fetching.as_ref().is_some_and(|f| f.least() <= self.core.applied()) {
+            // The log has caught up by itself.
+            self.snapshots.fetching = None;
+        }
+        if self.over.is_some() || self.work.capacity() == 0 {
+            return;
+        }
+        let Some(Fetched { written, sessions, began }) = self.snapshots.fetched.take() else {
+            return;
+        };
+        let (id, covers) = (written.id(), written.head().covers.clone());
+        let Position { term, index } = id.position;
+        if index <= self.core.applied() || term > self.core.term() {
+            return;
+        }
+        let rest = match self.core.log().term_at(index) == Some(term) {
+            true => Rest::Stays,
+            false => Rest::GivesWay,
+        };
+        if let Err(error) = self.storage.install(written, rest) {
+            return self.halt(format!("its store failed: {error}"));
+        }
+        let file = self.snapshots.shelf.as_ref().map(Shelf::open);
+        let file = match file {
+            Some(Ok(Some(file))) => file,
+            Some(Err(error)) => return self.halt(format!("its store failed: {error}")),
+            Some(Ok(None)) | None => return self.halt("its store lost a snapshot".into()),
+        };
+        tracing::info!(position = %id.position, bytes = id.bytes, "going on from a snapshot");
+        (self.handed, self.through) = (index, self.through.max(index));
+        self.work(Work::Restore { file });
+        self.snapshots.begun();
+        self.snapshots.taking = None;
+        let took = self.body.clock.now().since(began);
+        self.body.metrics.snapshot(Way::Fetch, &id, took);
+        self.body.note(&Event::SnapshotInstalled(id));
+        show(&self.body, &id);
+        self.step(Input::SnapshotInstalled { snapshot: covers, sessions });
+    }
+
+    /// Begins a snapshot if one is due.
+    pub(super) fn look_after_log(&mut self) {
+        let Snapshots { entries, bytes, taking, is_outdated, .. } = self.snapshots;
+        let is_due = is_outdated || self.body.consensus.wants_snapshot(entries, bytes);
+        let is_busy = self.work.capacity() <= ENTRIES_ROOM;
+        // What may yet be given up is nothing to rest a log on.
+        if !is_due || taking.is_some() || is_busy || self.fresh || self.over.is_some() {
+            return;
+        }
+        let Some(shelf) = self.snapshots.shelf.clone() else { return };
+        let Some(founding) = &self.body.founding else { return };
+        let before = self.snapshots.current().map_or(Index(0), |id| id.position.index);
+        // As the applier will be once all that was handed to it is applied.
+        let Some(covers) = self.core.snapshot_at(self.handed) else { return };
+        if covers.position.index <= before {
+            return;
+        }
+        let Body { group, machine, .. } = self.body;
+        let (lineage, machine) = (founding.lineage, machine.to_owned());
+        let head = SnapshotHead { group, lineage, machine, covers };
+        self.snapshots.begun();
+        self.snapshots.taking = Some(self.body.clock.now());
+        self.work(Work::Snapshot { head, shelf });
+    }
+
+    /// The applier has something to say.
+    pub(super) fn reported(&mut self, report: Report) {
+        match report {
+            Report::Snapshot(Ok(written)) => self.storage.keep(written),
+            Report::Snapshot(Err(error)) => self.snapshot_failed(&error),
+            Report::Broken(error) => {
+                self.halt(format!("its machine cannot take a snapshot over: {error}"));
+            }
+        }
+    }
+
+    /// A snapshot of this member's own came to nothing: the next is due once the log has grown
+    /// as much again.
+    pub(super) fn snapshot_failed(&mut self, error: &str) {
+        self.snapshots.taking = None;
+        self.body.metrics.snapshots_failed(Way::Take).increment(1);
+        tracing::warn!(%error, "no snapshot: the log stays as it is");
+    }
+
+    /// A snapshot of this member's own is durable: the core may let go of the log before it, but
+    /// for a tail.
+    pub(super) fn snapshot_kept(&mut self, position: Position) {
+        let now = self.body.clock.now();
+        let Some(id) = self.snapshots.current().filter(|id| id.position == position) else {
+            return;
+        };
+        let began = self.snapshots.taking.take().unwrap_or(now);
+        self.body.metrics.snapshot(Way::Take, &id, now.since(began));
+        self.body.note(&Event::SnapshotTaken(id));
+        show(&self.body, &id);
+        let tail = u64::from(self.body.consensus.snapshot_tail_entries);
+        let start = Index(position.index.0.saturating_sub(tail));
+        if start <= self.core.log().start().index {
+            return;
+        }
+        if let Some(snapshot) = self.core.snapshot_at(start) {
+            self.step(Input::SnapshotTaken(snapshot));
+        }
+    }
+}
+
+fn show(body: &Body, id: &SnapshotId) {
+    body.status.send_if_modified(|status| {
+        (status.snapshot, status.snapshot_bytes) = (id.position, id.bytes);
+        true
+    });
+}

@@ -1,0 +1,116 @@
+//! The end that has a snapshot: it answers questions, one by one, from the file.
+//!
+//! A task of its own, so that a slow disk delays no vote. What a member has begun to read stays
+//! there for it for a while, also when another snapshot has taken its place. Invariant: one file
+//! is open for each member at most.
+
+use std::{collections::BTreeMap, future, sync::Arc, time::Duration};
+
+use raft::{NodeId, Time};
+use tokio::sync::mpsc;
+
+use super::{Ask, Part, SnapshotFrame, part_bytes_max};
+use crate::{
+    Clock, ConsensusConfig, StorageError,
+    group::{bond::Bonds, wire::MemberFrame},
+    storage::{Shelf, SnapshotFile},
+};
+
+/// The near end. Its task ends with it.
+pub(crate) struct Lender {
+    asks: mpsc::Sender<(NodeId, Ask)>,
+}
+
+struct Desk {
+    shelf: Shelf,
+    bonds: Bonds,
+    clock: Arc<dyn Clock>,
+    part_bytes_max: u32,
+    lent: BTreeMap<NodeId, Lent>,
+}
+
+struct Lent {
+    file: SnapshotFile,
+    until: Time,
+}
+
+impl Lender {
+    pub(crate) fn spawn(
+        shelf: Shelf,
+        bonds: Bonds,
+        clock: Arc<dyn Clock>,
+        consensus: &ConsensusConfig,
+    ) -> Self {
+        let (asks, asked) = mpsc::channel(ASKS_MAX);
+        let part_bytes_max = part_bytes_max(consensus);
+        let desk = Desk { shelf, bonds, clock, part_bytes_max, lent: BTreeMap::new() };
+        tokio::spawn(desk.serve(asked));
+        Self { asks }
+    }
+
+    /// A member asks. False if as many questions wait as may: it is not answered.
+    pub(crate) fn asked(&self, from: NodeId, ask: Ask) -> bool {
+        self.asks.try_send((from, ask)).is_ok()
+    }
+}
+
+impl Desk {
+    async fn serve(mut self, mut asked: mpsc::Receiver<(NodeId, Ask)>) {
+        loop {
+            let lapse = self.lent.values().map(|lent| lent.until).min();
+            let lapse = lapse.map(|until| self.clock.sleep_until(until));
+            let lapse = async {
+                match lapse {
+                    Some(lapse) => lapse.await,
+                    None => future::pending().await,
+                }
+            };
+            tokio::select! {
+                next = asked.recv() => match next {
+                    Some((from, ask)) => self.answer(from, &ask),
+                    None => return,
+                },
+                () = lapse => {}
+            }
+            let now = self.clock.now();
+            self.lent.retain(|_, lent| now < lent.until);
+        }
+    }
+
+    fn answer(&mut self, from: NodeId, ask: &Ask) {
+        let part = self.part(from, ask).unwrap_or_else(|error| {
+            tracing::warn!(%from, %error, "cannot hand a snapshot on");
+            None
+        });
+        let answer = SnapshotFrame::Answer { id: ask.id, part };
+        // What is dropped is asked for again.
+        self.bonds.send(from, MemberFrame::Snapshot(answer));
+    }
+
+    fn part(&mut self, from: NodeId, ask: &Ask) -> Result<Option<Part>, StorageError> {
+        let is_wanted = |file: &SnapshotFile| {
+            let id = file.id();
+            id.position.index >= ask.least && ask.digest.is_none_or(|digest| digest == id.digest)
+        };
+        let until = self.clock.now().plus(LENT_FOR);
+        let is_held =
+            ask.digest.is_some() && self.lent.get(&from).is_some_and(|lent| is_wanted(&lent.file));
+        if !is_held {
+            let Some(file) = self.shelf.open()?.filter(is_wanted) else { return Ok(None) };
+            self.lent.insert(from, Lent { file, until });
+        }
+        let Some(lent) = self.lent.get_mut(&from) else { return Ok(None) };
+        lent.until = until;
+        let snapshot = lent.file.id();
+        let left = snapshot.bytes.saturating_sub(ask.offset);
+        let length = left.min(u64::from(ask.bytes_max.min(self.part_bytes_max)));
+        let mut bytes = vec![0; length as usize];
+        lent.file.read_at(ask.offset.min(snapshot.bytes), &mut bytes)?;
+        Ok(Some(Part { snapshot, bytes: bytes.into() }))
+    }
+}
+
+/// Questions that wait for the disk.
+const ASKS_MAX: usize = 64;
+/// After its last question a member's file stays open for so long.
+const LENT_FOR: Duration = Duration::from_secs(30);
