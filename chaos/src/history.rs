@@ -290,7 +290,8 @@ pub struct LogLine {
     pub value: Option<u64>,
 }
 
-/// The committed part of one node's log, from the first entry, after the run has healed.
+/// The committed part of one node's log after the run has healed: from the first entry, or from
+/// where a snapshot took the place of what was before.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct NodeLog {
     /// The node's number.
@@ -299,6 +300,13 @@ pub struct NodeLog {
     pub group: u64,
     /// Its entries in order.
     pub lines: Vec<LogLine>,
+}
+
+impl NodeLog {
+    /// Whether the entry of that index went into a snapshot, so that the log cannot tell of it.
+    pub fn hides(&self, index: u64) -> bool {
+        self.lines.first().is_some_and(|first| index < first.index)
+    }
 }
 
 /// A run that is over: what the checkers judge.

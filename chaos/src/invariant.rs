@@ -315,6 +315,11 @@ impl Invariants {
         self.state_machine_safety.restored(node, at, state)
     }
 
+    /// The state of machines that have applied the index, once one has.
+    pub fn state_at(&self, index: Index) -> Option<u64> {
+        self.state_machine_safety.state_at(index)
+    }
+
     /// A client was told that its request has taken effect at the index.
     pub fn acknowledged(&mut self, request: RequestId, index: Index) -> Result<(), Violation> {
         if self.blind {

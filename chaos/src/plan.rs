@@ -61,6 +61,9 @@ pub struct Plan {
     /// minutes, if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evict_after_ms: Option<u64>,
+    /// After so many entries a node takes a snapshot and lets go of most of its log before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot_log_entries: Option<u32>,
     /// Where the nodes remember.
     #[serde(default)]
     pub storage: StorageKind,
@@ -201,10 +204,14 @@ pub fn parse_profile(name: &str) -> Result<ConsensusProfile, PlanError> {
 /// How the group of a plan keeps time and how much it takes on.
 pub fn consensus(plan: &Plan) -> ConsensusConfig {
     let consensus = plan.profile.config();
+    let snapshot_log_entries = plan.snapshot_log_entries.unwrap_or(0);
     ConsensusConfig {
         lease_reads: plan.lease_reads,
         // Every node of a plan votes: one that was a member no longer must find a place again.
         voters_max: consensus.voters_max.max(u32::try_from(plan.nodes).unwrap_or(u32::MAX)),
+        snapshot_log_entries,
+        // Short, so that whoever was away for a while needs the snapshot.
+        snapshot_tail_entries: snapshot_log_entries / 4,
         evict_after: plan.evict_after_ms.map_or(consensus.evict_after, Duration::from_millis),
         ..consensus
     }

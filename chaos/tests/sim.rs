@@ -37,6 +37,20 @@ const STORIES: &[Story] = &[
         holds: |outcome| all_struck(outcome, 3),
     },
     Story {
+        name: "kills_and_crashes_of_disks_stay_valid_while_logs_are_compacted",
+        plan: "scenario = \"compaction\"\nkind = \"failover\"\ntrials = 4\n\
+               snapshot_log_entries = 40\n[workload]\n\
+               rate_per_s = 200\nduration_ms = 5000\n[[steps]]\nat = \"random\"\n\
+               fault = \"kill\"\nreturn_after_ms = 1500\n",
+        holds: |outcome| {
+            let begins = |log: &chaos::history::NodeLog| log.lines.first().map(|line| line.index);
+            let begun: Vec<_> = outcome.frozen.logs.iter().filter_map(begins).collect();
+            let all = begun.len() == 5 && begun.iter().all(|index| *index > 100);
+            expect(all, &format!("logs begin at {begun:?}"))?;
+            all_struck(outcome, 4)
+        },
+    },
+    Story {
         name: "a_paused_leader_is_replaced_and_returns",
         plan: "scenario = \"pause\"\nkind = \"failover\"\ntrials = 2\nnodes = 3\n[workload]\n\
                rate_per_s = 100\nduration_ms = 4000\n[[steps]]\nat = \"random\"\n\

@@ -65,6 +65,9 @@ pub(crate) fn plan(plan: &Plan) -> String {
             plan.groups
         ));
     }
+    if let Some(entries) = plan.snapshot_log_entries {
+        lines.push(format!("a snapshot takes the place of the log every {entries} entries"));
+    }
     lines.extend(plan.planted.map(|rule| format!("broken on purpose: {rule}")));
     lines.push(trials(plan));
     lines.extend(plan.workload.as_ref().map(workload));

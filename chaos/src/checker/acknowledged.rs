@@ -1,6 +1,9 @@
 //! Nothing acknowledged was lost: each acknowledged write and compare-and-set stands exactly
 //! once, at the position its answer named, in the log of every node after healing.
 //!
+//! What went into a node's snapshot its log cannot show; there the other logs, and what is read
+//! from the machines, have to do.
+//!
 //! Leader Completeness (Raft §5.4.3), seen from outside. Exactly once in the log itself, not only
 //! in what is applied: a leader does not append a request that its log already holds.
 
@@ -34,15 +37,24 @@ impl Checker for Acknowledged {
         if frozen.nodes.is_empty() {
             doubts.add(|| "no node was named whose log should hold the writes".to_owned());
         }
+        let mut hidden = 0;
         for node in &frozen.nodes {
             match frozen.logs.iter().find(|log| log.node == *node) {
-                Some(log) => compare(log, &promises, &mut breaches),
+                Some(log) => hidden += compare(log, &promises, &mut breaches),
                 None => doubts.add(|| format!("the log of node {node} is missing")),
             }
         }
+        if hidden > 0 && hidden == promises.len() * frozen.nodes.len() {
+            doubts.add(|| "all that was acknowledged is in snapshots, and in no log".to_owned());
+        }
         conclude(self.name(), &breaches, &doubts, || {
             let (promises, nodes) = (promises.len(), frozen.nodes.len());
-            format!("{promises} acknowledged writes stand once in each of {nodes} logs")
+            let stand =
+                format!("{promises} acknowledged writes stand once in each of {nodes} logs");
+            match hidden {
+                0 => stand,
+                _ => format!("{stand}, but for {hidden} times that one is in a snapshot"),
+            }
         })
     }
 }
@@ -65,7 +77,9 @@ fn promises(frozen: &Frozen, doubts: &mut Complaints) -> Vec<Promise> {
     promises
 }
 
-fn compare(log: &NodeLog, promises: &[Promise], breaches: &mut Complaints) {
+/// Yields how many promises the log cannot tell of.
+fn compare(log: &NodeLog, promises: &[Promise], breaches: &mut Complaints) -> usize {
+    let mut hidden = 0;
     let mut standing: BTreeMap<RequestId, Vec<(u64, u64)>> = BTreeMap::new();
     for line in &log.lines {
         if let Some(request) = line.request {
@@ -75,6 +89,10 @@ fn compare(log: &NodeLog, promises: &[Promise], breaches: &mut Complaints) {
     for Promise { operation, request, position: (term, index) } in promises {
         let found = standing.get(request).map_or(&[][..], Vec::as_slice);
         if found == [(*term, *index)] {
+            continue;
+        }
+        if found.is_empty() && log.hides(*index) {
+            hidden += 1;
             continue;
         }
         breaches.add(|| {
@@ -90,4 +108,5 @@ fn compare(log: &NodeLog, promises: &[Promise], breaches: &mut Complaints) {
             }
         });
     }
+    hidden
 }

@@ -1,7 +1,8 @@
 //! Nothing happened twice, and nothing that was refused happened.
 //!
 //! In each log a request and a value stand at most once; in all logs a request stands at the same
-//! position; a request that was answered *fail* stands nowhere (a fail says: never).
+//! position; a request that was answered *fail* stands nowhere (a fail says: never). Of a log
+//! that a snapshot has taken the beginning of, this is said of the rest.
 
 use std::collections::BTreeMap;
 

@@ -8,7 +8,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use raft::{
     Configuration, Entry, HardState, Index, Log, NodeId, Note, Payload, Position, RequestId, Role,
-    Time, Write, WriteId,
+    Snapshot, Time, Write, WriteId,
 };
 
 use super::{Application, Cause, Lease, Server, View, Violation};
@@ -27,10 +27,11 @@ pub struct Shadow {
     applied: Index,
     state: u64,
     log: Log,
-    /// Before any entry says otherwise.
+    /// Before any entry says otherwise: that of the founders, or of the snapshot there.
     founding: Configuration,
+    founded_at: Index,
     configuration: Configuration,
-    /// The entry that brought it; 0 for the founding one.
+    /// The entry that brought it, or where the log starts.
     configured_at: Index,
     durable_state: HardState,
     durable: Position,
@@ -47,16 +48,23 @@ pub struct Opened {
     pub founding: Option<Configuration>,
     /// Term and vote.
     pub hard_state: HardState,
-    /// The log, from its first entry on.
+    /// What the log starts after, if not at the beginning, and what its machine is there.
+    pub snapshot: Option<(Snapshot, u64)>,
+    /// The log from there on.
     pub entries: Vec<Entry>,
 }
 
 impl Shadow {
     /// A server that has opened its store for the `incarnation`th time.
     pub fn new(server: Server, node: NodeId, incarnation: u64, opened: Opened) -> Self {
-        let Opened { founding, hard_state, entries } = opened;
-        let founding = founding.unwrap_or_default();
-        let mut log = Log::new(Position::default());
+        let Opened { founding, hard_state, snapshot, entries } = opened;
+        let (Snapshot { position, configuration: founding }, state) =
+            snapshot.unwrap_or_else(|| {
+                let configuration = founding.unwrap_or_default();
+                (Snapshot { configuration, ..Snapshot::default() }, 0)
+            });
+        let start = position.index;
+        let mut log = Log::new(position);
         entries.into_iter().for_each(|entry| log.append(entry));
         let durable = log.last();
         let mut shadow = Self {
@@ -66,28 +74,45 @@ impl Shadow {
             role: Role::Follower,
             leader: None,
             hard_state,
-            commit: Index(0),
+            commit: start,
             led_commit: None,
-            applied: Index(0),
-            state: 0,
+            applied: start,
+            state,
             log,
             configuration: founding.clone(),
-            configured_at: Index(0),
+            configured_at: start,
             founding,
+            founded_at: start,
             durable_state: hard_state,
             durable,
             under_way: VecDeque::new(),
-            written: Some(Index(0)),
+            written: Some(start),
             has_news: true,
         };
-        shadow.configure(Index(0));
+        shadow.configure(start);
         shadow
+    }
+
+    /// It goes on from another's snapshot; its log gives way to it unless that is `kept`.
+    pub fn installed(&mut self, snapshot: Snapshot, state: u64, kept: bool) {
+        let Snapshot { position, configuration } = snapshot;
+        (self.applied, self.state) = (position.index, state);
+        if !kept {
+            self.log = Log::new(position);
+            self.durable = position;
+            self.under_way.iter_mut().for_each(|(_, _, last)| *last = position);
+            (self.founding, self.founded_at) = (configuration, position.index);
+            self.configured_at = position.index;
+            self.written = Some(position.index);
+            self.configure(position.index);
+        }
+        self.has_news = true;
     }
 
     /// The founders have met.
     pub fn founded(&mut self, founding: Configuration) {
         self.founding = founding;
-        self.configure(Index(0));
+        self.configure(self.founded_at);
         self.has_news = true;
     }
 
@@ -148,19 +173,29 @@ impl Shadow {
     /// Its machine has applied a command. What lies before it and after the last one changed no
     /// machine: it is told along.
     pub fn applied(&mut self, position: Position, change: u64) -> Vec<Application> {
+        self.apply(position.index, Some((position, change)))
+    }
+
+    /// Its machine has come as far as that, and a snapshot of it says so: what lies behind the
+    /// last command changed nothing.
+    pub fn reached(&mut self, index: Index) -> Vec<Application> {
+        self.apply(index, None)
+    }
+
+    fn apply(&mut self, through: Index, command: Option<(Position, u64)>) -> Vec<Application> {
         let mut told = Vec::new();
-        while self.applied < position.index {
+        while self.applied < through {
             self.applied = self.applied.next();
             let Some(entry) = self.log.get(self.applied) else { break };
-            let takes_effect = self.applied == position.index;
-            if takes_effect {
+            let command = command.filter(|(position, _)| position.index == self.applied);
+            if let Some((_, change)) = command {
                 self.state = crate::seed::mix(self.state, change);
             }
             told.push(Application {
                 server: self.server,
                 node: self.node,
-                position: if takes_effect { position } else { entry.position },
-                effective: takes_effect.then(|| request(entry)).flatten(),
+                position: command.map_or(entry.position, |(position, _)| position),
+                effective: command.and_then(|_| request(entry)),
                 state: self.state,
             });
         }
@@ -198,10 +233,11 @@ impl Shadow {
 
     /// The newest configuration of its log is in force; what lies after that index is new.
     fn configure(&mut self, after: Index) {
-        let from = if after < self.configured_at { Index(0) } else { after };
-        if from < self.configured_at || self.configured_at == Index(0) {
+        let base = self.founded_at;
+        let from = if after < self.configured_at { base } else { after };
+        if from < self.configured_at || self.configured_at == base {
             self.configuration.clone_from(&self.founding);
-            self.configured_at = Index(0);
+            self.configured_at = base;
         }
         let mut index = from;
         while index < self.log.last().index {
@@ -340,6 +376,24 @@ mod tests {
         let mut server = shadow(0, 1, Opened::default());
         let write = Write::Entries { after: Index(3), entries: vec![entry(1, 4, 1)] };
         server.submitted(WriteId(1), &write).expect_err("a gap");
+    }
+
+    #[test]
+    fn who_goes_on_from_a_snapshot_applies_what_follows_it() {
+        let mut server = shadow(0, 1, Opened::default());
+        write(&mut server, 1, 0, vec![entry(1, 1, 1)]);
+        let configuration = Configuration::of([NodeId::small(7)]);
+        let position = Position { term: Term(2), index: Index(5) };
+        server.installed(Snapshot { position, configuration }, 99, false);
+        assert!(server.applied(entry(1, 1, 1).position, 7).is_empty(), "it is in the snapshot");
+        write(&mut server, 2, 5, vec![entry(2, 6, 1), entry(2, 7, 1)]);
+        let told = server.applied(entry(2, 6, 1).position, 7);
+        let told: Vec<_> = told.iter().map(|one| (one.position.index.0, one.state)).collect();
+        assert_eq!(told, [(6, crate::seed::mix(99, 7))]);
+        assert_eq!(server.reached(Index(7)).len(), 1);
+        let view = server.news(Time::default()).expect("much has changed");
+        assert!(view.configuration.voters.contains(&NodeId::small(7)));
+        assert_eq!(view.log.start(), position);
     }
 
     #[test]

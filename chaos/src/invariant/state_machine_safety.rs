@@ -80,6 +80,12 @@ impl StateMachineSafety {
         Ok(())
     }
 
+    /// The state of machines that have applied the index, once one has.
+    pub fn state_at(&self, index: Index) -> Option<u64> {
+        let state = self.states.get(place(index)).copied();
+        state.filter(|_| index > Index(0))
+    }
+
     /// The term of the committed entry at the index, once a leader has committed it.
     pub fn term_at(&self, index: Index) -> Option<Term> {
         self.committed.get(place(index)).copied()

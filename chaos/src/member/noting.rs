@@ -68,6 +68,14 @@ impl<T: Fn(Time, What)> Noting<T> {
             Event::Foreign { .. } | Event::Dissolved(_) | Event::Changing { .. } => {
                 Some(What::Note { text: format!("{event:?}") })
             }
+            Event::SnapshotTaken(id) => {
+                let text = format!("took a snapshot at {} of {} bytes", id.position, id.bytes);
+                Some(What::Note { text })
+            }
+            Event::SnapshotInstalled(id) => {
+                let text = format!("goes on from a snapshot at {}", id.position);
+                Some(What::Note { text })
+            }
             // As it was asked to.
             Event::Stopped(_) if self.lock().left => None,
             Event::Stopped(reason) => Some(What::Stopped { reason: reason.clone() }),

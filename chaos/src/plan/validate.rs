@@ -26,6 +26,10 @@ pub fn validate(plan: &Plan) -> Result<(), PlanError> {
     planted(plan)?;
     eviction(plan)?;
     within("background_load", plan.background_load, 0, BACKGROUND_LOAD_MAX)?;
+    if let Some(entries) = plan.snapshot_log_entries {
+        let (min, max) = SNAPSHOT_LOG_ENTRIES;
+        within("snapshot_log_entries", entries.into(), min, max)?;
+    }
     shape(plan)?;
     plan.random.iter().try_for_each(|random| random::check(plan, random))?;
     if let Some(load) = &plan.workload {
@@ -356,6 +360,8 @@ fn tolerated(plan: &Plan) -> u64 {
 const NODES_MAX: u64 = 9;
 const GROUPS_MAX: u64 = 16;
 const TRIALS_MAX: u64 = 100_000;
+/// So that a tail stays behind a snapshot, and one that is never due is not asked for.
+const SNAPSHOT_LOG_ENTRIES: (u64, u64) = (4, 1_000_000);
 const BACKGROUND_LOAD_MAX: u64 = 1_024;
 const STEPS_MAX: usize = 64;
 const RATE_PER_S_MAX: u64 = 100_000;
@@ -420,6 +426,7 @@ mod tests {
             ("evict_after_ms", top, "kind = \"failover\"\nevict_after_ms = 1199"),
             ("evict_after_ms", top, "kind = \"failover\"\nnodes = 3\nevict_after_ms = 3000"),
             ("background_load", top, "kind = \"failover\"\nbackground_load = 5000"),
+            ("snapshot_log_entries", top, "kind = \"failover\"\nsnapshot_log_entries = 3"),
             ("workload.rate_per_s", table, "[workload]\nrate_per_s = 0"),
             ("workload.clients", table, "[workload]\nclients = 0"),
             ("workload.burst", table, "[workload]\nburst = 0"),

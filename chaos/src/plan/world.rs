@@ -83,6 +83,11 @@ pub fn fits(plan: &Plan, world: WorldKind) -> Result<(), PlanError> {
                        use world process or sim";
         return Err(field("kind", plan.kind, allowed));
     }
+    if let Some(entries) = plan.snapshot_log_entries {
+        let allowed = "in world swarm random worlds take snapshots, and plans none: use world \
+                       process or sim";
+        return Err(field("snapshot_log_entries", entries, allowed));
+    }
     let forgets = |step: &Step| may_be(step, |fault| forgets(plan, fault));
     if let Some(number) = plan.steps.iter().position(forgets) {
         let allowed = "in world swarm no server joins in the place of one that lost its memory: \
@@ -243,6 +248,10 @@ mod tests {
         assert_eq!(fits(&forgetful, WorldKind::Process), Ok(()));
         let formation = parse("scenario = \"x\"\nkind = \"formation\"\n").expect("a plan");
         assert!(refused(&formation, WorldKind::Swarm).starts_with("kind is formation"));
+        let compacting = failover("snapshot_log_entries = 40", "loss = 0.1");
+        assert_eq!(fits(&compacting, WorldKind::Sim), Ok(()));
+        let text = refused(&compacting, WorldKind::Swarm);
+        assert!(text.starts_with("snapshot_log_entries is 40, but in world swarm"), "{text}");
         let corrupt = refused(&failover("", "corrupt = 0.5"), WorldKind::Swarm);
         assert!(corrupt.starts_with("steps[0].faults.corrupt is 0.5"), "{corrupt}");
         let narrow = refused(&failover("", "bandwidth_bytes_per_s = 9000"), WorldKind::Swarm);

@@ -125,11 +125,29 @@ impl<C: Cluster> Lab<C> {
         let mut logs = Vec::new();
         for node in self.nodes() {
             match self.node_log(node, commit).await {
-                Ok(lines) => logs.push(NodeLog { node: node.0, group: self.share.number, lines }),
+                Ok(lines) => match self.odd_beginning(node, &lines, commit) {
+                    Some(complaint) => complaints.push(complaint),
+                    None => logs.push(NodeLog { node: node.0, group: self.share.number, lines }),
+                },
                 Err(error) => complaints.push(error.to_string()),
             }
         }
         (logs, caught_up(self.plan.nodes, commit, &complaints))
+    }
+
+    /// What is wrong with where a log begins: only snapshots take the beginning of one away, and
+    /// one that has all of it taken away tells nothing.
+    fn odd_beginning(&self, node: NodeNumber, lines: &[LogLine], commit: u64) -> Option<String> {
+        let compacts = self.plan.snapshot_log_entries.is_some();
+        match lines.first() {
+            Some(first) if first.index > 1 && !compacts => {
+                Some(format!("the log of {node} begins at entry {}", first.index))
+            }
+            None if compacts && commit > 0 => {
+                Some(format!("the log of {node} is in its snapshot as a whole"))
+            }
+            _ => None,
+        }
     }
 
     async fn node_log(&self, node: NodeNumber, commit: u64) -> Result<Vec<LogLine>, ClusterError> {

@@ -13,8 +13,11 @@ use std::{
 };
 
 use runtime::{
-    Clock, StoreId, Time,
-    storage::{Contents, Founding, Journal, Owner, Storage, StorageError, Store, Write, WriteId},
+    Clock, Position, StoreId, Time,
+    storage::{
+        Contents, Founding, Journal, Owner, Rest, Shelf, Storage, StorageError, Store, Write,
+        WriteId, Written,
+    },
 };
 
 use super::disk::Disk;
@@ -34,6 +37,10 @@ struct Open {
     queue: Vec<(WriteId, Write)>,
     /// The newest write under way, when it is durable, and the wait for that.
     syncing: Option<(WriteId, Time, Sleep)>,
+    /// A snapshot of its own that is to count, and then: where it ends, when it is durable, and
+    /// the wait for that.
+    keeping: Option<Written>,
+    kept: Option<(Position, Time, Sleep)>,
     /// The pause that a seal waits for.
     pause: Option<Sleep>,
     failed: Option<StorageError>,
@@ -51,6 +58,8 @@ impl Store for SimStore {
             clock: self.clock,
             queue: Vec::new(),
             syncing: None,
+            keeping: None,
+            kept: None,
             pause: None,
             failed: None,
             waker: Waker::noop().clone(),
@@ -86,6 +95,17 @@ impl Open {
         Ok(())
     }
 
+    /// Makes a snapshot count, if one is to.
+    fn begin_keeping(&mut self) -> Result<(), StorageError> {
+        let Some(written) = self.keeping.take() else { return Ok(()) };
+        let position = written.id().position;
+        if self.journal.adopt(written, Rest::Stays)? {
+            let done = self.disk.busy_until();
+            self.kept = Some((position, done, self.clock.sleep_until(done)));
+        }
+        Ok(())
+    }
+
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<WriteId, StorageError>> {
         self.waker.clone_from(context.waker());
         if self.disk.is_frozen() {
@@ -93,6 +113,9 @@ impl Open {
         }
         if self.syncing.is_none() && !self.queue.is_empty() {
             self.begin()?;
+        }
+        if self.syncing.is_none() {
+            self.begin_keeping()?;
         }
         if let Some((newest, done, wait)) = &mut self.syncing {
             let (newest, done) = (*newest, *done);
@@ -124,7 +147,7 @@ impl Storage for Open {
 
     fn renew(&mut self, fresh: StoreId) -> Result<bool, StorageError> {
         self.queue.clear();
-        self.syncing = None;
+        (self.syncing, self.keeping, self.kept) = (None, None, None);
         self.journal.renew(fresh)?;
         self.disk.settle();
         Ok(true)
@@ -154,6 +177,46 @@ impl Storage for Open {
             Write::HardState(_) => 0,
         };
         self.queue.iter().map(weight).sum()
+    }
+
+    fn shelf(&self) -> Option<Shelf> {
+        Some(self.journal.shelf())
+    }
+
+    fn keep(&mut self, written: Written) {
+        self.keeping = Some(written);
+        self.waker.wake_by_ref();
+    }
+
+    fn poll_kept(&mut self, context: &mut Context<'_>) -> Poll<Position> {
+        if self.disk.is_frozen() {
+            return Poll::Pending;
+        }
+        let Some((position, done, wait)) = &mut self.kept else { return Poll::Pending };
+        let (position, done) = (*position, *done);
+        wait.as_mut().poll(context).map(|()| {
+            self.kept = None;
+            self.disk.told(done);
+            position
+        })
+    }
+
+    fn install(&mut self, written: Written, rest: Rest) -> Result<(), StorageError> {
+        // What was submitted before is written first; whoever waits for it hears of it as ever.
+        if self.syncing.is_none() {
+            self.begin()?;
+        } else {
+            self.journal.commit(self.queue.iter().map(|(_, write)| write))?;
+            if let (Some((newest, _)), Some((syncing, ..))) = (self.queue.last(), &mut self.syncing)
+            {
+                *syncing = *newest;
+            }
+            self.queue.clear();
+        }
+        self.keeping = None;
+        self.journal.adopt(written, rest)?;
+        self.disk.settle();
+        Ok(())
     }
 
     fn poll_closed(&mut self, context: &mut Context<'_>) -> Poll<()> {

@@ -13,8 +13,11 @@ use std::{
 };
 
 use runtime::{
-    ApplyContext, Event, NodeId, Payload, PeerId, Position, StateMachine, StoreId, Time,
-    storage::{Contents, Founding, Owner, Storage, StorageError, Store, Write, WriteId},
+    ApplyContext, Event, NodeId, Payload, PeerId, Position, Snapshot, StateMachine, StoreId, Time,
+    storage::{
+        Contents, Founding, Owner, Rest, Shelf, Storage, StorageError, Store, Write, WriteId,
+        Written,
+    },
 };
 
 use super::{
@@ -132,12 +135,18 @@ impl Sight {
 
     fn opened(&self, node: NodeId, contents: &Contents) {
         let mut seen = lock(&self.witness.0);
+        let seen = &mut *seen;
         let fresh = Server(seen.servers.len());
         let (server, incarnation) = seen.servers.entry(node).or_insert((fresh, 0));
         *incarnation += 1;
+        let start = contents.snapshot.as_ref().map(|snapshot| snapshot.position);
+        let start = start.unwrap_or_default();
+        // A snapshot counts only once whoever took it had shown its state there.
+        let state = seen.invariants.state_at(start.index).unwrap_or_default();
         let opened = Opened {
             founding: contents.founding.as_ref().map(|founding| founding.configuration.clone()),
             hard_state: contents.hard_state,
+            snapshot: contents.snapshot.clone().map(|snapshot| (snapshot, state)),
             entries: contents.entries.clone(),
         };
         let (server, shadow) = (*server, Shadow::new(*server, node, *incarnation, opened));
@@ -145,8 +154,8 @@ impl Sight {
             Some(before) => *before = shadow,
             None => seen.shadows.push(shadow),
         }
-        // The machine begins anew, from the first entry on.
-        let judged = seen.invariants.restored(server, node, Position::default(), 0);
+        // The machine begins anew, from the first entry on or from its snapshot.
+        let judged = seen.invariants.restored(server, node, start, state);
         seen.judge(judged);
         *lock(&self.server) = Some(server);
     }
@@ -226,6 +235,32 @@ impl Storage for SeenStorage {
         self.storage.backlog_bytes()
     }
 
+    fn shelf(&self) -> Option<Shelf> {
+        self.storage.shelf()
+    }
+
+    fn keep(&mut self, written: Written) {
+        let index = written.id().position.index;
+        self.sight.with(|seen, server| {
+            for application in seen.shadows[server.0].reached(index) {
+                let judged = seen.invariants.applied(&application);
+                seen.judge(judged);
+            }
+        });
+        self.storage.keep(written);
+    }
+
+    fn poll_kept(&mut self, context: &mut Context<'_>) -> Poll<Position> {
+        self.storage.poll_kept(context)
+    }
+
+    fn install(&mut self, written: Written, rest: Rest) -> Result<(), StorageError> {
+        let covers = written.head().covers.clone();
+        self.storage.install(written, rest)?;
+        self.sight.with(|seen, server| seen.installed(server, covers, rest));
+        Ok(())
+    }
+
     fn poll_closed(&mut self, context: &mut Context<'_>) -> Poll<()> {
         self.storage.poll_closed(context)
     }
@@ -260,6 +295,16 @@ impl StateMachine for SeenMachine {
 }
 
 impl Seen {
+    fn installed(&mut self, server: Server, covers: Snapshot, rest: Rest) {
+        let position = covers.position;
+        let node = self.servers.iter().find(|(_, (known, _))| *known == server);
+        let Some(node) = node.map(|(node, _)| *node) else { return };
+        let state = self.invariants.state_at(position.index).unwrap_or_default();
+        self.shadows[server.0].installed(covers, state, rest == Rest::Stays);
+        let judged = self.invariants.restored(server, node, position, state);
+        self.judge(judged);
+    }
+
     fn applied(&mut self, server: Server, position: Position, change: u64) {
         for application in self.shadows[server.0].applied(position, change) {
             let judged = self.invariants.applied(&application);

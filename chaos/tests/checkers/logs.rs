@@ -63,6 +63,16 @@ fn what_was_acknowledged_stands_once_in_every_log() {
 }
 
 #[test]
+fn what_went_into_a_snapshot_is_looked_for_in_the_other_logs_and_said() {
+    let check = Acknowledged.check(&run(&[WHOLE, "2/6:2=2"]));
+    says(&check, Verdict::Valid, "but for 1 times that one is in a snapshot");
+    let check = Acknowledged.check(&run(&["2/7:9=9", "2/8:8=8"]));
+    says(&check, Verdict::Unknown, "all that was acknowledged is in snapshots");
+    let lost = Acknowledged.check(&run(&[WHOLE, "2/5:1=1"]));
+    says(&lost, Verdict::Invalid, "the log of node 2 does not hold it");
+}
+
+#[test]
 fn a_lost_write_is_found_on_any_node() {
     let check = Acknowledged.check(&run(&[WHOLE, WHOLE, "2/5:1=1"]));
     let lost = "operation 2 (request 1.2) was acknowledged at term 2, index 6, \
