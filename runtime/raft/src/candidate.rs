@@ -61,7 +61,10 @@ impl Candidate {
                 server.refuse(&input, effects);
                 Turn::Stay
             }
-            Input::SnapshotTaken(_) | Input::SnapshotInstalled { .. } => Turn::Stay,
+            Input::SnapshotTaken(_)
+            | Input::SnapshotInstalled { .. }
+            | Input::Fetched { .. }
+            | Input::Fetching { .. } => Turn::Stay,
         }
     }
 

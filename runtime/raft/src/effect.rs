@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::{
     Change, Entry, Index, Message, NodeId, Position, RequestId, Role, Sessions, Snapshot, Term,
+    Time,
     planted::{Plant, Planted},
 };
 
@@ -54,6 +55,27 @@ pub enum Input {
     },
     /// A connection to this node exists (again); what was sent on the old one may be lost.
     Connected(NodeId),
+    /// Committed entries that a leader vouches for, whoever carried them here. Heeded like an
+    /// append of that leader, while it leads that term; but they are no word from it, and move
+    /// no timer.
+    Fetched {
+        /// Who vouches for them.
+        leader: NodeId,
+        /// The term that it leads.
+        term: Term,
+        /// The entry just before the first of `entries`, in the log of that leader.
+        prev: Position,
+        /// Consecutive entries after `prev`.
+        entries: Vec<Entry>,
+    },
+    /// This member fetches what it lacks from others: until then a leader sends it no entries.
+    Fetching {
+        /// The member.
+        node: NodeId,
+        /// When it is sent entries again, unless it is said once more. A moment that has passed
+        /// ends it.
+        until: Time,
+    },
 }
 
 /// Names a proposal within one process.

@@ -4,8 +4,9 @@
 //! it acknowledges equals its leader's log, and its commit index never passes what is known to.
 
 use crate::{
-    Appended, Effect, Entry, Halt, Index, Input, Message, NO_ROUND, NodeId, Phase, Position,
-    Snapshot,
+    Appended, Dropped, Effect, Entry, Halt, Index, Input, Message, NO_ROUND, NodeId, Note, Phase,
+    Position, Snapshot,
+    message::are_consecutive,
     planted::Planted,
     server::{Server, Turn},
 };
@@ -26,6 +27,10 @@ impl Follower {
         match input {
             Input::Timeout => timeout(server),
             Input::Message { from, message } => heed(server, from, message, effects),
+            Input::Fetched { leader, prev, entries, .. } => {
+                take_fetched(server, leader, prev, entries, effects);
+                Turn::Stay
+            }
             Input::Propose { .. } | Input::Read { .. } | Input::Transfer { .. } => {
                 server.refuse(&input, effects);
                 Turn::Stay
@@ -33,6 +38,7 @@ impl Follower {
             Input::Persisted(_)
             | Input::SnapshotTaken(_)
             | Input::SnapshotInstalled { .. }
+            | Input::Fetching { .. }
             | Input::Connected(_) => Turn::Stay,
         }
     }
@@ -91,19 +97,11 @@ fn append(
     commit: Index,
     effects: &mut Vec<Effect>,
 ) {
-    let start = server.log.start();
     let is_careless =
         prev.index <= server.log.last().index && server.plant.breaks(Planted::NoBackOff);
-    let outcome = if prev.index < start.index || server.log.contains(prev) || is_careless {
-        // The logs agree at `prev`: it is here, or lies in what our snapshot covers, which is
-        // committed and so in the log of every later leader (leader completeness, Raft §5.4.3).
-        let matched = prev.index.plus(entries.len() as u64);
-        let Ok(()) = merge(server, entries, effects) else { return };
-        server.verified = server.verified.max(matched);
-        // Raft §5.3: up to the last new entry, for what follows may still be another leader's.
-        server.commit_to(commit.min(matched), effects);
-        // All up to our commit index agrees with any leader's log, even if the append was older.
-        Appended::Matched(matched.max(server.commit))
+    let outcome = if agrees(server, prev) || is_careless {
+        let Ok(matched) = take(server, prev, entries, commit, effects) else { return };
+        Appended::Matched(matched)
     } else {
         let index = prev.index;
         if index <= server.commit {
@@ -112,11 +110,56 @@ fn append(
         }
         // Raft §5.3, end: name a place that skips all terms the leader cannot have before
         // `prev`. The commit index agrees in any case.
-        let hint = server.log.last_at_most(index, prev.term).unwrap_or(start);
+        let hint = server.log.last_at_most(index, prev.term).unwrap_or(server.log.start());
         Appended::Rejected { prev: index, hint }
     };
     let message = Message::AppendReply { term: server.term(), outcome };
     effects.push(Effect::Send { to: from, message });
+}
+
+/// What the leader vouches for is as good as an append of its own, whoever carried it here, and
+/// is acknowledged like one. All of it is committed. Where the log does not reach `prev` nothing
+/// is refused, for the leader has not sent it and does not wait for an answer.
+fn take_fetched(
+    server: &mut Server,
+    leader: NodeId,
+    prev: Position,
+    entries: Vec<Entry>,
+    effects: &mut Vec<Effect>,
+) {
+    let (term, last) = (server.term(), prev.index.plus(entries.len() as u64));
+    let is_sound = prev.is_sound(term) && are_consecutive(prev, &entries, term);
+    if !is_sound || !agrees(server, prev) {
+        let reason = Dropped::Invalid;
+        effects.push(Effect::Note(Note::Dropped { from: leader, reason }));
+        return;
+    }
+    let Ok(matched) = take(server, prev, entries, last, effects) else { return };
+    let message = Message::AppendReply { term, outcome: Appended::Matched(matched) };
+    effects.push(Effect::Send { to: leader, message });
+}
+
+/// Whether the logs agree at `prev`: it is here, or lies in what our snapshot covers, which is
+/// committed and so in the log of every later leader (leader completeness, Raft §5.4.3).
+fn agrees(server: &Server, prev: Position) -> bool {
+    prev.index < server.log.start().index || server.log.contains(prev)
+}
+
+/// Takes the entries after a place where the logs agree. Returns how far they agree now.
+fn take(
+    server: &mut Server,
+    prev: Position,
+    entries: Vec<Entry>,
+    commit: Index,
+    effects: &mut Vec<Effect>,
+) -> Result<Index, Halt> {
+    let matched = prev.index.plus(entries.len() as u64);
+    merge(server, entries, effects)?;
+    server.verified = server.verified.max(matched);
+    // Raft §5.3: up to the last new entry, for what follows may still be another leader's.
+    server.commit_to(commit.min(matched), effects);
+    // All up to our commit index agrees with any leader's log, even if the append was older.
+    Ok(matched.max(server.commit))
 }
 
 /// Makes the log contain these entries. Entries that are there already stay, with all that

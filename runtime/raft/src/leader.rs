@@ -109,7 +109,14 @@ impl Leader {
                     progress.reconnect(self.round);
                 }
             }
-            Input::SnapshotTaken(_) | Input::SnapshotInstalled { .. } => return Turn::Stay,
+            Input::Fetching { node, until } => {
+                if let Some(progress) = self.followers.get_mut(&node) {
+                    progress.fetch(until);
+                }
+            }
+            Input::SnapshotTaken(_) | Input::SnapshotInstalled { .. } | Input::Fetched { .. } => {
+                return Turn::Stay;
+            }
         }
         self.replicate(server, effects)
     }
@@ -271,6 +278,8 @@ fn send(node: NodeId, progress: &mut Progress, server: &Server, effects: &mut Ve
         Pace::Snapshot { sent: true } | Pace::Probe { sent: true } => {}
         // Raft §7: what the follower lacks is gone, only the snapshot has it.
         _ if is_compacted => offer(node, progress, server, effects),
+        // It helps itself, and would get all of it twice.
+        _ if progress.fetches(server.now) => {}
         // The log reaches back far enough again only if the follower caught up some other way.
         Pace::Snapshot { sent: false } | Pace::Probe { sent: false } => {
             append(node, progress, server, effects);

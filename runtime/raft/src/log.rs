@@ -58,15 +58,28 @@ impl Log {
     /// The entries of the range that exist, in order, as many as weigh no more than `bytes_max`
     /// together; the first always comes, or a heavy entry would never be sent.
     pub fn slice(&self, range: RangeInclusive<Index>, bytes_max: usize) -> Vec<Entry> {
-        let Some(first) = self.offset(*range.start()) else { return Vec::new() };
-        let count = usize::try_from(range.end().next().since(*range.start())).unwrap_or(usize::MAX);
+        self.walk(range, bytes_max).cloned().collect()
+    }
+
+    /// The entries that [`Log::slice`] gives, where they stand.
+    pub fn walk(
+        &self,
+        range: RangeInclusive<Index>,
+        bytes_max: usize,
+    ) -> impl Iterator<Item = &Entry> {
+        let count = range.end().next().since(*range.start());
+        // What is before the log is not there, and nothing follows what is not there.
+        let first = self.offset(*range.start());
+        let count = usize::try_from(count).ok().filter(|_| first.is_some()).unwrap_or(0);
         let mut weight_bytes = 0usize;
-        let fits = |entry: &&Entry| {
+        let fits = move |entry: &&Entry| {
             let is_first = weight_bytes == 0;
             weight_bytes = weight_bytes.saturating_add(entry.weight_bytes());
             is_first || weight_bytes <= bytes_max
         };
-        self.entries.iter().skip(first).take(count).take_while(fits).cloned().collect()
+        let first = first.unwrap_or(0).min(self.entries.len());
+        let last = first.saturating_add(count).min(self.entries.len());
+        self.entries.range(first..last).take_while(fits)
     }
 
     /// Where an unapplied request stands.

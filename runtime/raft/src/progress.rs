@@ -58,6 +58,8 @@ pub(crate) struct Progress {
     /// The last heartbeat round that it answered.
     round: u64,
     heard: Time,
+    /// Until then it fetches what it lacks from others.
+    fetches_until: Time,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +83,7 @@ impl Progress {
             told: Index(0),
             round: 0,
             heard: now,
+            fetches_until: Time::default(),
         }
     }
 
@@ -120,6 +123,16 @@ impl Progress {
     /// The weight of what was sent ahead.
     pub(crate) fn inflight_bytes(&self) -> usize {
         self.window_bytes
+    }
+
+    /// It says that until then it fetches what it lacks from others.
+    pub(crate) fn fetch(&mut self, until: Time) {
+        self.fetches_until = until;
+    }
+
+    /// Whether it fetches what it lacks from others, as far as is known.
+    pub(crate) fn fetches(&self, now: Time) -> bool {
+        now < self.fetches_until
     }
 
     /// It spoke in this term.
@@ -215,6 +228,7 @@ impl Progress {
         }
         self.matched = Index(0);
         self.told = Index(0);
+        self.fetches_until = Time::default();
     }
 
     /// A heartbeat interval has passed; `round` is about to begin.

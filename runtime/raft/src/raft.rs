@@ -77,9 +77,17 @@ impl Raft {
             Input::SnapshotInstalled { snapshot, sessions } => {
                 self.install(snapshot, sessions, effects);
             }
+            Input::Fetched { leader, term, .. }
+                if term != self.term() || self.server.leader != Some(leader) =>
+            {
+                // Its voucher leads no more, and what a later leader keeps is for that one to say.
+                note_dropped(leader, Dropped::Stale, effects);
+            }
             Input::Propose { .. }
             | Input::Read { .. }
             | Input::Transfer { .. }
+            | Input::Fetched { .. }
+            | Input::Fetching { .. }
             | Input::Connected(_) => self.act(input, effects),
         }
         self.server.apply(effects);

@@ -10,6 +10,8 @@ mod cluster;
 mod elections;
 #[path = "paper/extensions.rs"]
 mod extensions;
+#[path = "paper/fetching.rs"]
+mod fetching;
 #[allow(dead_code)] // one part of the helpers for each half of the tests
 #[path = "model/lone.rs"]
 mod lone;

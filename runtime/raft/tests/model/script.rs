@@ -10,6 +10,9 @@
 //! wait MS               let time pass; timers fire
 //! open N | propose N TEXT [seq=S] [floor=F] [session=I] | read N | transfer N TO
 //! learner N X | promote N X | remove N X        changes, proposed to N
+//! fetch N FROM A B [by=L]   N is given the entries in (A, B] of FROM's log, for which its leader,
+//!                       or L, vouches
+//! fetching N X MS       N is told that X fetches for itself so long
 //! cut A B | isolate N | lose N KIND | heal | connect A B
 //! crash N | start N | pause N | resume N | snapshot N
 //! stall N [after W]     N's disk finishes W more writes, then none | sync N
@@ -22,7 +25,9 @@
 
 use std::time::Duration;
 
-use raft::{Change, Config, Input, LeaseLimits, NodeId, Proposal, RequestId, SessionId};
+use raft::{
+    Change, Config, Index, Input, LeaseLimits, NodeId, Position, Proposal, RequestId, SessionId,
+};
 
 use super::cluster::{Cluster, command};
 
@@ -110,6 +115,14 @@ fn ask(
         }
         ("transfer", [to]) => cluster.input(node, Input::Transfer { to: small(to)? }),
         ("connect", [other]) => cluster.input(node, Input::Connected(small(other)?)),
+        ("fetch", [from, after, last, by @ ..]) => {
+            let from = running(cluster, from)?;
+            fetch(cluster, node, from, number(after)?, number(last)?, by)?;
+        }
+        ("fetching", [other, ms]) => {
+            let until = cluster.now.plus(Duration::from_millis(number(ms)?));
+            cluster.input(node, Input::Fetching { node: small(other)?, until });
+        }
         ("learner", [other]) => change(cluster, node, Change::AddLearner(small(other)?)),
         ("promote", [other]) => change(cluster, node, Change::Promote(small(other)?)),
         ("remove", [other]) => change(cluster, node, Change::Remove(small(other)?)),
@@ -138,7 +151,7 @@ fn proposal(text: &str, sequence: u64, options: &[&str]) -> Result<Proposal, Str
         match option.split_once('=') {
             Some(("seq", value)) => *request = RequestId { sequence: number(value)?, ..*request },
             Some(("floor", value)) => *floor = number(value)?,
-            Some(("session", value)) => request.session = SessionId(raft::Index(number(value)?)),
+            Some(("session", value)) => request.session = SessionId(Index(number(value)?)),
             _ => return Err(format!("{option} is none of seq= floor= session=")),
         }
         *floor = (*floor).min(request.sequence);
@@ -148,6 +161,29 @@ fn proposal(text: &str, sequence: u64, options: &[&str]) -> Result<Proposal, Str
 
 fn change(cluster: &mut Cluster, node: u8, change: Change) {
     cluster.propose(node, Proposal::Change(change));
+}
+
+fn fetch(
+    cluster: &mut Cluster,
+    node: u8,
+    from: u8,
+    after: u64,
+    last: u64,
+    by: &[&str],
+) -> Result<(), String> {
+    let known = cluster.raft(node).leader();
+    let leader = match by.first().map(|by| by.split_once('=')) {
+        None => known.ok_or("it knows no leader")?,
+        Some(Some(("by", leader))) => NodeId::small(number(leader)?),
+        Some(_) => return Err("only by= may follow".into()),
+    };
+    let (log, term) = (cluster.raft(from).log(), cluster.raft(node).term());
+    let after = Index(after);
+    let prev = log.term_at(after).ok_or("its log does not reach there")?;
+    let prev = Position { term: prev, index: after };
+    let entries = log.slice(after.next()..=Index(last), usize::MAX);
+    cluster.input(node, Input::Fetched { leader, term, prev, entries });
+    Ok(())
 }
 
 fn lose(cluster: &mut Cluster, node: u8, kind: &str) -> Result<(), String> {
@@ -194,7 +230,7 @@ fn expect(cluster: &Cluster, node: u8, fact: &str) -> Result<(), String> {
 fn terms(raft: &raft::Raft) -> String {
     let first = raft.log().start().index.0 + 1;
     let terms = (first..=raft.last().index.0)
-        .filter_map(|index| raft.log().term_at(raft::Index(index)))
+        .filter_map(|index| raft.log().term_at(Index(index)))
         .map(|term| term.to_string());
     terms.collect::<Vec<_>>().join(",")
 }
