@@ -24,6 +24,7 @@ mod introduction;
 mod life;
 mod mailbox;
 mod metric;
+mod replay;
 #[cfg(test)]
 mod samples;
 mod serve;
@@ -39,6 +40,7 @@ pub use config::{ConfigError, ConsensusConfig, ConsensusProfile, LeadershipPrefe
 pub use founding::Bootstrap;
 pub use handle::Group;
 pub use identity::{GroupId, GroupKey, Lineage};
+pub use replay::{ReplayEnd, ReplayEnded, Replayed, SourceTally};
 pub use status::{Event, Status, When};
 pub use steward::Cause;
 pub use wire::Reason;

@@ -1,7 +1,8 @@
 //! Everything that is counted, through the `metrics` facade: names, units, and what they mean.
 //!
 //! Knows nothing of who counts: whoever does keeps a handle, so that nothing is allocated where
-//! a frame or a command passes. Labels: `group`, `peer` (this member), `lane`, `code`, `reason`.
+//! a frame or a command passes. Labels: `group`, `peer` (this member), `lane`, `code`, `reason`,
+//! `fault`.
 
 #[cfg(test)]
 #[allow(dead_code)] // shared with the tests of the public face
@@ -60,6 +61,12 @@ pub(crate) const SNAPSHOT_SECONDS: &str = "tessera.snapshot.seconds";
 pub(crate) const SNAPSHOT_INDEX: &str = "tessera.snapshot.index";
 pub(crate) const SNAPSHOT_BYTES: &str = "tessera.snapshot.bytes";
 pub(crate) const STORAGE_BACKLOG_BYTES: &str = "tessera.storage.backlog.bytes";
+pub(crate) const REPLAY_BEHIND: &str = "tessera.replay.behind";
+pub(crate) const REPLAY_ENTRIES: &str = "tessera.replay.entries";
+pub(crate) const REPLAY_BYTES_FETCHED: &str = "tessera.replay.bytes.fetched";
+pub(crate) const REPLAY_BYTES_SERVED: &str = "tessera.replay.bytes.served";
+pub(crate) const REPLAY_REFUSED: &str = "tessera.replay.refused";
+pub(crate) const REPLAY_FAULTS: &str = "tessera.replay.faults";
 pub(crate) const BOND_BYTES_SENT: &str = "tessera.bond.bytes.sent";
 pub(crate) const BOND_BYTES_RECEIVED: &str = "tessera.bond.bytes.received";
 pub(crate) const BOND_MESSAGES_SENT: &str = "tessera.bond.messages.sent";
@@ -76,7 +83,7 @@ pub(crate) const DIALS_REFUSED: &str = "tessera.network.dials.refused";
 pub(crate) const DIALS_RETRIED: &str = "tessera.network.dials.retried";
 pub(crate) const LINKS: &str = "tessera.network.links";
 
-const ALL: [(&str, Kind, Unit, &str); 47] = [
+const ALL: [(&str, Kind, Unit, &str); 53] = [
     (
         COMMIT_SECONDS,
         Kind::Histogram,
@@ -188,6 +195,27 @@ const ALL: [(&str, Kind, Unit, &str); 47] = [
         Kind::Gauge,
         Unit::Bytes,
         "Submitted to the store and not yet durable.",
+    ),
+    (
+        REPLAY_BEHIND,
+        Kind::Gauge,
+        Unit::Count,
+        "Entries that this member lacked when it last looked, while it fetches in bulk.",
+    ),
+    (REPLAY_ENTRIES, Kind::Counter, Unit::Count, "Entries that were fetched in bulk."),
+    (REPLAY_BYTES_FETCHED, Kind::Counter, Unit::Bytes, "Their bytes, encoded."),
+    (REPLAY_BYTES_SERVED, Kind::Counter, Unit::Bytes, "Entries sent in bulk to other members."),
+    (
+        REPLAY_REFUSED,
+        Kind::Counter,
+        Unit::Count,
+        "Requests for entries in bulk beyond what a member may ask, or of no member.",
+    ),
+    (
+        REPLAY_FAULTS,
+        Kind::Counter,
+        Unit::Count,
+        "Answers of other members that did not help, and requests that were not answered.",
     ),
     (BOND_BYTES_SENT, Kind::Counter, Unit::Bytes, "Left over a lane, headers included."),
     (BOND_BYTES_RECEIVED, Kind::Counter, Unit::Bytes, "Came over a lane, headers included."),

@@ -64,6 +64,7 @@ fn times() -> Vec<Field<Duration>> {
         field!(redial_backoff_min, lan, MS, 500 * MS, upto_longest),
         field!(redial_backoff_max, eager, MS, HOUR, hour),
         field!(evict_after, lan, 1_200 * MS, 30 * 24 * HOUR, silence),
+        field!(fetch_timeout, lan, 10 * MS, HOUR, "must lie between 10ms and 3600s"),
     ]
 }
 
@@ -94,6 +95,10 @@ fn limits() -> Vec<Field<u32>> {
         field!(voters_max, lan, 3, 9, "must lie between 3 (voters_min) and 9"),
         field!(voters_min, many, 2, 9, "must lie between 2 and 9"),
         field!(learners_max, lan, 0, 64, "must lie between 0 and 64"),
+        field!(batch_size, lan, 1, mib, million),
+        field!(batch_bytes_max, lan, kib, 16 * mib, "must lie between 1024 and 16777216"),
+        field!(inflight_per_peer_max, lan, 1, 64, "must lie between 1 and 64"),
+        field!(catch_up_rate_max, lan, 64 * kib, u32::MAX, "must lie between 65536 and 4294967295"),
     ]
 }
 
@@ -157,6 +162,11 @@ fn no_setting_is_left_out() {
         voters_min: _,
         learners_max: _,
         evict_after: _,
+        batch_size: _,
+        batch_bytes_max: _,
+        inflight_per_peer_max: _,
+        fetch_timeout: _,
+        catch_up_rate_max: _,
         client_silence_max: _,
         handshake_timeout: _,
         redial_backoff_min: _,
@@ -164,7 +174,7 @@ fn no_setting_is_left_out() {
     } = lan();
     let times = times().into_iter().map(|(name, ..)| name);
     let names: BTreeSet<_> = times.chain(limits().into_iter().map(|(name, ..)| name)).collect();
-    assert_eq!(names.len(), 30);
+    assert_eq!(names.len(), 35);
 }
 
 #[test]

@@ -65,9 +65,12 @@ impl<T: Fn(Time, What)> Noting<T> {
                 self.lock().left = true;
                 None
             }
-            Event::Foreign { .. } | Event::Dissolved(_) | Event::Changing { .. } => {
-                Some(What::Note { text: format!("{event:?}") })
-            }
+            Event::Foreign { .. }
+            | Event::Dissolved(_)
+            | Event::Changing { .. }
+            | Event::ReplayBegan { .. }
+            | Event::ReplayEnded(_)
+            | Event::Distrusted(_) => Some(What::Note { text: format!("{event:?}") }),
             Event::SnapshotTaken(id) => {
                 let text = format!("took a snapshot at {} of {} bytes", id.position, id.bytes);
                 Some(What::Note { text })

@@ -71,6 +71,16 @@ pub struct ConsensusConfig {
     /// A member that its leader has not heard for so long is removed from the group, as far as
     /// `voters_min` allows. Counted by the leader's monotonic clock, anew by each leader.
     pub evict_after: Duration,
+    /// Entries in one chunk, where a member that is far behind fetches them from all others.
+    pub batch_size: u32,
+    /// Weight of the entries in one chunk; one entry always fits.
+    pub batch_bytes_max: u32,
+    /// Chunks that such a member asks of each other at a time.
+    pub inflight_per_peer_max: u32,
+    /// After so long without an answer it asks others.
+    pub fetch_timeout: Duration,
+    /// Bytes per second that a member fetches so, and that it serves so, each in all.
+    pub catch_up_rate_max: u32,
     /// How long a node and its client may keep silent before the client tries another node.
     pub client_silence_max: Duration,
     /// The longest wait for a connection and its handshake.
@@ -153,6 +163,11 @@ impl ConsensusProfile {
             voters_min: 3,
             learners_max: 8,
             evict_after: Duration::from_secs(300),
+            batch_size: 2_000,
+            batch_bytes_max: 512 << 10,
+            inflight_per_peer_max: 4,
+            fetch_timeout: ms(1_000),
+            catch_up_rate_max: u32::MAX,
             client_silence_max: ms(150),
             handshake_timeout: ms(1_000),
             redial_backoff_min: ms(20),
@@ -168,6 +183,7 @@ impl ConsensusProfile {
                 election_timeout_jitter: ms(500),
                 bootstrap_delay: ms(3_000),
                 lease_margin: ms(50),
+                fetch_timeout: ms(5_000),
                 client_silence_max: ms(2_000),
                 handshake_timeout: ms(5_000),
                 redial_backoff_min: ms(100),
@@ -238,9 +254,11 @@ impl ConsensusConfig {
     }
 
     /// The largest frame between members, and between a client and its node: one message of the
-    /// core, whose last entry may go beyond its weight by a whole command.
+    /// core, or one chunk, whose last entry may go beyond its weight by a whole command.
     pub(crate) fn frame_bytes_max(&self) -> usize {
-        self.message_bytes_max as usize + self.command_bytes_max as usize + (64 << 10)
+        // An entry that says little may take a little more than it weighs.
+        let batch = self.batch_bytes_max + self.batch_bytes_max / 4;
+        self.message_bytes_max.max(batch) as usize + self.command_bytes_max as usize + (64 << 10)
     }
 
     /// The hash of everything members must agree on.
@@ -274,6 +292,7 @@ impl ConsensusConfig {
             of: " (four of election_timeout + election_timeout_jitter)",
         };
         within("evict_after", self.evict_after, elections, 30 * 24 * hour)?;
+        within("fetch_timeout", self.fetch_timeout, 10 * ms, hour)?;
         // The longest first, since the shortest is held against it.
         within("redial_backoff_max", self.redial_backoff_max, ms, hour)?;
         let longest = Bound { value: self.redial_backoff_max, of: " (redial_backoff_max)" };
@@ -314,7 +333,11 @@ impl ConsensusConfig {
         within("voters_min", self.voters_min, 2, VOTERS_LIMIT)?;
         let fewest = Bound { value: self.voters_min, of: " (voters_min)" };
         within("voters_max", self.voters_max, fewest, VOTERS_LIMIT)?;
-        within("learners_max", self.learners_max, 0, LEARNERS_LIMIT)
+        within("learners_max", self.learners_max, 0, LEARNERS_LIMIT)?;
+        within("batch_size", self.batch_size, 1, 1 << 20)?;
+        within("batch_bytes_max", self.batch_bytes_max, 1 << 10, 16 << 20)?;
+        within("inflight_per_peer_max", self.inflight_per_peer_max, 1, 64)?;
+        within("catch_up_rate_max", self.catch_up_rate_max, 64 << 10, u32::MAX)
     }
 }
 

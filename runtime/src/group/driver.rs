@@ -9,6 +9,7 @@ mod calling;
 mod forwards;
 mod membership;
 mod notices;
+mod replaying;
 mod snapshots;
 mod timer;
 
@@ -20,14 +21,15 @@ use std::{
 };
 
 use raft::{
-    Barrier, Change, Effect, Index, Input, NodeId, Note, Position, Raft, Refusal, Role, StoreId,
-    Time, WriteId,
+    Barrier, Change, Effect, Index, Input, Message, NodeId, Note, Position, Raft, Refusal, Role,
+    StoreId, Time, WriteId,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
 use forwards::Forwards;
 use membership::Leaving;
 use notices::Notices;
+use replaying::Replaying;
 use snapshots::Snapshots;
 use timer::Timer;
 
@@ -56,6 +58,7 @@ pub(crate) struct Driver {
     barrier: Barrier,
     notices: Notices,
     forwards: Forwards,
+    replaying: Replaying,
     storage: Box<dyn Storage>,
     effects: Vec<Effect>,
     work: mpsc::Sender<Work>,
@@ -121,6 +124,8 @@ enum Turn {
     Mail(Option<Mail>),
     Time,
     ApplierGone,
+    /// Nothing happened, and somebody waits for entries in bulk.
+    Serve,
 }
 
 impl Driver {
@@ -139,6 +144,7 @@ impl Driver {
         };
         let heartbeat_interval = body.consensus.heartbeat_interval;
         let forwards = Forwards::new(body.consensus.requests_bytes_max as usize);
+        let replaying = Replaying::new(&body.consensus, body.network.draw());
         let (fresh, searched) = (!body.tells, core.log().start().index);
         Self {
             timer: Timer::new(Arc::clone(&body.clock)),
@@ -149,6 +155,7 @@ impl Driver {
             barrier: Barrier::default(),
             notices: Notices::new(heartbeat_interval),
             forwards,
+            replaying,
             storage,
             effects: Vec::new(),
             work,
@@ -198,6 +205,7 @@ impl Driver {
             if self.body.clock.now() >= self.due() {
                 self.time();
             }
+            self.tend_replay(self.body.clock.now());
             if self.body.handles.has_changed().is_err() {
                 self.halt("all its handles are gone".into());
             }
@@ -222,6 +230,7 @@ impl Driver {
         let room_wanted = self.handed < self.through
             || self.ready.first().is_some_and(waits)
             || self.snapshots.waits_for_room();
+        let serves = self.replaying.serves(self.body.clock.now());
         let Self { body, storage, work, applied, reports, snapshots, timer, .. } = self;
         // Biased: what the group needs comes before what users ask; `drain` keeps it fair.
         tokio::select! {
@@ -236,6 +245,7 @@ impl Driver {
             mail = body.mail.recv() => Turn::Mail(mail),
             Err(_) = body.handles.changed() => Turn::HandlesGone,
             () = work.closed() => Turn::ApplierGone,
+            () = std::future::ready(()), if serves => Turn::Serve,
         }
     }
 
@@ -254,13 +264,17 @@ impl Driver {
             // Only a machine that panics ends it before this task does.
             Turn::ApplierGone => self.halt("the applier is gone".into()),
             // `settle` hands over what there is room for; `publish` shows what is applied.
-            Turn::Applied | Turn::Room => {}
+            Turn::Applied | Turn::Room | Turn::Serve => {}
         }
     }
 
     /// Takes what else has arrived, a bounded share of each kind.
     fn drain(&mut self) {
         for _ in 0..DRAIN_MAX {
+            // One chunk is as much as heartbeats may have to wait for.
+            if self.replaying.take_full() {
+                break;
+            }
             let Some(event) = self.body.events.try_recv() else { break };
             self.bond(event);
         }
@@ -371,6 +385,7 @@ impl Driver {
         match event {
             BondEvent::Up { node } => {
                 self.body.bond_came(node);
+                self.replaying.bonded(self.body.clock.now(), node);
                 self.step(Input::Connected(node));
                 // What was forwarded over the old bond may be lost with it.
                 self.leader_changed |= self.core.leader() == Some(node);
@@ -379,6 +394,7 @@ impl Driver {
                 self.leavers.remove(&node);
                 self.body.bond_went(node);
                 self.forwards.forget(node);
+                self.replaying.unbonded(node);
             }
             BondEvent::Frame { from, frame } => self.frame(from, frame),
             BondEvent::Foreign(foreign) => self.met(foreign),
@@ -387,7 +403,17 @@ impl Driver {
 
     fn frame(&mut self, from: NodeId, frame: MemberFrame) {
         match frame {
-            MemberFrame::Raft(message) => self.step(Input::Message { from, message }),
+            MemberFrame::Raft(message) => {
+                let told = match &message {
+                    Message::Append { commit, .. } => Some(*commit),
+                    _ => None,
+                };
+                self.step(Input::Message { from, message });
+                if let Some(commit) = told {
+                    self.consider_replay(from, commit);
+                }
+            }
+            MemberFrame::Replay(frame) => self.replay(from, frame),
             MemberFrame::Forward { id, call } => {
                 let answerer = Answerer::member(self.body.bonds.clone(), from, id);
                 // Who is here and no member may become one, and then asks again.
@@ -457,7 +483,8 @@ impl Driver {
     }
 
     fn due(&self) -> Time {
-        let others = [self.body.due(), self.notices.due(), Some(self.tend_at)];
+        let replay = self.replaying.due(self.body.clock.now());
+        let others = [self.body.due(), self.notices.due(), Some(self.tend_at), replay];
         others.into_iter().flatten().fold(self.election_due(), Time::min)
     }
 
@@ -467,7 +494,7 @@ impl Driver {
 
     fn publish(&mut self) {
         let applied = *self.applied.borrow_and_update();
-        let (core, body) = (&self.core, &self.body);
+        let (core, body, replayed) = (&self.core, &self.body, self.replaying.tally());
         let (calls, backlog) = (body.calls.len(), self.storage.backlog_bytes());
         body.metrics.queues(&Depths {
             calls,
@@ -490,6 +517,10 @@ impl Driver {
             changed |= std::mem::replace(&mut status.log_start, start) != start;
             if !status.bonded.iter().eq(&body.bonded) {
                 status.bonded = body.bonded.iter().copied().collect();
+                changed = true;
+            }
+            if let Some(tally) = replayed.filter(|tally| status.replayed != **tally) {
+                status.replayed.clone_from(tally);
                 changed = true;
             }
             if status.configuration != *core.configuration() {

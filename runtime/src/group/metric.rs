@@ -11,11 +11,15 @@ pub(crate) use crate::metric::{ANSWERS_DROPPED, CLIENT_SWITCHES, CLIENTS_TURNED_
 use crate::metric::{
     APPLIER, BOND_EVENTS, CALLER_REFUSED, CALLS, COMMIT, COMMIT_SECONDS, ELECTION_SECONDS,
     ELECTIONS, LEADER_CHANGES, LEARNERS, MAILBOX, MEMBER_CHANGES, MESSAGES_DROPPED, MESSAGES_HELD,
-    QUORUMS_LOST, REFUSED_BUSY, ROLE, SNAPSHOT_BYTES, SNAPSHOT_INDEX, SNAPSHOT_SECONDS,
-    SNAPSHOTS_FAILED, SNAPSHOTS_IGNORED, SNAPSHOTS_INSTALLED, SNAPSHOTS_TAKEN,
+    QUORUMS_LOST, REFUSED_BUSY, REPLAY_BEHIND, REPLAY_BYTES_FETCHED, REPLAY_BYTES_SERVED,
+    REPLAY_ENTRIES, REPLAY_FAULTS, REPLAY_REFUSED, ROLE, SNAPSHOT_BYTES, SNAPSHOT_INDEX,
+    SNAPSHOT_SECONDS, SNAPSHOTS_FAILED, SNAPSHOTS_IGNORED, SNAPSHOTS_INSTALLED, SNAPSHOTS_TAKEN,
     STORAGE_BACKLOG_BYTES, TERM, TIMERS_LATE, TRUNCATIONS, VOTERS,
 };
-use crate::{group::steward::Cause, storage::SnapshotId};
+use crate::{
+    group::{replay::Replayed, steward::Cause},
+    storage::SnapshotId,
+};
 
 /// Why a call was refused before it came to a driver.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,6 +87,7 @@ pub(crate) struct GroupMetrics {
     learners: Gauge,
     changes: [Counter; CHANGES.len()],
     refused_busy: Counter,
+    replay: ReplayMetrics,
     campaigning_since: Option<Time>,
 }
 
@@ -134,7 +139,8 @@ impl GroupMetrics {
             voters: gauge!(VOTERS, labels.clone()),
             learners: gauge!(LEARNERS, labels.clone()),
             changes,
-            refused_busy: counter!(REFUSED_BUSY, labels),
+            refused_busy: counter!(REFUSED_BUSY, labels.clone()),
+            replay: ReplayMetrics::new(&labels),
             campaigning_since: None,
         }
     }
@@ -193,6 +199,23 @@ impl GroupMetrics {
         &self.snapshots_failed[way as usize]
     }
 
+    /// What this member has fetched so far.
+    pub(crate) fn replayed(&self, tally: Option<&Replayed>) {
+        if let Some(tally) = tally {
+            self.replay.show(tally);
+        }
+    }
+
+    /// A chunk of so many bytes was sent to another member.
+    pub(crate) fn replay_served(&self, bytes: usize) {
+        self.replay.served.increment(bytes as u64);
+    }
+
+    /// Another member asked for more than it may, or is none.
+    pub(crate) fn replay_refused(&self) {
+        self.replay.refused.increment(1);
+    }
+
     /// This leader had a change of membership appended.
     pub(crate) fn changing(&self, cause: Cause) {
         if let Some(slot) = CHANGES.iter().position(|(known, _)| *known == cause) {
@@ -243,6 +266,46 @@ impl GroupMetrics {
     }
 }
 
+/// What is fetched and served in bulk.
+struct ReplayMetrics {
+    behind: Gauge,
+    entries: Counter,
+    fetched: Counter,
+    served: Counter,
+    refused: Counter,
+    faults: [Counter; FAULTS.len()],
+}
+
+impl ReplayMetrics {
+    fn new(labels: &[Label]) -> Self {
+        let faults = FAULTS.map(|fault| {
+            let mut labels = labels.to_vec();
+            labels.push(Label::new("fault", fault));
+            counter!(REPLAY_FAULTS, labels)
+        });
+        Self {
+            behind: gauge!(REPLAY_BEHIND, labels.to_vec()),
+            entries: counter!(REPLAY_ENTRIES, labels.to_vec()),
+            fetched: counter!(REPLAY_BYTES_FETCHED, labels.to_vec()),
+            served: counter!(REPLAY_BYTES_SERVED, labels.to_vec()),
+            refused: counter!(REPLAY_REFUSED, labels.to_vec()),
+            faults,
+        }
+    }
+
+    fn show(&self, tally: &Replayed) {
+        self.behind.set(tally.behind as f64);
+        self.entries.absolute(tally.entries);
+        self.fetched.absolute(tally.bytes());
+        let Replayed { wrong, late, duplicate, unasked, empty, busy, overdue, .. } = *tally;
+        for (counter, count) in
+            self.faults.iter().zip([wrong, late, duplicate, unasked, empty, busy, overdue])
+        {
+            counter.absolute(count);
+        }
+    }
+}
+
 /// Counts a call that was refused before it came to a driver.
 pub(crate) fn refused(reason: Refused) {
     let reason = match reason {
@@ -266,6 +329,8 @@ const CHANGES: [(Cause, &str); 5] = [
 ];
 /// In the order of [`Way`].
 const WAYS: [&str; 2] = ["take", "fetch"];
+/// What may be wrong with an answer.
+const FAULTS: [&str; 7] = ["wrong", "late", "duplicate", "unasked", "empty", "busy", "overdue"];
 const DROPPED: [&str; 6] = ["stale", "not_member", "invalid", "leader_alive", "founding", "held"];
 const FOUNDING: usize = 4;
 const HELD: usize = 5;

@@ -10,7 +10,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::{
-    group::{GroupError, Lineage, steward::Cause},
+    group::{
+        GroupError, Lineage,
+        replay::{ReplayEnded, Replayed},
+        steward::Cause,
+    },
     storage::SnapshotId,
 };
 
@@ -55,6 +59,8 @@ pub struct Status {
     pub storage_backlog_bytes: usize,
     /// Messages held back until what they promise is durable.
     pub held_messages: usize,
+    /// What it has fetched in bulk of what it lacked.
+    pub replayed: Replayed,
     /// Why the member stopped, once it has.
     pub stopped: Option<String>,
 }
@@ -102,6 +108,17 @@ pub enum Event {
     SnapshotTaken(SnapshotId),
     /// This member goes on from another's snapshot.
     SnapshotInstalled(SnapshotId),
+    /// This member is far behind and fetches what it lacks from all others.
+    ReplayBegan {
+        /// Who vouches for what they send.
+        leader: NodeId,
+        /// Entries that it lacks.
+        behind: u64,
+    },
+    /// It fetches no more.
+    ReplayEnded(ReplayEnded),
+    /// A member sent entries that the leader does not vouch for; it is asked for none any more.
+    Distrusted(NodeId),
     /// The member stopped.
     Stopped(String),
 }
@@ -130,6 +147,7 @@ impl Status {
             calls: 0,
             storage_backlog_bytes: 0,
             held_messages: 0,
+            replayed: Replayed::default(),
             stopped: None,
         }
     }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use raft::{Index, PeerId, Position, RequestId, SessionId};
 use serde::{Deserialize, Serialize};
 
-use crate::group::{introduction::Introduction, transfer::SnapshotFrame};
+use crate::group::{introduction::Introduction, replay::ReplayFrame, transfer::SnapshotFrame};
 
 /// Between two members.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -39,6 +39,8 @@ pub(crate) enum MemberFrame {
     Left,
     /// About a snapshot.
     Snapshot(SnapshotFrame),
+    /// Entries in bulk.
+    Replay(ReplayFrame),
 }
 
 /// Between a client and a node.

@@ -92,7 +92,7 @@ impl Lane {
             | MemberFrame::Leave
             | MemberFrame::Left => Self::Control,
             MemberFrame::Forward { .. } | MemberFrame::Answer { .. } => Self::Client,
-            MemberFrame::Snapshot(_) => Self::Bulk,
+            MemberFrame::Snapshot(_) | MemberFrame::Replay(_) => Self::Bulk,
         }
     }
 
@@ -118,7 +118,12 @@ impl Lane {
             Self::Control => 1 << 20,
             // As much as the core has under way to one follower, and once more what it repeats.
             Self::Append => 2 * consensus.inflight_bytes_max as usize,
-            Self::Client | Self::Bulk => 16 << 20,
+            Self::Client => 16 << 20,
+            // Twice what an honest member may have under way of us.
+            Self::Bulk => {
+                let batch = consensus.batch_bytes_max as usize;
+                (2 * consensus.inflight_per_peer_max as usize * batch).max(16 << 20)
+            }
         }
     }
 }

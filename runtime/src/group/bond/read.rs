@@ -135,8 +135,10 @@ fn decode(lane: Lane, bytes: &[u8]) -> Result<MemberFrame, Refusal> {
 pub(crate) fn decode_frame(bytes: &[u8]) -> Result<MemberFrame, Refusal> {
     let frame: MemberFrame = postcard::from_bytes(bytes)
         .map_err(|error| violation(format!("no frame of a member: {error}")))?;
-    if let MemberFrame::Introduction(introduction) = &frame {
-        introduction.check().map_err(violation)?;
+    match &frame {
+        MemberFrame::Introduction(introduction) => introduction.check().map_err(violation)?,
+        MemberFrame::Replay(replay) => replay.check().map_err(violation)?,
+        _ => {}
     }
     Ok(frame)
 }

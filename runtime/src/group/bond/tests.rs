@@ -14,6 +14,7 @@ use crate::{
     Clock, ConsensusConfig, ConsensusProfile, GroupId, GroupKey, Lineage, Network, Peer, SecretKey,
     SystemClock,
     group::{
+        replay::ReplayFrame,
         samples::{JumpingClock, soon, until},
         wire::MemberFrame,
     },
@@ -155,6 +156,11 @@ fn id(number: u8, store: u128) -> NodeId {
 fn vote(term: u64) -> MemberFrame {
     let (term, phase) = (Term(term), Phase::Vote);
     MemberFrame::Raft(Message::Vote { term, phase, granted: true })
+}
+
+/// A frame of the bulk lane.
+fn bulk(bytes: usize) -> MemberFrame {
+    MemberFrame::Replay(ReplayFrame::Entries { id: 1, entries: vec![7; bytes].into() })
 }
 
 /// A frame of the append lane.

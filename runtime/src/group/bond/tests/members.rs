@@ -105,3 +105,32 @@ async fn calls_of_who_is_no_member_are_refused() {
     }
     soon("an answer", group.execute(1)).await.expect("the group goes on");
 }
+
+#[tokio::test]
+async fn a_guest_is_given_no_entries() {
+    let wish = Wish::new(1);
+    let network = wish.network().await;
+    let group = alone(&network, &wish.key, &wish.consensus).await;
+    soon("an answer", group.execute(1)).await.expect("commits");
+    let guest = Wish::new(2);
+    let guest = Wish { group: GroupId::of(&wish.key, Sum::SIGNATURE, &wish.consensus), ..guest };
+    let mut guest = guest.start(&[network.peer()]).await;
+    let leader = guest.up().await;
+    let (after, last, term) = (Index(0), Index(1), group.status().term);
+    for frame in [
+        ReplayFrame::Fetch { id: 1, after, last },
+        ReplayFrame::AskMarks { id: 2, term, after },
+        ReplayFrame::AskHeld { id: 3 },
+    ] {
+        assert!(guest.bonds.send(leader, MemberFrame::Replay(frame)));
+    }
+    let mut answers = Vec::new();
+    while answers.len() < 3 {
+        if let BondEvent::Frame { frame: MemberFrame::Replay(answer), .. } = guest.event().await {
+            answers.push(answer);
+        }
+    }
+    let commit = group.status().commit;
+    let held = ReplayFrame::Held { id: 3, after, commit };
+    assert_eq!(answers, [ReplayFrame::Busy { id: 1 }, ReplayFrame::Busy { id: 2 }, held]);
+}

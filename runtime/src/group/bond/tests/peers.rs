@@ -188,6 +188,8 @@ async fn what_is_no_frame_of_its_lane_ends_the_bond() {
         node.bonds.side.frame_bytes_max()
     };
     let vote = framed(&vote(1));
+    let (after, last) = (Index(9), Index(9));
+    let backwards = MemberFrame::Replay(ReplayFrame::Fetch { id: 1, after, last });
     for (first, second, named) in [
         ([&control[..], &header(4), &[0xff; 4]].concat(), None, "no frame of a member"),
         ([&control[..], &header(limit + 1)].concat(), None, "bytes, but at most"),
@@ -195,6 +197,8 @@ async fn what_is_no_frame_of_its_lane_ends_the_bond() {
         (control.to_vec(), Some(vec![9]), "there is no lane 9"),
         (control.to_vec(), Some([&control[..], &vote].concat()), "a second control lane"),
         (control.to_vec(), Some([&[1][..], &vote].concat()), "not for the append lane"),
+        (control.to_vec(), Some([&[1][..], &framed(&bulk(8))].concat()), "not for the append lane"),
+        (control.to_vec(), Some([&[3][..], &framed(&backwards)].concat()), "a wish for entries"),
     ] {
         let mut node = Wish::new(1).start(&[]).await;
         let hand = Hand::connect(2, &node.peer()).await;
@@ -311,6 +315,32 @@ async fn a_flooded_lane_holds_no_other_lane_up() {
     }
     // The flood is over: the lane takes frames again.
     assert!(fast.bonds.send(slow.node, append(8)));
+}
+
+/// The reference runtime: one stream for everything, and nobody reads while it writes.
+#[tokio::test]
+async fn bulk_both_ways_that_nobody_reads_holds_no_vote_up() {
+    let mut a = Wish::new(1).start(&[]).await;
+    let mut b = Wish::new(2).start(&[a.peer()]).await;
+    assert_eq!((a.up().await, b.up().await), (b.node, a.node));
+    let mut sent = [0, 0];
+    for (count, (from, to)) in sent.iter_mut().zip([(&a, b.node), (&b, a.node)]) {
+        while from.bonds.send(to, bulk(256 << 10)) {
+            *count += 1;
+        }
+        assert!(from.bonds.send(to, vote(*count)), "the control lane has room");
+    }
+    for (node, sent) in [(&mut a, sent[1]), (&mut b, sent[0])] {
+        let mut before = 0;
+        loop {
+            match node.event().await {
+                BondEvent::Frame { frame: MemberFrame::Replay(_), .. } => before += 1,
+                BondEvent::Frame { frame: MemberFrame::Raft(Message::Vote { .. }), .. } => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(before < sent / 2, "the vote came after {before} of {sent} chunks");
+    }
 }
 
 #[tokio::test]

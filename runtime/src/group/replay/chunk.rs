@@ -1,0 +1,110 @@
+//! A chunk of the log as it travels, and the digest by which it is known.
+//!
+//! Knows no peer. Invariant: two logs with the same entries encode them alike, so that a leader
+//! can vouch for a chunk that it does not send; what has not the digest that was vouched for is
+//! not even decoded.
+
+use bytes::Bytes;
+use raft::{Entry, Position};
+
+use crate::group::replay::frame::Digest;
+
+/// The entries, one after the other. Returns the place of the last.
+pub(crate) fn encode<'a>(
+    entries: impl Iterator<Item = &'a Entry>,
+    encoded: &mut Vec<u8>,
+) -> Option<Position> {
+    encoded.clear();
+    let mut last = None;
+    for entry in entries {
+        let taken = std::mem::take(encoded);
+        *encoded = postcard::to_extend(entry, taken).expect("plain values always encode");
+        last = Some(entry.position);
+    }
+    last
+}
+
+/// What the chunk after `prev` comes to.
+pub(crate) fn digest(prev: Position, encoded: &[u8]) -> Digest {
+    let mut hasher = blake3::Hasher::new_derive_key(CONTEXT);
+    hasher.update(&prev.term.0.to_le_bytes());
+    hasher.update(&prev.index.0.to_le_bytes());
+    hasher.update(encoded);
+    *hasher.finalize().as_bytes()
+}
+
+/// The entries of a chunk that reaches from `prev` to `last`; `None` if it does not.
+pub(crate) fn decode(prev: Position, last: Position, encoded: &Bytes) -> Option<Vec<Entry>> {
+    let count = usize::try_from(last.index.since(prev.index)).ok()?;
+    // An entry has three bytes at least: nothing is set aside for those that cannot be there.
+    let mut entries: Vec<Entry> = Vec::with_capacity(count.min(encoded.len() / 3));
+    let mut rest: &[u8] = encoded;
+    while !rest.is_empty() {
+        let (entry, behind) = postcard::take_from_bytes(rest).ok()?;
+        entries.push(entry);
+        rest = behind;
+    }
+    let reaches = entries.last().map(|entry| entry.position) == Some(last);
+    (reaches && entries.len() == count).then_some(entries)
+}
+
+/// Sets these hashes apart from all others.
+const CONTEXT: &str = "tessera 2026 chunk of a replicated log";
+
+#[cfg(test)]
+mod tests {
+    use raft::{Index, Payload, RequestId, SessionId, Term};
+
+    use super::*;
+
+    fn entries(terms: &[u64]) -> Vec<Entry> {
+        let entry = |(index, term): (u64, &u64)| {
+            let request = RequestId { session: SessionId(Index(1)), sequence: index };
+            let command = Bytes::from(vec![7; index as usize]);
+            Entry {
+                position: Position { term: Term(*term), index: Index(index) },
+                payload: Payload::Command { request, floor: 0, command },
+            }
+        };
+        (1..).zip(terms).map(entry).collect()
+    }
+
+    fn encoded(entries: &[Entry]) -> Bytes {
+        let mut encoded = vec![9; 4];
+        assert_eq!(
+            encode(entries.iter(), &mut encoded),
+            entries.last().map(|entry| entry.position)
+        );
+        encoded.into()
+    }
+
+    #[test]
+    fn a_chunk_comes_back_whole_or_not_at_all() {
+        let entries = entries(&[1, 1, 2, 3]);
+        let bytes = encoded(&entries);
+        let (prev, last) = (Position::default(), entries[3].position);
+        assert_eq!(decode(prev, last, &bytes), Some(entries.clone()));
+        assert_eq!(decode(entries[0].position, last, &bytes), None, "one too many");
+        assert_eq!(decode(prev, entries[2].position, &bytes), None, "it goes on");
+        assert_eq!(decode(prev, last, &bytes.slice(..bytes.len() - 1)), None);
+        assert_eq!(decode(prev, last, &Bytes::new()), None);
+    }
+
+    #[test]
+    fn the_digest_is_of_every_entry_and_of_where_they_stand() {
+        let prev = Position::default();
+        let whole = encoded(&entries(&[1, 1, 2]));
+        let known = digest(prev, &whole);
+        assert_eq!(digest(prev, &encoded(&entries(&[1, 1, 2]))), known);
+        for other in [&[1, 1, 3][..], &[1, 1], &[1, 1, 2, 2], &[]] {
+            assert_ne!(digest(prev, &encoded(&entries(other))), known, "{other:?}");
+        }
+        let elsewhere = Position { term: Term(1), index: Index(1) };
+        assert_ne!(digest(elsewhere, &whole), known);
+        for at in 0..whole.len() {
+            let mut flipped = whole.to_vec();
+            flipped[at] ^= 1;
+            assert_ne!(digest(prev, &flipped), known, "byte {at}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What others have asked of this member and wait for.
+//!
+//! Looks at no log: the driver answers, one at a time between other things. Invariant: of each
+//! peer so many requests wait and no more, and no more bytes leave than the rate allows.
+
+use std::{collections::VecDeque, time::Duration};
+
+use raft::{Index, NodeId, Term, Time};
+
+use crate::{ConsensusConfig, group::replay::throttle::Throttle};
+
+/// What costs enough to wait for its turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Request {
+    /// Entries in `(after, last]`.
+    Entries { id: u64, after: Index, last: Index },
+    /// Marks of what follows.
+    Marks { id: u64, term: Term, after: Index },
+}
+
+/// The requests of all peers, in the order in which they came.
+#[derive(Debug)]
+pub(crate) struct Serving {
+    waiting: VecDeque<Waiting>,
+    per_peer_max: usize,
+    patience: Duration,
+    throttle: Throttle,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    from: NodeId,
+    request: Request,
+    since: Time,
+}
+
+impl Serving {
+    pub(crate) fn new(consensus: &ConsensusConfig) -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            // What a peer may have under way, and once more what it takes for lost.
+            per_peer_max: 2 * consensus.inflight_per_peer_max as usize + 1,
+            patience: consensus.fetch_timeout,
+            throttle: Throttle::new(consensus.catch_up_rate_max.into()),
+        }
+    }
+
+    /// Takes a request in, unless the peer has as many waiting as it may.
+    pub(crate) fn ask(&mut self, now: Time, from: NodeId, request: Request) -> bool {
+        let count = self.waiting.iter().filter(|waiting| waiting.from == from).count();
+        if count >= self.per_peer_max {
+            return false;
+        }
+        self.waiting.push_back(Waiting { from, request, since: now });
+        true
+    }
+
+    /// The next to answer, if it is time. Who has asked so long ago that it has asked others
+    /// since is not answered any more.
+    pub(crate) fn next(&mut self, now: Time) -> Option<(NodeId, Request)> {
+        let patience = self.patience;
+        while self.waiting.front().is_some_and(|waiting| now.since(waiting.since) >= patience) {
+            self.waiting.pop_front();
+        }
+        if self.due()? > now {
+            return None;
+        }
+        self.waiting.pop_front().map(|waiting| (waiting.from, waiting.request))
+    }
+
+    /// When the next is to be answered.
+    pub(crate) fn due(&self) -> Option<Time> {
+        let Waiting { request, .. } = self.waiting.front()?;
+        Some(match request {
+            Request::Entries { .. } => self.throttle.free_at(),
+            Request::Marks { .. } => Time::default(),
+        })
+    }
+
+    /// So much was sent.
+    pub(crate) fn sent(&mut self, now: Time, bytes: usize) {
+        self.throttle.take(now, bytes as u64);
+    }
+
+    /// The peer is gone, and nobody waits any more.
+    pub(crate) fn forget(&mut self, node: NodeId) {
+        self.waiting.retain(|waiting| waiting.from != node);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Time = Time(Duration::from_secs(1));
+
+    fn fetch(id: u64) -> Request {
+        Request::Entries { id, after: Index(0), last: Index(9) }
+    }
+
+    fn serving(rate: u32) -> Serving {
+        Serving::new(&ConsensusConfig {
+            inflight_per_peer_max: 2,
+            catch_up_rate_max: rate,
+            ..ConsensusConfig::default()
+        })
+    }
+
+    #[test]
+    fn a_peer_that_asks_without_end_is_refused_and_the_others_are_not() {
+        let mut serving = serving(u32::MAX);
+        let (two, three) = (NodeId::small(2), NodeId::small(3));
+        let taken = (0..100).filter(|id| serving.ask(NOW, two, fetch(*id))).count();
+        assert_eq!(taken, 5);
+        assert!(serving.ask(NOW, three, fetch(7)));
+        assert_eq!(serving.next(NOW), Some((two, fetch(0))));
+        assert!(serving.ask(NOW, two, fetch(100)), "there is room again");
+        serving.forget(two);
+        assert_eq!(serving.next(NOW), Some((three, fetch(7))));
+        assert_eq!(serving.next(NOW), None);
+    }
+
+    #[test]
+    fn who_has_turned_to_others_meanwhile_is_not_answered() {
+        let mut serving = serving(u32::MAX);
+        let node = NodeId::small(2);
+        let later = NOW.plus(ConsensusConfig::default().fetch_timeout);
+        assert!(serving.ask(NOW, node, fetch(1)) && serving.ask(later, node, fetch(2)));
+        assert_eq!(serving.next(later), Some((node, fetch(2))));
+    }
+
+    #[test]
+    fn entries_wait_for_the_rate_and_marks_do_not() {
+        let mut serving = serving(1_000_000);
+        let (node, now) = (NodeId::small(2), NOW);
+        let marks = Request::Marks { id: 9, term: Term(1), after: Index(0) };
+        for request in [fetch(1), fetch(2), marks] {
+            assert!(serving.ask(now, node, request));
+        }
+        assert_eq!(serving.next(now), Some((node, fetch(1))));
+        serving.sent(now, 100_000);
+        let due = now.plus(Duration::from_millis(90));
+        assert_eq!((serving.next(now), serving.due()), (None, Some(due)));
+        assert_eq!(serving.next(due), Some((node, fetch(2))));
+        serving.sent(due, 1 << 20);
+        assert_eq!(serving.next(due), Some((node, marks)));
+    }
+}
