@@ -6,6 +6,7 @@
 //! proposal or a fired timeout. Same seed, same run, to the last bit.
 
 mod calls;
+mod carriers;
 mod clients;
 mod counts;
 mod disk;

@@ -160,6 +160,7 @@ const MINIMUMS: &[(&str, u64)] = &[
     ("snapshots_taken", 80),
     ("snapshots_to_be", 60),
     ("snapshots_installed", 15),
+    ("carried", 20),
     ("partitions", 60),
     ("pauses", 25),
     ("writes_lost", 20),

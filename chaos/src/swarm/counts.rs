@@ -60,6 +60,8 @@ counts! {
     snapshots_to_be,
     /// A server went on from another's snapshot.
     snapshots_installed,
+    /// A server's log grew by what others carried.
+    carried,
     /// Messages that arrived.
     delivered,
     /// Messages that the network lost or cut off.

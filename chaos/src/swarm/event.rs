@@ -4,7 +4,7 @@ use std::{rc::Rc, time::Duration};
 
 use raft::{Message, Position, ReadId, WriteId};
 
-use super::{machine::Machine, network::Cut, node::Seat, plan::CallerEvent};
+use super::{carriers::Carried, machine::Machine, network::Cut, node::Seat, plan::CallerEvent};
 use crate::invariant::Server;
 
 /// What will happen.
@@ -14,6 +14,8 @@ pub(super) enum Event {
     Synced { seat: Seat, incarnation: u64, last: WriteId },
     Installed { seat: Seat, incarnation: u64, install: u64, from: Seat, position: Position },
     Compacted { seat: Seat, incarnation: u64, snapshot: Rc<Machine> },
+    Carry,
+    Carried { seat: Seat, incarnation: u64, carried: Rc<Carried> },
     Connected { seat: Seat, peer: Seat },
     Client(usize),
     Eager(usize),

@@ -81,6 +81,7 @@ pub(super) struct Streams {
     pub(super) operator: Stream,
     pub(super) faults: Stream,
     pub(super) clocks: Stream,
+    pub(super) carriers: Stream,
 }
 
 impl World {
@@ -305,6 +306,7 @@ impl World {
         if let Some(every) = self.profile.faults.every {
             self.schedule(every, Event::Fault);
         }
+        self.begin_to_carry();
         Ok(())
     }
 
@@ -331,6 +333,10 @@ impl World {
             }
             Event::Compacted { seat, incarnation, snapshot } => {
                 self.compacted(seat, incarnation, snapshot)
+            }
+            Event::Carry => self.carry(),
+            Event::Carried { seat, incarnation, carried } => {
+                self.carried(seat, incarnation, carried)
             }
             Event::Connected { seat, peer } => {
                 let peer = self.nodes[peer.0].id;
@@ -409,6 +415,7 @@ impl Streams {
             operator: Stream::named(seed, "operator"),
             faults: Stream::named(seed, "faults"),
             clocks: Stream::named(seed, "clocks"),
+            carriers: Stream::named(seed, "carriers"),
         }
     }
 }
