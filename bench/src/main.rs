@@ -1,5 +1,6 @@
 //! How fast the runtime is, with no faults: measured beside what it cannot beat.
 
+mod catch_up;
 mod commit;
 mod echo;
 mod join;
@@ -52,6 +53,28 @@ enum Bench {
         /// Bytes in each command
         #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
         bytes: u32,
+        /// Where `runs` is
+        #[arg(long, default_value = ".")]
+        out: PathBuf,
+        /// Print the record as JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// A fresh follower catches up with a group of three in memory, by the size of the chunks that it
+    /// fetches, in turns
+    CatchUp {
+        /// Commands in each group's log
+        #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=5_000_000))]
+        entries: u32,
+        /// Bytes in each command
+        #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+        bytes: u32,
+        /// Entries in a chunk: one group for each of these
+        #[arg(long, value_delimiter = ',', default_value = "500,2000,10000", value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
+        batch_sizes: Vec<u32>,
+        /// Followers for each size, one after the other
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        trials: u32,
         /// Where `runs` is
         #[arg(long, default_value = ".")]
         out: PathBuf,
@@ -144,6 +167,11 @@ fn main() -> ExitCode {
         }
         Bench::Join { entries, joins, bytes, out, json } => {
             join::main(&join::Wish { entries, joins, bytes: bytes as usize, out: &out, json })
+        }
+        Bench::CatchUp { entries, bytes, batch_sizes, trials, out, json } => {
+            let (bytes, batch_sizes, out) = (bytes as usize, &*batch_sizes, &*out);
+            catch_up::main(&catch_up::Wish { entries, bytes, batch_sizes, trials, out, json })
+                .map(|()| true)
         }
         Bench::Node => node::main().map(|()| true),
         Bench::Stranger => stranger::main().map(|()| true),

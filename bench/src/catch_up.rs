@@ -1,0 +1,191 @@
+//! How fast a fresh follower comes to have all that a group has, by the size of its chunks.
+//!
+//! All nodes are in this process, with memory for stores. One group for each size, all with the
+//! same entries; a follower is timed from its first bond until its machine has applied what was
+//! committed when it began, and leaves again. The sizes take turns.
+
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use runtime::{
+    Bootstrap, ConsensusConfig, ConsensusProfile, Event, Group, GroupKey, LeadershipPreference,
+    Network, Peer, Time, storage,
+};
+
+use crate::{echo::Echo, node, outcome::Outcome};
+
+/// What was asked for.
+pub(crate) struct Wish<'a> {
+    pub(crate) entries: u32,
+    pub(crate) bytes: usize,
+    pub(crate) batch_sizes: &'a [u32],
+    pub(crate) trials: u32,
+    pub(crate) out: &'a Path,
+    pub(crate) json: bool,
+}
+
+/// A group with a history.
+struct Full {
+    consensus: ConsensusConfig,
+    key: GroupKey,
+    peers: Vec<Peer>,
+    groups: Vec<Group<Echo>>,
+    found: Found,
+}
+
+/// What its followers came to.
+#[derive(Default)]
+struct Found {
+    took: Vec<Duration>,
+    /// Of each: from how many others it fetched, and how many entries.
+    sources: Vec<usize>,
+    fetched: Vec<u64>,
+}
+
+pub(crate) fn main(wish: &Wish<'_>) -> Result<()> {
+    let plan = serde_json::json!({
+        "entries": wish.entries, "command_bytes": wish.bytes, "batch_sizes": wish.batch_sizes,
+        "trials": wish.trials, "storage": "memory", "founders": node::NODES, "profile": "lan",
+    });
+    let mut outcome = Outcome::new("bench-catch-up", plan);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let (entries, bytes, trials) = (wish.entries, wish.bytes, wish.trials);
+    let sizes = wish.batch_sizes.to_vec();
+    let measured = runtime.block_on(runtime.spawn(measure(entries, bytes, sizes, trials)))??;
+    for (size, found) in measured {
+        let named = |what: &str| format!("batch_{size}_{what}");
+        let took = outcome.summarise(&named("us"), &found.took).context("nobody caught up")?;
+        let seconds = took.p50 / 1e6;
+        let moved = f64::from(entries) * bytes as f64 / 1e6;
+        outcome.ratio(&named("mb_per_s"), moved / seconds);
+        outcome.count(&named("entries_per_s"), (f64::from(entries) / seconds) as u64);
+        outcome.count(&named("peers_min"), found.sources.iter().min().map_or(0, |n| *n as u64));
+        outcome.count(&named("fetched_min"), found.fetched.iter().min().copied().unwrap_or(0));
+    }
+    outcome.finish(wish.out, wish.json)
+}
+
+async fn measure(
+    entries: u32,
+    bytes: usize,
+    sizes: Vec<u32>,
+    trials: u32,
+) -> Result<Vec<(u32, Found)>> {
+    let mut networks = Vec::new();
+    for _ in 0..node::NODES {
+        networks.push(node::bind().await?);
+    }
+    let mut all = Vec::new();
+    for size in &sizes {
+        all.push(Full::build(&networks, *size, entries, bytes).await?);
+    }
+    for trial in 0..trials {
+        for (full, size) in all.iter_mut().zip(&sizes) {
+            let one = full.one().await;
+            one.with_context(|| format!("trial {trial} with chunks of {size}"))?;
+        }
+    }
+    let found = all.into_iter().map(|full| full.found);
+    let found = sizes.into_iter().zip(found).collect();
+    for network in networks {
+        network.shutdown().await;
+    }
+    Ok(found)
+}
+
+impl Full {
+    async fn build(networks: &[Network], size: u32, entries: u32, bytes: usize) -> Result<Self> {
+        let consensus = ConsensusConfig { batch_size: size, ..ConsensusProfile::Lan.config() };
+        consensus.validate()?;
+        let peers: Vec<Peer> = networks.iter().map(Network::peer).collect();
+        let key = GroupKey::from_secret(format!("bench catch-up {size}"));
+        let voters: BTreeSet<_> = peers.iter().map(|peer| peer.id).collect();
+        let mut groups = Vec::new();
+        for (place, network) in networks.iter().enumerate() {
+            let preference = match place {
+                0 => LeadershipPreference::Normal,
+                _ => LeadershipPreference::Reluctant { factor: 4 },
+            };
+            let builder = network
+                .group(key.clone())
+                .machine(Echo::default())
+                .consensus(consensus.clone())
+                .storage(storage::Memory)
+                .bootstrap(Bootstrap::Voters(voters.clone()))
+                .peers(peers.clone())
+                .preference(preference);
+            groups.push(builder.join().await?);
+        }
+        let leads = groups[0].when().is_leader();
+        tokio::time::timeout(WAIT_MAX, leads).await.context("no leader in time")??;
+        let mut left = entries as usize;
+        while left > 0 {
+            let batch = left.min(BATCH);
+            for executed in groups[0].execute_many(vec![vec![7; bytes]; batch]).await {
+                executed.context("filling the log")?;
+            }
+            left -= batch;
+        }
+        let full = Self { consensus, key, peers, groups, found: Found::default() };
+        full.settled().await?;
+        Ok(full)
+    }
+
+    /// One follower comes, catches up, and goes.
+    async fn one(&mut self) -> Result<()> {
+        let goal = self.settled().await?;
+        let network = node::bind().await?;
+        let bonded = Arc::<Mutex<Option<Time>>>::default();
+        let noted = Arc::clone(&bonded);
+        let group = network
+            .group(self.key.clone())
+            .machine(Echo::default())
+            .consensus(self.consensus.clone())
+            .storage(storage::Memory)
+            .peers(self.peers.clone())
+            .preference(LeadershipPreference::Observer)
+            .observe(move |at, event| {
+                if matches!(event, Event::Bonded(_)) {
+                    noted.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(at);
+                }
+            })
+            .join()
+            .await?;
+        let applied = group.when().applied(goal);
+        tokio::time::timeout(WAIT_MAX, applied).await.context("not in time")??;
+        let until = network.clock().now();
+        let since = *bonded.lock().unwrap_or_else(PoisonError::into_inner);
+        self.found.took.push(until.since(since.context("it has no bond")?));
+        let replayed = group.status().replayed;
+        ensure!(replayed.wrong == 0, "an honest group gave wrong entries: {replayed:?}");
+        self.found.sources.push(replayed.sources.len());
+        self.found.fetched.push(replayed.entries);
+        group.leave().await?;
+        network.shutdown().await;
+        Ok(())
+    }
+
+    /// Only the founders are members, and all have applied the same, up to the index returned.
+    async fn settled(&self) -> Result<runtime::Index> {
+        for group in &self.groups {
+            let mut when = group.when();
+            let alone = when.status(|status| status.configuration.learners.is_empty());
+            tokio::time::timeout(WAIT_MAX, alone).await.context("a follower stays")??;
+        }
+        let goal = self.groups[0].status().commit;
+        for group in &self.groups {
+            let applied = group.when().applied(goal);
+            tokio::time::timeout(WAIT_MAX, applied).await.context("a founder lags")??;
+        }
+        Ok(goal)
+    }
+}
+
+/// As many as one session may have unanswered.
+const BATCH: usize = 4_000;
+const WAIT_MAX: Duration = Duration::from_secs(60);
