@@ -108,7 +108,7 @@ fn an_unknown_scenario_is_told_the_nearest_and_all_others() {
 #[test]
 fn an_unknown_option_is_told_those_there_are() {
     let text = stderr(&scenarios(&["steady", "--speed", "3"]));
-    assert!(text.contains("The options of `steady` are --nodes, --rate"), "{text}");
+    assert!(text.contains("The options of `steady` are --nodes, --groups, --rate"), "{text}");
     let text = stderr(&scenarios(&["check", "runs/latest", "--deep"]));
     assert!(text.contains("The options of `check` are --json, --help"), "{text}");
 }
