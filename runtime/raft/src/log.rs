@@ -17,8 +17,9 @@ pub struct Log {
     start: Position,
     entries: VecDeque<Entry>,
     bytes: usize,
-    /// Requests of entries that are not applied yet, and where they stand.
-    requests: BTreeMap<RequestId, Index>,
+    /// Requests of entries that are not applied yet, by session and sequence, and where they
+    /// stand. No session is here without one.
+    requests: BTreeMap<SessionId, BTreeMap<u64, Index>>,
 }
 
 impl Log {
@@ -84,14 +85,13 @@ impl Log {
 
     /// Where an unapplied request stands.
     pub fn request(&self, request: RequestId) -> Option<Index> {
-        self.requests.get(&request).copied()
+        self.requests.get(&request.session)?.get(&request.sequence).copied()
     }
 
     /// How many unapplied requests of the session stand here with a sequence of at least `floor`.
     pub(crate) fn requests_from(&self, session: SessionId, floor: u64) -> usize {
-        let first = RequestId { session, sequence: floor };
-        let last = RequestId { session, sequence: u64::MAX };
-        self.requests.range(first..=last).count()
+        // Little stands below a floor, and much above it where a client sends ahead.
+        self.requests.get(&session).map_or(0, |own| own.len() - own.range(..floor).count())
     }
 
     /// Whether the entry at the position is here, which is to say: whether this log equals any
@@ -125,7 +125,8 @@ impl Log {
         assert!(entry.position.index == last.index.next(), "{} after {last}", entry.position);
         assert!(entry.position.term >= last.term, "{} after {last}", entry.position);
         if let Some(request) = entry.request() {
-            self.requests.entry(request).or_insert(entry.position.index);
+            let own = self.requests.entry(request.session).or_default();
+            own.entry(request.sequence).or_insert(entry.position.index);
         }
         self.bytes += memory_bytes(&entry);
         self.entries.push_back(entry);
@@ -176,8 +177,12 @@ impl Log {
     }
 
     fn forget_request(&mut self, request: RequestId, index: Index) {
-        if self.requests.get(&request) == Some(&index) {
-            self.requests.remove(&request);
+        let Some(own) = self.requests.get_mut(&request.session) else { return };
+        if own.get(&request.sequence) == Some(&index) {
+            own.remove(&request.sequence);
+        }
+        if own.is_empty() {
+            self.requests.remove(&request.session);
         }
     }
 
@@ -234,6 +239,21 @@ mod tests {
         assert_eq!(log.request(request(8)), None);
         log.applied(Index(2));
         assert_eq!(log.request(request(7)), None);
+    }
+
+    #[test]
+    fn requests_are_counted_from_their_sessions_floor() {
+        let mut log = log(&[1]);
+        (2..=6).for_each(|index| log.append(command(1, index, 10 * index)));
+        let session = SessionId(Index(1));
+        let counts = |log: &Log| [0, 20, 21, 60, 61].map(|floor| log.requests_from(session, floor));
+        assert_eq!(counts(&log), [5, 5, 4, 1, 0]);
+        log.applied(Index(2));
+        log.truncate(Index(5));
+        assert_eq!(counts(&log), [3, 3, 3, 0, 0]);
+        assert_eq!(log.requests_from(SessionId(Index(2)), 0), 0);
+        log.truncate(Index(2));
+        assert!(log.requests.is_empty(), "{:?}", log.requests);
     }
 
     #[test]

@@ -116,7 +116,10 @@ impl<R> Sessions<R> {
 
     /// How many replies the session keeps from sequence `floor` on.
     pub(crate) fn replies_from(&self, session: SessionId, floor: u64) -> usize {
-        self.open.get(&session).map_or(0, |session| session.replies.range(floor..).count())
+        // Little is kept below a floor that a client has just raised.
+        self.open
+            .get(&session)
+            .map_or(0, |Session { replies, .. }| replies.len() - replies.range(..floor).count())
     }
 
     /// Takes note of the next entry of the log. For a command: `apply` is called if and only if
