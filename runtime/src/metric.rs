@@ -57,6 +57,7 @@ pub(crate) const SNAPSHOTS_IGNORED: &str = "tessera.raft.snapshots.ignored";
 pub(crate) const SNAPSHOTS_TAKEN: &str = "tessera.snapshot.taken";
 pub(crate) const SNAPSHOTS_INSTALLED: &str = "tessera.snapshot.installed";
 pub(crate) const SNAPSHOTS_FAILED: &str = "tessera.snapshot.failed";
+pub(crate) const SNAPSHOT_PARTS_DROPPED: &str = "tessera.snapshot.parts.dropped";
 pub(crate) const SNAPSHOT_SECONDS: &str = "tessera.snapshot.seconds";
 pub(crate) const SNAPSHOT_INDEX: &str = "tessera.snapshot.index";
 pub(crate) const SNAPSHOT_BYTES: &str = "tessera.snapshot.bytes";
@@ -83,7 +84,7 @@ pub(crate) const DIALS_REFUSED: &str = "tessera.network.dials.refused";
 pub(crate) const DIALS_RETRIED: &str = "tessera.network.dials.retried";
 pub(crate) const LINKS: &str = "tessera.network.links";
 
-const ALL: [(&str, Kind, Unit, &str); 53] = [
+const ALL: [(&str, Kind, Unit, &str); 54] = [
     (
         COMMIT_SECONDS,
         Kind::Histogram,
@@ -181,6 +182,12 @@ const ALL: [(&str, Kind, Unit, &str); 53] = [
         Kind::Counter,
         Unit::Count,
         "Snapshots that came to nothing, by what was done: take or fetch.",
+    ),
+    (
+        SNAPSHOT_PARTS_DROPPED,
+        Kind::Counter,
+        Unit::Count,
+        "Questions for parts of snapshots, and answers to them, for which there was no room.",
     ),
     (
         SNAPSHOT_SECONDS,

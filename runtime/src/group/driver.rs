@@ -437,7 +437,9 @@ impl Driver {
             MemberFrame::Introduction(introduction) => self.introduced(from, introduction),
             MemberFrame::Leave => self.asked_to_leave(from),
             MemberFrame::Left => self.told_left(from),
-            MemberFrame::Snapshot(frame) => self.snapshots.frame(from, frame),
+            MemberFrame::Snapshot(frame) => {
+                self.snapshots.frame(from, frame, &self.body.metrics);
+            }
         }
     }
 

@@ -13,8 +13,9 @@ use crate::metric::{
     ELECTIONS, LEADER_CHANGES, LEARNERS, MAILBOX, MEMBER_CHANGES, MESSAGES_DROPPED, MESSAGES_HELD,
     QUORUMS_LOST, REFUSED_BUSY, REPLAY_BEHIND, REPLAY_BYTES_FETCHED, REPLAY_BYTES_SERVED,
     REPLAY_ENTRIES, REPLAY_FAULTS, REPLAY_REFUSED, ROLE, SNAPSHOT_BYTES, SNAPSHOT_INDEX,
-    SNAPSHOT_SECONDS, SNAPSHOTS_FAILED, SNAPSHOTS_IGNORED, SNAPSHOTS_INSTALLED, SNAPSHOTS_TAKEN,
-    STORAGE_BACKLOG_BYTES, TERM, TIMERS_LATE, TRUNCATIONS, VOTERS,
+    SNAPSHOT_PARTS_DROPPED, SNAPSHOT_SECONDS, SNAPSHOTS_FAILED, SNAPSHOTS_IGNORED,
+    SNAPSHOTS_INSTALLED, SNAPSHOTS_TAKEN, STORAGE_BACKLOG_BYTES, TERM, TIMERS_LATE, TRUNCATIONS,
+    VOTERS,
 };
 use crate::{
     group::{replay::Replayed, steward::Cause},
@@ -76,6 +77,7 @@ pub(crate) struct GroupMetrics {
     bond_events: Gauge,
     applier: Gauge,
     snapshots_ignored: Counter,
+    snapshot_parts_dropped: Counter,
     /// By the way: how many, how many not, and how long it took.
     snapshots: [Counter; WAYS.len()],
     snapshots_failed: [Counter; WAYS.len()],
@@ -127,6 +129,7 @@ impl GroupMetrics {
             bond_events: gauge!(BOND_EVENTS, labels.clone()),
             applier: gauge!(APPLIER, labels.clone()),
             snapshots_ignored: counter!(SNAPSHOTS_IGNORED, labels.clone()),
+            snapshot_parts_dropped: counter!(SNAPSHOT_PARTS_DROPPED, labels.clone()),
             snapshots: [
                 counter!(SNAPSHOTS_TAKEN, labels.clone()),
                 counter!(SNAPSHOTS_INSTALLED, labels.clone()),
@@ -192,6 +195,11 @@ impl GroupMetrics {
     pub(crate) fn snapshot_shown(&self, id: &SnapshotId) {
         self.snapshot_index.set(id.position.index.0 as f64);
         self.snapshot_bytes.set(id.bytes as f64);
+    }
+
+    /// A question for a part of a snapshot, or an answer to one, found no room.
+    pub(crate) fn snapshot_part_dropped(&self) {
+        self.snapshot_parts_dropped.increment(1);
     }
 
     /// Counts snapshots that came to nothing.

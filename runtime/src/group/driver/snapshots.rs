@@ -14,7 +14,7 @@ use crate::{
     group::{
         applier::{Report, Work},
         body::Body,
-        metric::Way,
+        metric::{GroupMetrics, Way},
         status::Event,
         transfer::{Fetch, Fetched, Fetching, Kin, Lender, SnapshotFrame},
     },
@@ -74,19 +74,19 @@ impl Snapshots {
     }
 
     /// A member speaks of snapshots.
-    pub(super) fn frame(&self, from: NodeId, frame: SnapshotFrame) {
-        match frame {
+    pub(super) fn frame(&self, from: NodeId, frame: SnapshotFrame, metrics: &GroupMetrics) {
+        let has_room = match frame {
             SnapshotFrame::Ask(ask) => {
-                let lender = self.lender.as_ref();
-                if !lender.is_some_and(|lender| lender.asked(from, ask)) {
-                    tracing::debug!(%from, "a question about a snapshot is not answered");
-                }
+                self.lender.as_ref().is_some_and(|lender| lender.asked(from, ask))
             }
             SnapshotFrame::Answer { id, part } => {
-                if let Some(fetching) = &self.fetching {
-                    fetching.answered(from, id, part);
-                }
+                // Whoever fetches none any more has no use for it.
+                let fetching = self.fetching.as_ref();
+                fetching.is_none_or(|fetching| fetching.answered(from, id, part))
             }
+        };
+        if !has_room {
+            metrics.snapshot_part_dropped();
         }
     }
 

@@ -86,9 +86,9 @@ impl Fetching {
         self.wanted.borrow().1
     }
 
-    /// A member answers. What nobody has time for is asked for again.
-    pub(crate) fn answered(&self, from: NodeId, id: u64, part: Option<Part>) {
-        drop(self.answers.try_send((from, id, part)));
+    /// A member answers. Returns whether there is room for it: what finds none is asked for again.
+    pub(crate) fn answered(&self, from: NodeId, id: u64, part: Option<Part>) -> bool {
+        self.answers.try_send((from, id, part)).is_ok()
     }
 
     /// Resolves once it is there.
