@@ -137,7 +137,7 @@ impl Driver {
         applying: Applying,
     ) -> Self {
         let Applying { work, applied, reports } = applying;
-        let snapshots = Snapshots::new(&body, &*storage);
+        let snapshots = Snapshots::new(&*storage);
         let bootstrap_until = match core.term() {
             raft::Term(0) => body.clock.now().plus(body.consensus.bootstrap_delay),
             _ => Time::default(),
@@ -191,6 +191,7 @@ impl Driver {
     /// Works until the group is left or the member cannot go on, and then stops it; unless its
     /// lineage is given up.
     pub(crate) async fn run(mut self) -> Option<Dissolved> {
+        self.snapshots.begin(&self.body);
         for node in self.body.bonded.clone() {
             self.step(Input::Connected(node));
         }

@@ -41,30 +41,32 @@ pub(super) struct Snapshots {
 }
 
 impl Snapshots {
-    pub(super) fn new(body: &Body, storage: &dyn Storage) -> Self {
-        let shelf = storage.shelf();
-        let lineage = body.founding.as_ref().map(|founding| founding.lineage);
-        // One that cannot be read is found out by who needs it.
-        let present = shelf.as_ref().and_then(|shelf| shelf.open().ok().flatten());
-        let is_outdated = present.as_ref().is_some_and(|file| Some(file.head().lineage) != lineage);
-        let lender = shelf.clone().map(|shelf| {
-            Lender::spawn(shelf, body.bonds.clone(), Arc::clone(&body.clock), &body.consensus)
-        });
-        let snapshots = Self {
-            shelf,
-            lender,
+    pub(super) fn new(storage: &dyn Storage) -> Self {
+        Self {
+            shelf: storage.shelf(),
+            lender: None,
             fetching: None,
             fetched: None,
             entries: 0,
             bytes: 0,
             taking: None,
-            is_outdated,
-        };
-        if let Some(id) = snapshots.current() {
+            is_outdated: false,
+        }
+    }
+
+    /// Looks at the snapshot that there is, shows it, and begins to hand it on.
+    pub(super) fn begin(&mut self, body: &Body) {
+        let Some(shelf) = self.shelf.clone() else { return };
+        let lineage = body.founding.as_ref().map(|founding| founding.lineage);
+        // One that cannot be read is found out by who needs it.
+        let present = shelf.open().ok().flatten();
+        self.is_outdated = present.is_some_and(|file| Some(file.head().lineage) != lineage);
+        if let Some(id) = shelf.current() {
             body.metrics.snapshot_shown(&id);
             show(body, &id);
         }
-        snapshots
+        let (bonds, clock) = (body.bonds.clone(), Arc::clone(&body.clock));
+        self.lender = Some(Lender::spawn(shelf, bonds, clock, &body.consensus));
     }
 
     /// These go to the applier.
