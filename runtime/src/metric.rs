@@ -216,7 +216,7 @@ const ALL: [(&str, Kind, Unit, &str); 54] = [
         REPLAY_REFUSED,
         Kind::Counter,
         Unit::Count,
-        "Requests for entries in bulk beyond what a member may ask, or of no member.",
+        "Requests for entries in bulk: beyond what a member may ask, too late, or of no member.",
     ),
     (
         REPLAY_FAULTS,

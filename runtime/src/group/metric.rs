@@ -219,7 +219,7 @@ impl GroupMetrics {
         self.replay.served.increment(bytes as u64);
     }
 
-    /// Another member asked for more than it may, or is none.
+    /// Another member asked for more than it may or waited for too long, or is none.
     pub(crate) fn replay_refused(&self) {
         self.replay.refused.increment(1);
     }

@@ -267,6 +267,9 @@ impl Driver {
 
     /// Answers the request that waits longest, if it is time.
     fn serve_one(&mut self, now: Time) {
+        for _ in 0..self.replaying.serving.forget_late(now) {
+            self.body.metrics.replay_refused();
+        }
         let Some((to, request)) = self.replaying.serving.next(now) else { return };
         let mut scratch = std::mem::take(&mut self.replaying.scratch);
         let frame = match request {

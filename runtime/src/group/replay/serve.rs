@@ -55,13 +55,15 @@ impl Serving {
         true
     }
 
-    /// The next to answer, if it is time. Who has asked so long ago that it has asked others
-    /// since is not answered any more.
+    /// Forgets who has asked so long ago that it has asked others since, and says how many.
+    pub(crate) fn forget_late(&mut self, now: Time) -> usize {
+        let is_late = |waiting: &&Waiting| now.since(waiting.since) >= self.patience;
+        let late = self.waiting.iter().take_while(is_late).count();
+        self.waiting.drain(..late).count()
+    }
+
+    /// The next to answer, if it is time.
     pub(crate) fn next(&mut self, now: Time) -> Option<(NodeId, Request)> {
-        let patience = self.patience;
-        while self.waiting.front().is_some_and(|waiting| now.since(waiting.since) >= patience) {
-            self.waiting.pop_front();
-        }
         if self.due()? > now {
             return None;
         }
@@ -126,6 +128,7 @@ mod tests {
         let node = NodeId::small(2);
         let later = NOW.plus(ConsensusConfig::default().fetch_timeout);
         assert!(serving.ask(NOW, node, fetch(1)) && serving.ask(later, node, fetch(2)));
+        assert_eq!((serving.forget_late(later), serving.forget_late(later)), (1, 0));
         assert_eq!(serving.next(later), Some((node, fetch(2))));
     }
 
