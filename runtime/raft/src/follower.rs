@@ -118,8 +118,9 @@ fn append(
 }
 
 /// What the leader vouches for is as good as an append of its own, whoever carried it here, and
-/// is acknowledged like one. All of it is committed. Where the log does not reach `prev` nothing
-/// is refused, for the leader has not sent it and does not wait for an answer.
+/// is acknowledged like one (log matching, Raft §5.3). All of it is committed, so the log of every
+/// later leader has it too (leader completeness, §5.4.3). Where the log does not reach `prev`
+/// nothing is refused, for the leader has not sent it and does not wait for an answer.
 fn take_fetched(
     server: &mut Server,
     leader: NodeId,
