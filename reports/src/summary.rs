@@ -63,6 +63,25 @@ impl Summary {
             mean: histogram.mean() / divisor,
         })
     }
+
+    /// Where p50, p90 and the largest stand on the cumulative curve of the samples: their names,
+    /// the value, and its share of all samples in percent. With few samples several of them are
+    /// the same dot.
+    pub(crate) fn landmarks(&self) -> Vec<(String, f64, f64)> {
+        let count = self.count as f64;
+        // By nearest rank they stand on the first dot at or above their share.
+        let rank_share = |share: f64| (count * share / 100.0).ceil() / count * 100.0;
+        let places = [
+            ("p50", self.p50, rank_share(50.0)),
+            ("p90", self.p90, rank_share(90.0)),
+            ("max", self.max, 100.0),
+        ];
+        let dots = places.chunk_by(|a, b| a.2 == b.2).map(|same| {
+            let names: Vec<&str> = same.iter().map(|(name, ..)| *name).collect();
+            (names.join(", "), same[0].1, same[0].2)
+        });
+        dots.collect()
+    }
 }
 
 /// The smallest sample such that at least `percent` of all are no larger. Expects a sorted,
@@ -84,6 +103,18 @@ mod tests {
         assert_eq!((summary.min, summary.p50, summary.p90, summary.max), (1.0, 5.0, 9.0, 10.0));
         assert!((summary.mean - 5.5).abs() < 1e-12);
         assert_eq!(summary.p99, None);
+    }
+
+    #[test]
+    fn landmarks_stand_on_dots_and_those_of_one_dot_together() {
+        let landmarks = |samples: &[f64]| Summary::from_samples(samples).unwrap().landmarks();
+        let ten: Vec<f64> = (1..=10).map(f64::from).collect();
+        let names = |name: &str, value, share| (name.to_owned(), value, share);
+        let apart = [names("p50", 5.0, 50.0), names("p90", 9.0, 90.0), names("max", 10.0, 100.0)];
+        assert_eq!(landmarks(&ten), apart);
+        let two = [names("p50", 1.0, 50.0), names("p90, max", 2.0, 100.0)];
+        assert_eq!(landmarks(&[1.0, 2.0]), two);
+        assert_eq!(landmarks(&[3.0]), [names("p50, p90, max", 3.0, 100.0)]);
     }
 
     #[test]

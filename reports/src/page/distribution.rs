@@ -100,22 +100,11 @@ fn curves(groups: &BTreeMap<&str, Vec<f64>>, x: &Scale, about: &str) -> Panel {
 
 fn name_quantiles(panel: &mut Panel, x: &Scale, y: &Scale, sorted: &[f64]) {
     let Some(summary) = Summary::from_samples(sorted) else { return };
-    let count = summary.count as f64;
-    // By nearest rank they stand on the first dot at or above their share.
-    let rank_share = |share: f64| (count * share / 100.0).ceil() / count * 100.0;
-    let places = [
-        ("p50", summary.p50, rank_share(50.0)),
-        ("p90", summary.p90, rank_share(90.0)),
-        ("max", summary.max, 100.0),
-    ];
-    // With few trials several of them are the same dot.
-    for same in places.chunk_by(|a, b| a.2 == b.2) {
-        let (_, value, share) = same[0];
-        let names: Vec<&str> = same.iter().map(|(name, ..)| *name).collect();
+    for (names, value, share) in summary.landmarks() {
         let at = (x.at(value), y.at(share));
         // To the right of the curve there is room below it, at its end there is none.
         let side = if at.0 < WIDTH * 0.8 { "right" } else { "left" };
-        panel.word(at, format!("{} {}", names.join(", "), ms(value)), side);
+        panel.word(at, format!("{names} {}", ms(value)), side);
     }
 }
 

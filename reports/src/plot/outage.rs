@@ -117,21 +117,10 @@ fn draw_quantiles(
     summary: &Summary,
     (ink, side): (Ink, Anchor),
 ) {
-    // By nearest rank p50 and p90 stand on the first dot at or above their share.
-    let count = summary.count as f64;
-    let rank_share = |share: f64| (count * share / 100.0).ceil() / count * 100.0;
-    let places = [
-        ("p50", summary.p50, rank_share(50.0)),
-        ("p90", summary.p90, rank_share(90.0)),
-        ("max", summary.max, 100.0),
-    ];
-    // With few trials several of them are the same dot.
-    for same in places.chunk_by(|a, b| a.2 == b.2) {
-        let (_, ms, share) = same[0];
+    for (names, ms, share) in summary.landmarks() {
         let at = (x.at(ms), y.at(share));
         drawing.shapes.push(Shape::Ring { at, radius: 6.0, ink });
-        let names: Vec<&str> = same.iter().map(|(name, ..)| *name).collect();
-        let words = format!("{} {} ms", names.join(", "), figure(ms));
+        let words = format!("{names} {} ms", figure(ms));
         let fits = at.0 + 12.0 + text_width(&words, 13.0) <= panel.right;
         let (dx, dy, anchor) = match side {
             Anchor::Start if fits => (12.0, 14.0, Anchor::Start),
