@@ -7,6 +7,7 @@
 pub(crate) mod aim;
 mod clocks;
 pub(crate) mod cuts;
+mod returning;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use runtime::{Index, Time};
+use runtime::Time;
 use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
@@ -30,6 +31,7 @@ use crate::{
 use aim::Aim;
 use clocks::Clocks;
 use cuts::Cuts;
+use returning::{caught_up, committed};
 
 /// What came of the faults of one trial.
 #[derive(Debug, Default)]
@@ -491,40 +493,6 @@ pub(crate) fn in_order(mut strikes: Vec<Strike>, end_ns: u64) -> Vec<Strike> {
     strikes
 }
 
-/// Resolves when the node has applied everything up to there, and if it is a new server, when it
-/// votes, also in the other groups; the moment is when it did in this one.
-async fn caught_up<C: Cluster>(
-    cluster: &C,
-    others: &[Arc<C>],
-    node: NodeNumber,
-    commit: u64,
-    is_new: bool,
-) -> Result<Time, ClusterError> {
-    let mut at = cluster.reached(node, Index(commit)).await?;
-    while is_new && !cluster.status(node).await?.votes {
-        cluster.advance(cluster.now().plus(VOTES_PAUSE)).await;
-        at = cluster.now();
-    }
-    for other in others {
-        while is_new && !other.status(node).await?.votes {
-            other.advance(other.now().plus(VOTES_PAUSE)).await;
-        }
-    }
-    Ok(at)
-}
-
-/// What is committed now, as the leader or else any node that is up knows it.
-async fn committed<C: Cluster>(lab: &Lab<C>, down: &BTreeSet<NodeNumber>) -> u64 {
-    let leader = lab.recorder.view().leader().map(|(leader, _)| leader);
-    let others = lab.nodes().filter(|node| Some(*node) != leader);
-    for node in leader.into_iter().chain(others).filter(|node| !down.contains(node)) {
-        if let Ok(status) = lab.cluster.status(node).await {
-            return status.commit;
-        }
-    }
-    0
-}
-
 /// The band of a fault: until the node had caught up, or as far as is known.
 pub(crate) fn mark(strike: &Strike) -> Mark {
     let role = match (strike.led, &strike.nodes[..]) {
@@ -558,6 +526,4 @@ pub(crate) fn mark(strike: &Strike) -> Mark {
 pub(crate) const LEADER_BOUND: Duration = Duration::from_secs(20);
 /// Before a strike is tried again that found nobody to hit.
 pub(crate) const STRIKE_PAUSE: Duration = Duration::from_millis(20);
-/// Before a new server is asked again whether it votes.
-const VOTES_PAUSE: Duration = Duration::from_millis(5);
 pub(crate) const REJOIN_BOUND: Duration = Duration::from_secs(30);
