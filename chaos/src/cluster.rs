@@ -93,11 +93,11 @@ pub trait Cluster: Send + Sync + 'static {
     /// When the start of the first node began.
     fn started(&self) -> Time;
 
-    /// Ends a node, at once or at a chosen point; resolves when it is proven to be gone. The time
-    /// is that of the moment just before.
+    /// Ends nodes, all at one moment: at once, or where it is one alone at a chosen point. Resolves
+    /// when they are proven to be gone. The time is that of the moment just before.
     fn kill(
         &self,
-        node: NodeNumber,
+        nodes: &[NodeNumber],
         point: CrashPoint,
     ) -> impl Future<Output = Result<Time, ClusterError>> + Send;
 

@@ -75,6 +75,8 @@ pub enum Target {
     Follower,
     /// Any, drawn.
     Random,
+    /// All that are up, at one moment.
+    All,
     /// This one.
     Node(NodeNumber),
 }
@@ -131,6 +133,11 @@ impl Fault {
             || matches!(self, Self::Clock | Self::Transfer | Self::Restart | Self::Leave)
     }
 
+    /// Whether it can befall all nodes at one moment: it asks nothing of anybody who is left.
+    pub fn can_hit_all(self) -> bool {
+        matches!(self, Self::Kill | Self::Pause | Self::Restart)
+    }
+
     /// Whether it hits datagrams on their way and leaves the nodes alone.
     pub fn hits_links(self) -> bool {
         matches!(self, Self::Isolate | Self::Partition | Self::Link)
@@ -168,6 +175,7 @@ impl fmt::Display for Target {
             Self::Leader => f.write_str("the leader"),
             Self::Follower => f.write_str("a follower"),
             Self::Random => f.write_str("any node"),
+            Self::All => f.write_str("all nodes"),
             Self::Node(node) => write!(f, "node {node}"),
         }
     }

@@ -8,6 +8,7 @@ pub(crate) mod aim;
 mod clocks;
 pub(crate) mod cuts;
 mod returning;
+mod together;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,7 +21,7 @@ use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
     cluster::{Cluster, ClusterError},
-    fault::{Fault, NodeNumber},
+    fault::{Fault, NodeNumber, Target},
     link::LinkCounts,
     outage::Strike,
     plan::{Step, forgets, may_unseat, reach, rules},
@@ -32,6 +33,7 @@ use aim::Aim;
 use clocks::Clocks;
 use cuts::Cuts;
 use returning::{caught_up, committed};
+use together::together;
 
 /// What came of the faults of one trial.
 #[derive(Debug, Default)]
@@ -61,6 +63,8 @@ pub(crate) struct Nemesis<'a, C> {
     cuts: Cuts,
     clocks: Clocks,
     befallen: LinkCounts,
+    /// The highest index that was seen to be committed: who returns must come at least there.
+    commit: u64,
     returning: JoinSet<(usize, NodeNumber, Result<Time, ClusterError>)>,
     lost: Vec<String>,
     led: BTreeMap<u64, BTreeSet<u64>>,
@@ -105,6 +109,7 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
             cuts: Cuts::default(),
             clocks: Clocks::default(),
             befallen: LinkCounts::default(),
+            commit: 0,
             returning: JoinSet::new(),
             lost: Vec::new(),
             led: BTreeMap::new(),
@@ -140,6 +145,10 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
             return self.postpone(place, "not every node was a voter");
         }
         let led_beside = self.labs.led_by(&hit).await;
+        if self.schedule.faults[place].target == Target::All {
+            // Nobody is left who could be asked when they return.
+            self.see_commit().await;
+        }
         let Some(at) = self.hit(place, &hit).await? else {
             return self.postpone(place, "the group refused it");
         };
@@ -226,8 +235,15 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         let cluster = Arc::clone(&self.lab.cluster);
         let node = nodes.first().copied().unwrap_or_default();
         Ok(Some(match self.schedule.faults[place].fault {
-            Fault::Kill | Fault::Wipe => cluster.kill(node, self.planned(place).point).await?,
-            Fault::Pause => cluster.pause(node).await?,
+            Fault::Kill | Fault::Wipe => cluster.kill(nodes, self.planned(place).point).await?,
+            Fault::Pause => {
+                together(&cluster, nodes, |cluster, node| async move { cluster.pause(node).await })
+                    .await?
+            }
+            Fault::Restart if nodes.len() > 1 => {
+                together(&cluster, nodes, |cluster, node| async move { cluster.end(node).await })
+                    .await?
+            }
             Fault::Restart => self.end(place, node).await?,
             fault @ (Fault::Transfer | Fault::Leave) => {
                 let asked = match fault {
@@ -332,19 +348,26 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         let Some(strike) = self.strikes.get(&place) else { return Ok(()) };
         let (trial, fault, hit) = (strike.trial, strike.fault, strike.nodes.clone());
         let node = strike.node();
-        let commit = committed(self.lab, &self.down()).await;
+        let commit = self.see_commit().await;
         let taken = self.taken.remove(&place).unwrap_or_default();
         for node in &taken {
             self.lab.recorder.back(*node, fault.ends_process()).await?;
         }
+        let cluster = &self.lab.cluster;
         let returned = match fault {
-            Fault::Kill | Fault::Restart | Fault::Leave => self.lab.cluster.restart(node).await,
+            Fault::Kill | Fault::Restart | Fault::Leave => {
+                together(cluster, &hit, |cluster, node| async move { cluster.restart(node).await })
+                    .await
+            }
             Fault::Wipe => match self.lab.cluster.wipe(node).await {
                 Ok(()) => self.lab.cluster.restart(node).await,
                 Err(error) => Err(error),
             },
             Fault::Transfer => Ok(self.lab.cluster.now()),
-            Fault::Pause => self.lab.cluster.resume(node).await,
+            Fault::Pause => {
+                together(cluster, &hit, |cluster, node| async move { cluster.resume(node).await })
+                    .await
+            }
             Fault::Clock => match self.clocks.end(place) {
                 Some((node, fault)) => self.lab.cluster.clock(node, &fault).await,
                 None => Ok(self.lab.cluster.now()),
@@ -385,6 +408,12 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         self.lab.recorder.schedule(self.schedule).await?;
         behind.into_iter().for_each(|node| self.await_return(place, node, commit));
         Ok(())
+    }
+
+    /// What is committed now, as far as anybody who is up knows, and at least what was before.
+    async fn see_commit(&mut self) -> u64 {
+        self.commit = self.commit.max(committed(self.lab, &self.down()).await);
+        self.commit
     }
 
     /// Heals the links of a strike, and sees that it took place.
@@ -443,7 +472,7 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
 
     fn aim(&self, place: usize) -> Aim<'a> {
         let Scheduled { target, draw, .. } = self.schedule.faults[place];
-        Aim { step: self.planned(place), target, draw }
+        Aim { step: self.planned(place), target, draw, nodes: self.lab.plan.nodes }
     }
 
     async fn see_them_catch_up(&mut self) -> Result<(), RunError> {

@@ -40,7 +40,7 @@ pub struct Trial {
     pub longest_gap_ms: Option<f64>,
     /// From the restart, or the resumption, until the node had applied what was committed then.
     pub rejoin_ms: Option<f64>,
-    /// From the fault to the first campaign of a survivor.
+    /// From the fault to the first campaign of a survivor, or of one that has returned.
     pub detect_ms: Option<f64>,
     /// From there to the election of the leader that ended the outage.
     pub elect_ms: Option<f64>,
@@ -209,10 +209,14 @@ struct Election {
 
 /// The last leader elected before the outage was over. One that was elected earlier lost its
 /// term before it could serve anybody. Campaigns of those who are away say nothing of when the
-/// others noticed.
+/// others noticed; where all are, somebody who has returned is the first to.
 fn election(strike: &Strike, events: &[NodeEvent], end_ns: u64) -> Option<Election> {
     let first = events.partition_point(|event| event.at_ns < strike.at_ns);
-    let after = || events[first..].iter().filter(|event| !strike.away.contains(&event.node));
+    let is_away = |event: &NodeEvent| {
+        let is_back = strike.returned_ns.is_some_and(|returned_ns| event.at_ns >= returned_ns);
+        strike.away.contains(&event.node) && !is_back
+    };
+    let after = || events[first..].iter().filter(|event| !is_away(event));
     let before_end = || after().take_while(|event| event.at_ns <= end_ns);
     let detected = before_end().find(|event| matches!(event.what, What::Campaign { .. }))?;
     let (elected, new_term) = before_end()
@@ -330,6 +334,24 @@ mod tests {
             measure(&strike, &events, &quick(&successes(&[(0, 1_000), (1_330, 5_000)])), 500);
         assert_eq!((trial.detect_ms, trial.elect_ms), (Some(300.0), Some(10.0)));
         assert_eq!((trial.node, trial.nodes.len()), (NodeNumber(1), 2));
+    }
+
+    #[test]
+    fn where_all_were_hit_the_first_to_campaign_has_returned() {
+        let events = [
+            campaign(1_100, 2, 4),
+            campaign(2_700, 3, 4),
+            leader(2_710, 3, 4),
+            committed(2_715, 3, 4),
+        ];
+        let nodes: Vec<_> = (1..=3).map(NodeNumber).collect();
+        let away = nodes.iter().copied().collect();
+        let strike = Strike { nodes, away, served: 0, ..strike() };
+        let trial =
+            measure(&strike, &events, &quick(&successes(&[(0, 1_000), (2_720, 5_000)])), 500);
+        assert_eq!((trial.outage_ms, trial.leader_after), (Some(1_720.0), Some(NodeNumber(3))));
+        let parts = [trial.detect_ms, trial.elect_ms, trial.commit_ms, trial.client_ms];
+        assert_eq!(parts, [Some(1_700.0), Some(10.0), Some(5.0), Some(5.0)]);
     }
 
     #[test]

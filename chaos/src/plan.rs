@@ -3,6 +3,7 @@
 //! Read from TOML by [`parse`], checked by [`validate`]; the fields are public and nothing here
 //! acts. Invariant: what [`validate`] lets pass can be carried out.
 
+mod all;
 mod expect;
 mod packets;
 mod random;
@@ -405,7 +406,7 @@ mod tests {
             ("at = 1500", "at = \"noon\"", "line 7", "\"random\" or milliseconds"),
             ("at = 1500", "at = -3", "line 7", "\"random\" or milliseconds"),
             ("fault = \"pause\"", "fault = \"flood\"", "line 8", "kill"),
-            ("target = { node = 2 }", "target = \"boss\"", "line 9", "`random`, { node = 2 }"),
+            ("target = { node = 2 }", "target = \"boss\"", "line 9", "`all`, { node = 2 }"),
             ("target = { node = 2 }", "target = 2", "line 9", "or { node = 2 }"),
             ("outage_ms_max = 700.0", "outage_ms_max = \"short\"", "line 12", "expected a number"),
             ("outage_ms_max", "outage_max", "line 12", "unknown field `outage_max`"),

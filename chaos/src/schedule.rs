@@ -58,6 +58,16 @@ pub struct Scheduled {
     pub returned_ns: Option<u64>,
 }
 
+impl Scheduled {
+    /// All that were hit, once it was carried out.
+    pub(crate) fn hit(&self) -> Vec<NodeNumber> {
+        match self.nodes.is_empty() {
+            true => self.node.into_iter().collect(),
+            false => self.nodes.clone(),
+        }
+    }
+}
+
 /// Draws the moments of all trials.
 pub fn draw(plan: &Plan, seed: Seed) -> Schedule {
     let mut stream = Stream::named(seed, "nemesis");

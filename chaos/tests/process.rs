@@ -3,6 +3,8 @@
 //! Without the standard harness, since this very program is also what becomes a node: told
 //! `node` it is one. Each story waits for conditions with a bound and leaves no process behind.
 
+#[path = "process/blackout.rs"]
+mod blackout;
 #[path = "process/clocks.rs"]
 mod clocks;
 #[path = "process/lab.rs"]
@@ -37,6 +39,8 @@ const STORIES: &[(&str, Story)] = &[
     ("killed_leaders_cost_no_acknowledged_write", runs::killed_leaders),
     ("a_node_killed_again_as_it_returns_is_no_lost_node", runs::a_node_killed_again_as_it_returns),
     ("paused_leaders_cost_no_acknowledged_write", runs::paused_leaders),
+    ("all_nodes_die_at_once_and_nothing_acknowledged_is_missing", blackout::all_nodes_die),
+    ("stores_that_all_went_back_in_time_are_found", blackout::stores_that_went_back_in_time),
     ("a_cut_off_node_misses_what_is_committed_and_catches_up", links::a_cut_off_node_catches_up),
     ("a_cut_outlives_the_restart_of_a_node", links::a_cut_outlives_a_restart),
     ("links_on_the_hosts_transport_are_not_hurt", links::a_cluster_on_the_hosts_transport),

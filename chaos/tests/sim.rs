@@ -51,6 +51,22 @@ const STORIES: &[Story] = &[
         },
     },
     Story {
+        name: "all_nodes_die_at_once_and_nothing_acknowledged_is_missing",
+        plan: "scenario = \"blackout\"\nkind = \"failover\"\ntrials = 3\n[workload]\n\
+               rate_per_s = 200\nduration_ms = 5000\n[[steps]]\nat = \"random\"\n\
+               fault = \"kill\"\ntarget = \"all\"\nreturn_after_ms = 1000\n\
+               [expect]\nmajority_may_be_lost = true\n",
+        holds: |outcome| {
+            all_struck(outcome, 3)?;
+            expect(outcome.trials.len() == 3, "of all nodes one fault and one outage")?;
+            let is_whole = |trial: &Trial| {
+                let elected = trial.term_after > Some(trial.term_before);
+                trial.nodes.len() == 5 && trial.outage_ms > Some(1_000.0) && elected
+            };
+            expect(outcome.trials.iter().all(is_whole), "all five were gone, and led again")
+        },
+    },
+    Story {
         name: "a_paused_leader_is_replaced_and_returns",
         plan: "scenario = \"pause\"\nkind = \"failover\"\ntrials = 2\nnodes = 3\n[workload]\n\
                rate_per_s = 100\nduration_ms = 4000\n[[steps]]\nat = \"random\"\n\

@@ -93,6 +93,22 @@ fn a_killed_leader_costs_an_election_and_returns() {
 }
 
 #[test]
+fn all_nodes_hit_at_once_are_one_fault_with_one_outage() {
+    let load = "trials = 5\n[workload]\n[expect]\nmajority_may_be_lost = true\n";
+    for (fault, seed) in [("kill", 11), ("pause", 12)] {
+        let steps = step(fault, "target = \"all\"");
+        let outcome = run(&plan("failover", &format!("{load}{steps}")), seed);
+        valid(&outcome);
+        assert_eq!(outcome.trials.len(), 5, "{fault}");
+        for trial in &outcome.trials {
+            assert_eq!(trial.nodes.len(), 5, "{trial:?}");
+            assert!(trial.outage_ms >= Some(1_500.0), "nobody was there to serve: {trial:?}");
+            assert!(trial.rejoin_ms.is_some(), "{trial:?}");
+        }
+    }
+}
+
+#[test]
 fn every_fault_of_a_plan_takes_place_and_is_got_over() {
     let lossy = "faults = { loss = 0.2, delay_ms = 3, jitter_ms = 5, duplicate = 0.1, \
                  reorder = 0.2, reorder_ms = 20 }";

@@ -79,12 +79,15 @@ pub(crate) fn lanes(record: &RunRecord, events: &[Event], end_ms: f64) -> Vec<La
         };
         turns.entry(event.node).or_default().push((ms(event.at_ns), turn));
     }
-    for fault in &faults {
-        let of_node = turns.entry(fault.node).or_default();
+    let of_nodes = |fault| hit(fault).into_iter().map(move |node| (fault, node));
+    for (fault, node) in faults.iter().flat_map(of_nodes) {
+        let of_node = turns.entry(node).or_default();
         match fault.fault.as_str() {
             "kill" | "crash" | "wipe" => of_node.push((fault.struck_ms, Turn::Down)),
             // Until it has handed over it goes on; its process ends without another word.
-            "restart" | "leave" => of_node.push((last_word_ms(fault, events), Turn::Stopped)),
+            "restart" | "leave" => {
+                of_node.push((last_word_ms(fault, node, events), Turn::Stopped));
+            }
             "pause" => {
                 of_node.push((fault.struck_ms, Turn::Paused));
                 of_node.extend(fault.returned_ms.map(|ms| (ms, Turn::Resumed)));
@@ -134,9 +137,9 @@ pub(crate) fn hit(fault: &Fault) -> Vec<u64> {
 }
 
 /// When a node that was asked to end last said anything before it was back.
-fn last_word_ms(fault: &Fault, events: &[Event]) -> f64 {
+fn last_word_ms(fault: &Fault, node: u64, events: &[Event]) -> f64 {
     let returned_ms = fault.returned_ms.unwrap_or(f64::INFINITY);
-    let of_node = events.iter().filter(|event| event.node == fault.node);
+    let of_node = events.iter().filter(|event| event.node == node);
     let words = of_node.map(|event| ms(event.at_ns));
     let words = words.filter(|ms| (fault.struck_ms..returned_ms).contains(ms));
     words.fold(fault.struck_ms, f64::max)
@@ -257,6 +260,17 @@ mod tests {
         ];
         assert_eq!(told(&lanes[1]), expected.map(|(from, until, word)| (from, until, word.into())));
         assert!(lanes[0].stretches.is_empty(), "nothing is known of it");
+    }
+
+    #[test]
+    fn of_all_that_one_fault_hit_each_is_down() {
+        let mut record = record();
+        let all = Fault { nodes: vec![2, 1], ..fault("kill", 2, 50.0, Some(80.0)) };
+        record.faults = vec![all];
+        let events = [became(10, 1, "follower", 1), became(10, 2, "leader", 1)];
+        for lane in &lanes(&record, &events, 100.0)[..2] {
+            assert_eq!(told(lane)[1], (50.0, 100.0, "down".to_owned()));
+        }
     }
 
     #[test]

@@ -455,7 +455,8 @@ mod tests {
         assert!(text.contains("'leader-failover'"), "{text}");
         assert!(
             text.contains(
-                "leader-failover, partition, rolling-restart, membership-churn, formation, steady"
+                "leader-failover, partition, rolling-restart, cold-restart, membership-churn, \
+                 formation, steady"
             ),
             "{text}"
         );
@@ -493,7 +494,8 @@ mod tests {
             ("list --limit many", "a whole number"),
             (
                 "lists",
-                "leader-failover, partition, rolling-restart, membership-churn, formation, steady; `run FILE`",
+                "leader-failover, partition, rolling-restart, cold-restart, membership-churn, \
+                 formation, steady; `run FILE`",
             ),
             ("run", "<FILE>"),
             ("check", "<RUN>"),

@@ -2,7 +2,7 @@
 //!
 //! Reads the plan and nothing else. Invariant: every field that decides what happens is said.
 
-use chaos::fault::{CrashPoint, Fault};
+use chaos::fault::{CrashPoint, Fault, Target};
 use chaos::plan::{
     At, Expect, Flap, GROWTH_LOAD_MS_MIN, Kind, Plan, RandomFaults, Step, StorageKind, Variant,
     Way, WorkloadPlan, WorldKind, fits, profile_name,
@@ -168,7 +168,8 @@ fn to_a_node(step: &Step) -> Option<String> {
                 CrashPoint::Any => String::new(),
                 point => format!(" at point {point}"),
             };
-            format!("{fault} {target}{point}, which returns {return_after_ms} ms later")
+            let returns = if *target == Target::All { "return" } else { "returns" };
+            format!("{fault} {target}{point}, which {returns} {return_after_ms} ms later")
         }
         Fault::Clock => {
             let clock = clock.map_or(String::new(), |clock| clock.to_string());
@@ -310,6 +311,16 @@ mod tests {
         assert_eq!(flap, "isolate the leader, both ways, 20 ms on and 30 ms off");
         let link = told("fault = \"link\"\nto = 3\nfaults = { loss = 0.05, delay_ms = 20 }");
         assert_eq!(link, "link the leader with node 3, both ways, loss 0.05, delay_ms 20");
+    }
+
+    #[test]
+    fn a_step_that_hits_all_says_so() {
+        let builtins = catalogue::all().unwrap().into_iter();
+        let plan =
+            builtins.map(|builtin| builtin.plan).find(|plan| plan.scenario == "cold-restart");
+        let text = super::plan(&plan.expect("it is built in"));
+        let told = "at a random moment: kill all nodes, which return 1000 ms later";
+        assert!(text.contains(told) && text.contains("a majority may be lost"), "{text}");
     }
 
     #[test]

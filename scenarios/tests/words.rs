@@ -61,6 +61,8 @@ fn usage_errors_are_three() {
         &["leader-failover", "--nodes", "ten"],
         &["leader-failover", "--nodes", "10"],
         &["leader-failover", "--storage", "memory", "--nodes", "2"],
+        &["cold-restart", "--storage", "memory"],
+        &["cold-restart", "--fault", "isolate"],
         &["formation", "--rate", "5"],
         &["steady", "--trials", "2"],
         &["steady", "--world", "moon"],
@@ -99,10 +101,29 @@ fn an_unknown_scenario_is_told_the_nearest_and_all_others() {
     assert!(text.contains("similar") && text.contains("'leader-failover'"), "{text}");
     assert!(
         text.contains(
-            "leader-failover, partition, rolling-restart, membership-churn, formation, steady"
+            "leader-failover, partition, rolling-restart, cold-restart, membership-churn, \
+             formation, steady"
         ),
         "{text}"
     );
+}
+
+#[test]
+fn what_cannot_befall_all_nodes_is_told_with_the_reason() {
+    for (words, reason) in [
+        (
+            ["--storage", "memory"],
+            "all that was acknowledged would be gone with what they remember",
+        ),
+        (["--fault", "wipe"], "all that was acknowledged would be gone with their stores"),
+        (["--fault", "leave"], "a group that all have left is none"),
+        (["--fault", "isolate"], "with all pairs as its cut"),
+        (["--fault", "transfer"], "only a leader can hand over"),
+    ] {
+        let output = scenarios(&["cold-restart", words[0], words[1]]);
+        assert_eq!(code(&output), 3, "{words:?}");
+        assert!(stderr(&output).contains(reason), "{reason:?}: {output:?}");
+    }
 }
 
 #[test]
@@ -166,7 +187,8 @@ fn a_bad_plan_is_told_by_line_and_field() {
         (format!("{GOOD}target = 3\n"), &["line 11", "\"leader\"", "{ node = 2 }"]),
         (format!("{GOOD}target = \"node\"\n"), &["line 11", "{ node = 2 }"]),
         (GOOD.replace("\"pause\"", "3"), &["line 9", "\"kill\", \"pause\""]),
-        (format!("{GOOD}target = \"boss\"\n"), &["line 11", "boss", "`leader`", "{ node = 2 }"]),
+        (format!("{GOOD}target = \"boss\"\n"), &["boss", "`leader`", "`all`, { node = 2 }"]),
+        (format!("{GOOD}target = \"all\"\n"), &["line 11", "all nodes", "majority_may_be_lost"]),
         (GOOD.replace("failover", "steady"), &["line 7", "steady has no faults"]),
         (format!("{GOOD}[expect]\noutage_max = 1\n"), &["line 12", "`outage_ms_max`"]),
         (format!("{GOOD}[expect]\nterm_changes_max = 1\n"), &["line 12", "only steady"]),

@@ -17,6 +17,8 @@ pub(crate) struct Aim<'a> {
     pub(crate) target: Target,
     /// Decides where the target leaves a choice.
     pub(crate) draw: u32,
+    /// How many there are.
+    pub(crate) nodes: u64,
 }
 
 impl Aim<'_> {
@@ -31,6 +33,11 @@ impl Aim<'_> {
                 Some(ends.into_iter().collect())
             }
             Fault::Partition => self.members(view, down),
+            _ if self.target == Target::All => {
+                let all = (1..=self.nodes).map(NodeNumber);
+                let up: Vec<_> = all.filter(|node| is_up(*node, view, down)).collect();
+                (!up.is_empty()).then_some(up)
+            }
             _ => choose(self.target, self.draw, view, down).map(|node| vec![node]),
         }
     }
@@ -60,7 +67,7 @@ fn choose(
     down: &BTreeSet<NodeNumber>,
 ) -> Option<NodeNumber> {
     let leader = view.leader().map(|(leader, _)| leader);
-    let up = |node: &NodeNumber| !down.contains(node) && !view.is_away(*node);
+    let up = |node: &NodeNumber| is_up(*node, view, down);
     let drawn = |candidates: Vec<NodeNumber>| {
         let place = u64::from(draw) % (candidates.len() as u64).max(1);
         candidates.get(usize::try_from(place).ok()?).copied()
@@ -73,7 +80,13 @@ fn choose(
         }
         Target::Random => drawn(view.nodes().filter(up).collect()),
         Target::Node(node) => Some(node).filter(up),
+        // They are no node: nobody is on a side because all are.
+        Target::All => None,
     }
+}
+
+fn is_up(node: NodeNumber, view: &View, down: &BTreeSet<NodeNumber>) -> bool {
+    !down.contains(&node) && !view.is_away(node)
 }
 
 #[cfg(test)]
@@ -101,7 +114,7 @@ mod tests {
              fault = \"partition\"\nreturn_after_ms = 1\n{partition}\n"
         ));
         let plan = plan.expect("a plan");
-        let aim = Aim { step: &plan.steps[0], target: Target::Leader, draw };
+        let aim = Aim { step: &plan.steps[0], target: Target::Leader, draw, nodes: 3 };
         let hit = aim.at(led, &BTreeSet::new())?;
         Some(hit.into_iter().map(|node| node.0).collect())
     }
@@ -139,6 +152,24 @@ mod tests {
         }
         assert_eq!(seen.len(), 2, "either follower may be drawn");
         assert_eq!(hit("cut = [[3, 2], [2, 1]]", 0, &unled), Some(vec![1, 2, 3]));
+    }
+
+    #[test]
+    fn all_are_those_who_are_up_whether_anybody_leads_or_not() {
+        let plan = plan::parse(
+            "scenario = \"x\"\nkind = \"failover\"\n[workload]\n[[steps]]\nat = 1\n\
+             fault = \"kill\"\ntarget = \"all\"\nreturn_after_ms = 1\n",
+        );
+        let plan = plan.expect("a plan");
+        let aim = Aim { step: &plan.steps[0], target: Target::All, draw: 0, nodes: 3 };
+        let hit = |led: Option<u64>, down: &[u64]| {
+            let down = down.iter().copied().map(NodeNumber).collect();
+            let hit = aim.at(&view(led), &down)?;
+            Some(hit.into_iter().map(|node| node.0).collect::<Vec<_>>())
+        };
+        assert_eq!(hit(Some(2), &[]), Some(vec![1, 2, 3]));
+        assert_eq!(hit(None, &[2]), Some(vec![1, 3]));
+        assert_eq!(hit(None, &[1, 2, 3]), None);
     }
 
     #[test]

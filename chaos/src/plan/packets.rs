@@ -96,11 +96,15 @@ pub(super) fn away(plan: &Plan, step: &Step) -> u64 {
         Fault::Partition => &step.side[..],
         _ => &[step.target],
     };
+    let count = match step.target {
+        Target::All => usize::try_from(plan.nodes).unwrap_or(usize::MAX),
+        _ => members.len(),
+    };
     let given = members.iter().filter_map(Target::number);
     let given: BTreeSet<_> = given.collect();
     // Nobody knows yet who the others are, and their number is all that matters.
     let any = (1..=plan.nodes).map(NodeNumber).filter(|node| !given.contains(node));
-    let hit: Vec<_> = given.iter().copied().chain(any).take(members.len()).collect();
+    let hit: Vec<_> = given.iter().copied().chain(any).take(count).collect();
     reach(plan, step, &hit).away.len() as u64
 }
 
@@ -224,6 +228,7 @@ fn side(plan: &Plan, step: &Step, name: &str) -> Result<String, PlanError> {
         Target::Leader => "leader".to_owned(),
         Target::Follower => "follower".to_owned(),
         Target::Random => "random".to_owned(),
+        Target::All => "all".to_owned(),
         Target::Node(node) => node.to_string(),
     };
     let shown = format!("[{}]", step.side.iter().map(word).collect::<Vec<_>>().join(", "));
@@ -232,6 +237,7 @@ fn side(plan: &Plan, step: &Step, name: &str) -> Result<String, PlanError> {
     let distinct: BTreeSet<_> = single.iter().collect();
     let known = step.side.iter().all(|member| match member {
         Target::Node(node) => (1..=plan.nodes).contains(&node.0),
+        Target::All => false,
         _ => true,
     });
     let count = step.side.len() as u64;

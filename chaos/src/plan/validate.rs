@@ -6,8 +6,8 @@
 use crate::{
     fault::{CrashPoint, Fault, NodeNumber, Target},
     plan::{
-        At, Kind, Mix, Plan, PlanError, Step, StorageKind, WorkloadPlan, consensus, field, forgets,
-        packets, random, variant,
+        At, Kind, Mix, Plan, PlanError, Step, StorageKind, WorkloadPlan, all, consensus, field,
+        forgets, packets, random, variant,
     },
 };
 
@@ -170,6 +170,7 @@ fn mix(mix: Mix) -> Result<(), PlanError> {
 
 fn step(plan: &Plan, load: &WorkloadPlan, number: usize, step: &Step) -> Result<(), PlanError> {
     let name = |part: &str| format!("steps[{number}].{part}");
+    all::check(plan, step, name)?;
     let voters_min = u64::from(consensus(plan).voters_min);
     if step.fault.changes_members() && plan.nodes < voters_min {
         let allowed = format!(
@@ -270,9 +271,11 @@ fn overlapping(plan: &Plan, load: &WorkloadPlan) -> Result<(), PlanError> {
         for (other, candidate) in others {
             let also_away = self::away(plan, candidate);
             away += also_away;
-            let same = matches!(step.target, Target::Node(_)) && step.target == candidate.target;
+            let is_given = matches!(step.target, Target::Node(_) | Target::All);
+            let same = is_given && step.target == candidate.target;
             if same && !takes_nobody && also_away > 0 {
-                let allowed = format!("step {other} may still hold that node down");
+                let held = if step.target == Target::All { "them" } else { "that node" };
+                let allowed = format!("step {other} may still hold {held} down");
                 return Err(field(&format!("steps[{number}].target"), step.target, allowed));
             }
         }

@@ -47,7 +47,7 @@ const WORDS: [(&str, &str); 14] = [
          \"wipe\" or \"transfer\"",
     ),
     ("among", "faults of which one is drawn, such as [\"kill\", \"pause\", \"isolate\"]"),
-    ("target", "\"leader\", \"follower\", \"random\" or { node = 2 }"),
+    ("target", "\"leader\", \"follower\", \"random\", \"all\" or { node = 2 }"),
     ("side", "the nodes of one side, such as [1, 2] or [\"leader\", \"follower\"]"),
     ("cut", "the pairs between which nothing passes, such as [[1, 3], [2, 3]]"),
     ("random", "a table such as { faults = [\"kill\", \"link\"], steps_max = 6 }"),
@@ -69,7 +69,7 @@ const PLAIN: [(&str, &str); 9] = [
     ("expected struct Expect", "expected a table [expect]"),
     ("expected struct Step", "expected a table [[steps]]"),
     ("expected a sequence", "expected tables [[steps]]"),
-    ("`random`, `node`", "`random`, { node = 2 }"),
+    ("`all`, `node`", "`all`, { node = 2 }"),
 ];
 
 #[cfg(test)]
@@ -94,7 +94,7 @@ mod tests {
             ("[[steps]]\nat = 1\nflap = 3", "{ on_ms = 200, off_ms = 200 }"),
             ("[[steps]]\nat = 1\nway = 3", "\"both\", \"out\" or \"in\""),
             ("[[steps]]\nat = 1\nfaults = 3", "{ loss = 0.05, delay_ms = 20 }"),
-            ("[[steps]]\nat = 1\ntarget = 3", "{ node = 2 }"),
+            ("[[steps]]\nat = 1\ntarget = 3", "\"all\" or { node = 2 }"),
             ("[[steps]]\nat = 1\ntarget = \"node\"", "{ node = 2 }"),
             ("[[steps]]\nat = 1\ntarget = { leader = 1 }", "{ node = 2 }"),
         ] {

@@ -143,13 +143,17 @@ impl Child {
         }
     }
 
-    /// Kills it; resolves once it is reaped and was seen to have died of that.
-    pub(super) async fn kill(&self) -> Result<Time, ClusterError> {
+    /// Kills it.
+    pub(super) fn strike(&self) -> Result<(), ClusterError> {
         self.shared.condemned.store(true, Ordering::SeqCst);
-        let at = self.signal(Signal::SIGKILL)?;
+        self.signal(Signal::SIGKILL).map(drop)
+    }
+
+    /// Resolves once it is reaped and was seen to have died of that.
+    pub(super) async fn has_died(&self) -> Result<(), ClusterError> {
         let status = self.ended(KILL_BOUND).await?;
         match status.signal() {
-            Some(signal) if signal == Signal::SIGKILL as i32 => Ok(at),
+            Some(signal) if signal == Signal::SIGKILL as i32 => Ok(()),
             _ => Err(self.no_fault(format!("it ended by itself: {status}"))),
         }
     }

@@ -246,13 +246,21 @@ impl Cluster for ProcessCluster {
         self.started
     }
 
-    async fn kill(&self, node: NodeNumber, point: CrashPoint) -> Result<Time, ClusterError> {
+    async fn kill(&self, nodes: &[NodeNumber], point: CrashPoint) -> Result<Time, ClusterError> {
         if point != CrashPoint::Any {
+            let node = nodes.first().copied().unwrap_or_default();
             let reason = format!("nobody sees when a process is at {point}");
             return Err(ClusterError::Fault { node, reason });
         }
-        let at = self.child(node)?.kill().await?;
-        lock(&self.children).remove(&node);
+        let of = |node: &NodeNumber| Ok((*node, self.child(*node)?));
+        let children = nodes.iter().map(of).collect::<Result<Vec<_>, ClusterError>>()?;
+        let at = HostClock.now();
+        // All are struck before any is waited for: none lives to see another die.
+        children.iter().try_for_each(|(_, child)| child.strike())?;
+        for (node, child) in children {
+            child.has_died().await?;
+            lock(&self.children).remove(&node);
+        }
         Ok(at)
     }
 

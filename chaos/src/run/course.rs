@@ -57,7 +57,7 @@ pub(super) fn service_bound(plan: &Plan) -> Duration {
 fn struck(plan: &Plan, fault: &Scheduled, marks: &[Mark]) -> Option<Struck> {
     let (from_ns, node) = (fault.struck_ns?, fault.node?);
     let step = plan.steps.get(usize::try_from(fault.step).ok()?)?;
-    let hit = if fault.nodes.is_empty() { vec![node] } else { fault.nodes.clone() };
+    let hit = fault.hit();
     let rules = if fault.fault.hits_links() { rules(plan, step, &hit) } else { Vec::new() };
     let cut = rules.iter().filter(|rule| rule.faults.block);
     let same = |mark: &&Mark| {
@@ -73,7 +73,9 @@ fn struck(plan: &Plan, fault: &Scheduled, marks: &[Mark]) -> Option<Struck> {
         what: fault.fault.word().into(),
         node: node.0,
         down: match fault.fault {
-            fault if fault == Fault::Pause || fault.ends_process() => vec![node.0],
+            fault if fault == Fault::Pause || fault.ends_process() => {
+                hit.iter().map(|node| node.0).collect()
+            }
             _ => Vec::new(),
         },
         cut: cut.map(|rule| (rule.from.0, rule.to.0)).collect(),

@@ -22,11 +22,11 @@ use crate::{
 };
 
 /// The rate that the strike leaves to be served: clients that stay with a node for better or
-/// worse are served while it is.
+/// worse are served while it is. Where it leaves none, all are served once it is over.
 pub(crate) fn served_rate(plan: &Plan, load: &WorkloadPlan, strike: &Strike) -> u64 {
-    match load.pinned {
-        true => (load.rate_per_s * strike.served / plan.nodes.max(1)).max(1),
-        false => load.rate_per_s,
+    match (load.pinned, strike.served) {
+        (false, _) | (true, 0) => load.rate_per_s,
+        (true, served) => (load.rate_per_s * served / plan.nodes.max(1)).max(1),
     }
 }
 
@@ -350,11 +350,12 @@ mod tests {
 
     #[test]
     fn clients_that_stay_are_served_where_a_leader_can_be_reached() {
-        let rate = |pinned| {
+        let rate = |pinned, served| {
             let plan = plan(pinned);
             let load = plan.workload.clone().expect("it has one");
-            served_rate(&plan, &load, &strike(true))
+            served_rate(&plan, &load, &Strike { served, ..strike(true) })
         };
-        assert_eq!((rate(false), rate(true)), (500, 400));
+        assert_eq!((rate(false, 4), rate(true, 4)), (500, 400));
+        assert_eq!((rate(false, 0), rate(true, 0)), (500, 500), "when all are back");
     }
 }

@@ -73,10 +73,12 @@ pub(crate) fn assumptions(
     if events_lost > 0 {
         complaints.push(format!("{events_lost} events of nodes were lost"));
     }
-    let mut healthy_since_ns = 0;
-    // Where a majority may be lost no rate is promised after the first fault.
-    let promised = if plan.expect.majority_may_be_lost { 1 } else { strikes.len() };
-    for strike in strikes.iter().take(promised) {
+    let (mut healthy_since_ns, mut trial) = (0, 0);
+    for strike in strikes {
+        let is_first = strike.trial != std::mem::replace(&mut trial, strike.trial);
+        // Where a majority may be lost no rate is promised after the first fault, until the next
+        // trial, which begins in health.
+        let is_promised = is_first || !plan.expect.majority_may_be_lost;
         // While an earlier fault is still on, or not got over yet, no rate is promised.
         let from_ns = strike.at_ns.saturating_sub(BEFORE_NS).max(healthy_since_ns);
         let successes = count_within(&records.successes, from_ns, strike.at_ns);
@@ -84,7 +86,7 @@ pub(crate) fn assumptions(
         // Operations come in bursts, and the last may be under way: slow rates promise nothing.
         let due = u128::from(rate_per_s) * u128::from(span_ns) / 1_000_000_000;
         let due = due.saturating_sub(u128::from(burst));
-        if u128::from(successes) * 2 < due {
+        if is_promised && u128::from(successes) * 2 < due {
             complaints.push(format!(
                 "trial {}: {successes} successes in the {} ms before the fault, but {due} were due",
                 strike.trial,

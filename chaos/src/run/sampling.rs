@@ -98,8 +98,10 @@ pub(crate) fn invariants(
 ) -> Check {
     // Not from what was measured: of a trial that came to no end nothing was.
     let ended = schedule.faults.iter().filter(|fault| fault.fault.ends_process());
-    let returns: Vec<(NodeNumber, u64)> =
-        ended.filter_map(|fault| Some((fault.node?, fault.returned_ns?))).collect();
+    let returns: Vec<(NodeNumber, u64)> = ended
+        .flat_map(|fault| fault.hit().into_iter().zip(std::iter::repeat(fault.returned_ns)))
+        .filter_map(|(node, returned_ns)| Some((node, returned_ns?)))
+        .collect();
     let starts = |node: NodeNumber, at_ns: u64| {
         let earlier =
             returns.iter().filter(|(other, returned)| *other == node && *returned <= at_ns);
@@ -240,6 +242,20 @@ mod tests {
         let unread = [became(5, 1, Role::Leader, 3), became(35, 1, Role::Follower, 0)];
         let back = invariants(&statuses[..1], &unread, &killed(1, 30), &[], StorageKind::Disk);
         assert_eq!(back.verdict, Verdict::Valid, "{}", back.detail);
+    }
+
+    #[test]
+    fn of_all_that_were_hit_at_once_each_was_started_anew() {
+        let before = |node| status(node, 10, Role::Follower, 3);
+        let after = |node| status(node, 40, Role::Follower, 2);
+        let statuses = [before(1), before(2), after(1), after(2)];
+        let hit = |nodes: &[u64]| {
+            let mut schedule = killed(1, 30);
+            schedule.faults[0].nodes = nodes.iter().copied().map(NodeNumber).collect();
+            invariants(&statuses, &[], &schedule, &[], StorageKind::Disk).verdict
+        };
+        assert_eq!(hit(&[1, 2]), Verdict::Valid);
+        assert_eq!(hit(&[1]), Verdict::Invalid, "the other one went back by itself");
     }
 
     #[test]

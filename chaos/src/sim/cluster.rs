@@ -257,19 +257,23 @@ impl SimCluster {
     }
 
     /// Moments are not alike: in every other case a crash waits a while for one at which something
-    /// is on its way to the node's disk.
-    fn patience(&self, node: NodeNumber) -> Result<Duration, ClusterError> {
-        let storage = self.part(node)?.storage;
-        Ok(match lock(&self.moments).chance(500) {
-            true if storage == StorageKind::Disk => BUSY_BOUND,
+    /// is on its way to a node's disk.
+    fn patience(&self) -> Duration {
+        match lock(&self.moments).chance(500) {
+            true if self.settings.storage == StorageKind::Disk => BUSY_BOUND,
             _ => Duration::ZERO,
-        })
+        }
     }
 
-    async fn until_busy(&self, node: NodeNumber, bound: Duration) -> Result<Time, ClusterError> {
-        let part = self.part(node)?;
+    /// Waits until something is on its way to the disk of one of them.
+    async fn until_busy(
+        &self,
+        nodes: &[NodeNumber],
+        bound: Duration,
+    ) -> Result<Time, ClusterError> {
+        let parts = nodes.iter().map(|node| self.part(*node)).collect::<Result<Vec<_>, _>>()?;
         let latest = clock::now().plus(bound);
-        while !part.disk.is_busy() && clock::now() < latest {
+        while !parts.iter().any(|part| part.disk.is_busy()) && clock::now() < latest {
             self.advance(clock::now().plus(BUSY_PAUSE)).await;
         }
         Ok(clock::now())
@@ -311,17 +315,25 @@ impl Cluster for SimCluster {
         self.started
     }
 
-    async fn kill(&self, node: NodeNumber, point: CrashPoint) -> Result<Time, ClusterError> {
-        let at = match point {
-            CrashPoint::Any => self.until_busy(node, self.patience(node)?).await?,
-            CrashPoint::Sync => match self.until_busy(node, POINT_BOUND).await? {
-                at if self.part(node)?.disk.is_busy() => at,
-                _ => return Err(missed(node, point)),
+    async fn kill(&self, nodes: &[NodeNumber], point: CrashPoint) -> Result<Time, ClusterError> {
+        let at = match (point, nodes) {
+            (CrashPoint::Any, _) => self.until_busy(nodes, self.patience()).await?,
+            (CrashPoint::Sync, [node]) => match self.until_busy(nodes, POINT_BOUND).await? {
+                at if self.part(*node)?.disk.is_busy() => at,
+                _ => return Err(missed(*node, point)),
             },
-            _ => self.until_trapped(node, point).await?,
+            (_, [node]) => self.until_trapped(*node, point).await?,
+            _ => {
+                let node = nodes.first().copied().unwrap_or_default();
+                let reason = format!("of several nodes not all are at point {point} at one moment");
+                return Err(ClusterError::Fault { node, reason });
+            }
         };
-        self.silence(node)?;
-        self.stage.order(Order::Crash(node, at)).await?;
+        // All fall silent before any is dropped: none lives to see another die.
+        nodes.iter().try_for_each(|node| self.silence(*node))?;
+        for node in nodes {
+            self.stage.order(Order::Crash(*node, at)).await?;
+        }
         Ok(at)
     }
 

@@ -58,7 +58,7 @@ pub(crate) fn a_clock_is_seen_to_differ() {
         assert_eq!(fourth.wall_off_ms, 9_000, "nobody takes a jump back");
         let slow = ClockFault { rate_ppm: -200_000, ..ClockFault::default() };
         cluster.clock(node, &slow).await.expect("it follows");
-        cluster.kill(node, CrashPoint::Any).await.expect("it is proven to be gone");
+        cluster.kill(&[node], CrashPoint::Any).await.expect("it is proven to be gone");
         cluster.restart(node).await.expect("its store opens again");
         let restarted = read(cluster, node).await;
         assert_eq!((restarted.fault.rate_ppm, restarted.wall_off_ms), (-200_000, 9_000));

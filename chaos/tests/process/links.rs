@@ -69,7 +69,7 @@ pub(crate) fn a_cut_outlives_a_restart() {
         let cluster = &frail(&world, 3).await;
         let victim = NodeNumber(2);
         cluster.link(&around(2, &LinkFaults::blocked())).await.expect("they are told");
-        cluster.kill(victim, CrashPoint::Any).await.expect("it is proven to be gone");
+        cluster.kill(&[victim], CrashPoint::Any).await.expect("it is proven to be gone");
         cluster.restart(victim).await.expect("its store opens again");
         // It counts from nothing, so this is the cut as the new process knows it.
         eventually("its first words are stopped", BOUND, || async {

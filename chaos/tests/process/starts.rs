@@ -91,7 +91,7 @@ pub(crate) fn nodes_keep_address_and_log() {
         let executed = client.execute(register::Command::Write { key: 1, value: 10 }).await;
         let position = executed.expect("three healthy nodes").position;
         let victim = NodeNumber(2);
-        cluster.kill(victim, CrashPoint::Any).await.expect("it is proven to be gone");
+        cluster.kill(&[victim], CrashPoint::Any).await.expect("it is proven to be gone");
         cluster.status(victim).await.expect_err("nobody is there");
         let at = cluster.restart(victim).await.expect("its store opens again");
         // Only the old address is known to the others: it catches up only if it listens there.
@@ -134,7 +134,7 @@ pub(crate) fn a_taken_address_is_waited_for() {
         let cluster = &cluster(&world, 3).await;
         let victim = NodeNumber(1);
         let address = cluster.peer(victim).expect("it was started").addresses[0];
-        cluster.kill(victim, CrashPoint::Any).await.expect("it is proven to be gone");
+        cluster.kill(&[victim], CrashPoint::Any).await.expect("it is proven to be gone");
         let squatter = std::net::UdpSocket::bind(address).expect("its owner is gone");
         let log = folder.path().join("nodes/1.log");
         let waits = || async {

@@ -60,7 +60,7 @@ impl Hit {
         });
         let hit = Self { cluster, folder, acknowledged, stopping, writing };
         hit.more_writes().await;
-        hit.cluster.kill(VICTIM, CrashPoint::Any).await.expect("it is proven to be gone");
+        hit.cluster.kill(&[VICTIM], CrashPoint::Any).await.expect("it is proven to be gone");
         hit
     }
 
@@ -205,7 +205,7 @@ pub(crate) fn a_flipped_byte() {
                 Ok(_) => {
                     hit.caught_up().await;
                     hit.cluster
-                        .kill(VICTIM, CrashPoint::Any)
+                        .kill(&[VICTIM], CrashPoint::Any)
                         .await
                         .expect("it is proven to be gone");
                 }

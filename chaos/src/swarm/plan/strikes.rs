@@ -38,6 +38,8 @@ pub(super) struct Strikes<'r, 'a> {
     taken: BTreeMap<usize, BTreeSet<NodeNumber>>,
     cuts: Cuts,
     returning: Vec<Returning>,
+    /// The highest index that was seen to be committed: who returns must come at least there.
+    commit: Index,
     begin: Time,
 }
 
@@ -70,8 +72,8 @@ impl<'r, 'a> Strikes<'r, 'a> {
         });
         let due = due.collect();
         let (strikes, taken) = (BTreeMap::new(), BTreeMap::new());
-        let (cuts, returning) = (Cuts::default(), Vec::new());
-        Self { run, schedule, due, strikes, taken, cuts, returning, begin }
+        let (cuts, returning, commit) = (Cuts::default(), Vec::new(), Index(0));
+        Self { run, schedule, due, strikes, taken, cuts, returning, commit, begin }
     }
 
     /// Carries all of it out, goes on to the end of the trial, and waits until those who returned
@@ -122,6 +124,8 @@ impl<'r, 'a> Strikes<'r, 'a> {
         let planned = self.planned(place);
         let reach = reach(self.run.plan, &planned.drawn(fault), &hit);
         let back_at = now.plus(Duration::from_millis(return_after_ms));
+        // Where all are hit nobody is left who could be asked when they return.
+        self.see_commit();
         self.hit(place, &hit, back_at)?;
         let mut nodes = match reach.away.is_empty() {
             true => hit.clone(),
@@ -196,10 +200,12 @@ impl<'r, 'a> Strikes<'r, 'a> {
         let world = &mut self.run.world;
         match self.schedule.faults[place].fault {
             Fault::Kill => {
-                world.power_off(seat(node));
-                world.forget_callers_of(seat(node));
+                for node in nodes {
+                    world.power_off(seat(*node));
+                    world.forget_callers_of(seat(*node));
+                }
             }
-            Fault::Pause => world.stop_until(seat(node), back_at),
+            Fault::Pause => nodes.iter().for_each(|node| world.stop_until(seat(*node), back_at)),
             Fault::Transfer => self.hand_over(seat(node))?,
             // No plan with these comes here: that is refused before.
             Fault::Clock | Fault::Restart | Fault::Leave | Fault::Wipe => {}
@@ -260,7 +266,7 @@ impl<'r, 'a> Strikes<'r, 'a> {
         let Some(strike) = self.strikes.get(&place) else { return Ok(()) };
         let (node, fault, now_ns) = (strike.node(), strike.fault, self.run.now_ns());
         let hit = strike.nodes.clone();
-        let commit = self.committed();
+        let commit = self.see_commit();
         let taken = self.taken.remove(&place).unwrap_or_default();
         for node in &taken {
             self.run.journal.back(*node, fault.ends_process());
@@ -268,8 +274,10 @@ impl<'r, 'a> Strikes<'r, 'a> {
         self.run.view = self.run.journal.view();
         match fault {
             Fault::Kill | Fault::Restart | Fault::Leave | Fault::Wipe => {
-                self.run.world.restart(seat(node))?;
-                self.run.welcome(seat(node));
+                for node in &hit {
+                    self.run.world.restart(seat(*node))?;
+                    self.run.welcome(seat(*node));
+                }
             }
             // It goes on by itself, just then.
             Fault::Pause | Fault::Clock | Fault::Transfer => {}
@@ -344,6 +352,12 @@ impl<'r, 'a> Strikes<'r, 'a> {
         Ok(())
     }
 
+    /// What is committed now, as far as anybody who is up knows, and at least what was before.
+    fn see_commit(&mut self) -> Index {
+        self.commit = self.commit.max(self.committed());
+        self.commit
+    }
+
     /// What is committed now, as the leader or else any node that is up knows it.
     fn committed(&self) -> Index {
         let down = self.down();
@@ -365,6 +379,6 @@ impl<'r, 'a> Strikes<'r, 'a> {
 
     fn aim(&self, place: usize) -> Aim<'a> {
         let Scheduled { target, draw, .. } = self.schedule.faults[place];
-        Aim { step: self.planned(place), target, draw }
+        Aim { step: self.planned(place), target, draw, nodes: self.run.plan.nodes }
     }
 }
