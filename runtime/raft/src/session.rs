@@ -4,7 +4,7 @@
 //! Generic over what is kept of a reply: the core keeps indexes, the runtime keeps replies.
 //! Invariant: bounded by `sessions_max` and `replies_per_session_max`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry as Place};
 
 use serde::{Deserialize, Serialize};
 
@@ -54,7 +54,8 @@ pub enum Admission<'a, R> {
 pub struct Sessions<R> {
     limits: SessionLimits,
     open: BTreeMap<SessionId, Session<R>>,
-    /// Sessions by the entry that used them last, oldest first.
+    /// Each session by an entry that used it, not always the last: that is looked at only when
+    /// one has to go, and a command in between costs nothing here.
     silent: BTreeMap<Index, SessionId>,
 }
 
@@ -84,16 +85,10 @@ impl<R> Sessions<R> {
     /// What would become of the request if it were applied now.
     pub fn admission(&self, request: RequestId) -> Admission<'_, R> {
         let Some(session) = self.open.get(&request.session) else { return Admission::Expired };
-        if let Some(reply) = session.replies.get(&request.sequence) {
-            return Admission::Duplicate(reply);
+        match session.replies.get(&request.sequence) {
+            Some(reply) => Admission::Duplicate(reply),
+            None => session.admits(request.sequence, self.limits),
         }
-        if request.sequence < session.floor {
-            return Admission::Expired;
-        }
-        if session.replies.len() >= self.limits.replies_per_session_max {
-            return Admission::Full;
-        }
-        Admission::Fresh
     }
 
     /// The bounds of the table.
@@ -105,13 +100,16 @@ impl<R> Sessions<R> {
     /// not.
     pub fn is_sound(&self) -> bool {
         let SessionLimits { sessions_max, replies_per_session_max } = self.limits;
-        let is_known = |(id, session): (&SessionId, &Session<R>)| {
-            self.silent.get(&session.used) == Some(id)
-                && session.replies.len() <= replies_per_session_max
+        let is_open = |(used, id): (&Index, &SessionId)| {
+            self.open.get(id).is_some_and(|session| *used <= session.used)
         };
+        let listed: BTreeSet<_> = self.silent.values().collect();
+        let fits = |session: &Session<R>| session.replies.len() <= replies_per_session_max;
         self.open.len() <= sessions_max
             && self.open.len() == self.silent.len()
-            && self.open.iter().all(is_known)
+            && self.open.len() == listed.len()
+            && self.silent.iter().all(is_open)
+            && self.open.values().all(fits)
     }
 
     /// How many replies the session keeps from sequence `floor` on.
@@ -134,15 +132,21 @@ impl<R> Sessions<R> {
                 Admission::Fresh
             }
             Payload::Command { request, floor, .. } => {
-                self.touch(*request, *floor, index);
-                if !matches!(self.admission(*request), Admission::Fresh) {
-                    return self.admission(*request);
+                let limits = self.limits;
+                let Some(session) = self.open.get_mut(&request.session) else {
+                    return Admission::Expired;
+                };
+                session.touch(*floor, index);
+                let admits = session.admits(request.sequence, limits);
+                match session.replies.entry(request.sequence) {
+                    Place::Occupied(reply) => Admission::Duplicate(reply.into_mut()),
+                    Place::Vacant(place) => {
+                        if matches!(admits, Admission::Fresh) {
+                            place.insert(apply());
+                        }
+                        admits
+                    }
                 }
-                let reply = apply();
-                if let Some(session) = self.open.get_mut(&request.session) {
-                    session.replies.insert(request.sequence, reply);
-                }
-                Admission::Fresh
             }
             Payload::Noop | Payload::Configuration(_) => Admission::Fresh,
         }
@@ -166,7 +170,7 @@ impl<R> Sessions<R> {
     fn open(&mut self, index: Index) {
         // Expiry follows the order of the log, never a clock: all servers close the same one.
         if self.open.len() >= self.limits.sessions_max
-            && let Some((_, oldest)) = self.silent.pop_first()
+            && let Some(oldest) = self.pop_silent()
         {
             self.open.remove(&oldest);
         }
@@ -175,14 +179,39 @@ impl<R> Sessions<R> {
         self.silent.insert(index, id);
     }
 
-    fn touch(&mut self, request: RequestId, floor: u64, index: Index) {
-        let Some(session) = self.open.get_mut(&request.session) else { return };
-        self.silent.remove(&session.used);
-        session.used = index;
-        self.silent.insert(index, request.session);
-        if floor > session.floor {
-            session.floor = floor;
-            session.replies = session.replies.split_off(&floor);
+    /// Takes the session that has been silent longest out of the list.
+    fn pop_silent(&mut self) -> Option<SessionId> {
+        loop {
+            let (listed, id) = self.silent.pop_first()?;
+            // Nothing that follows was used earlier than it is listed.
+            match self.open.get(&id) {
+                Some(session) if session.used > listed => self.silent.insert(session.used, id),
+                _ => return Some(id),
+            };
+        }
+    }
+}
+
+impl<R> Session<R> {
+    /// What would become of a sequence of which no reply is kept.
+    fn admits<'a>(&self, sequence: u64, limits: SessionLimits) -> Admission<'a, R> {
+        if sequence < self.floor {
+            return Admission::Expired;
+        }
+        if self.replies.len() >= limits.replies_per_session_max {
+            return Admission::Full;
+        }
+        Admission::Fresh
+    }
+
+    fn touch(&mut self, floor: u64, index: Index) {
+        self.used = index;
+        self.floor = self.floor.max(floor);
+        // One by one: a client that goes on steadily lets go of one reply with each command.
+        while let Some(reply) = self.replies.first_entry()
+            && *reply.key() < self.floor
+        {
+            reply.remove();
         }
     }
 }
