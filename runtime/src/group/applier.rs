@@ -79,8 +79,9 @@ pub(crate) enum Report {
 
 /// A state machine whose types are encoded.
 pub(crate) trait EncodedMachine: Send {
-    /// `None` when the command does not decode. Deterministic, like the machine.
-    fn apply(&mut self, command: &[u8], context: &ApplyContext) -> Option<Bytes>;
+    /// Encodes into the empty `output` what came of it. Says whether the command could be decoded.
+    /// Deterministic, like the machine.
+    fn apply(&mut self, command: &[u8], context: &ApplyContext, output: &mut Vec<u8>) -> bool;
     /// `None` when the query does not decode.
     fn query(&self, query: &[u8]) -> Option<Bytes>;
     /// See [`StateMachine::snapshot`].
@@ -90,13 +91,19 @@ pub(crate) trait EncodedMachine: Send {
 }
 
 impl<M: StateMachine> EncodedMachine for M {
-    fn apply(&mut self, command: &[u8], context: &ApplyContext) -> Option<Bytes> {
-        let command = postcard::from_bytes(command).ok()?;
-        encode(&StateMachine::apply(self, command, context))
+    fn apply(&mut self, command: &[u8], context: &ApplyContext, output: &mut Vec<u8>) -> bool {
+        let Ok(command) = postcard::from_bytes(command) else { return false };
+        let came_of_it = StateMachine::apply(self, command, context);
+        match postcard::to_extend(&came_of_it, std::mem::take(output)) {
+            Ok(encoded) => *output = encoded,
+            Err(_) => return false,
+        }
+        true
     }
 
     fn query(&self, query: &[u8]) -> Option<Bytes> {
-        encode(&StateMachine::query(self, postcard::from_bytes(query).ok()?))
+        let answer = StateMachine::query(self, postcard::from_bytes(query).ok()?);
+        postcard::to_stdvec(&answer).ok().map(Bytes::from)
     }
 
     fn snapshot(&self, writer: &mut dyn io::Write) -> io::Result<()> {
@@ -117,19 +124,19 @@ pub(crate) struct Applier {
     outputs: Arc<Budget>,
     applied: Index,
     answer_bytes_max: usize,
+    /// Outputs are encoded here, and then take no more room than they need.
+    scratch: Vec<u8>,
 }
 
-#[derive(Clone)]
 struct Reply {
     position: Position,
     output: Output,
 }
 
-#[derive(Clone)]
 enum Output {
     Encoded {
         bytes: Bytes,
-        _room: Arc<Room>,
+        _room: Room,
     },
     /// The caller got it; there was no room to keep it for a retry.
     NotKept,
@@ -144,7 +151,8 @@ impl Applier {
         let replies = Sessions::new(consensus.session_limits());
         let answer_bytes_max = consensus.command_bytes_max as usize;
         let outputs = Budget::new(OUTPUTS_BYTES_MAX);
-        Self { machine, replies, outputs, applied: Index(0), answer_bytes_max }
+        let (applied, scratch) = (Index(0), Vec::new());
+        Self { machine, replies, outputs, applied, answer_bytes_max, scratch }
     }
 
     /// Works until the driver is gone; says after each batch how far it has come. Gives itself
@@ -259,56 +267,64 @@ impl Applier {
     fn apply(&mut self, entries: &[Entry], waiting: Vec<(Index, Answerer)>) {
         let mut waiting = waiting.into_iter().peekable();
         for entry in entries {
-            let outcome = self.apply_one(entry);
+            let index = entry.position.index;
+            let is_awaited = waiting.peek().is_some_and(|(awaited, _)| *awaited == index);
+            let Some(outcome) = self.apply_one(entry, is_awaited) else { continue };
             // A request retried through several members may have several callers.
-            while let Some((_, answerer)) =
-                waiting.next_if(|(index, _)| *index == entry.position.index)
-            {
+            while let Some((_, answerer)) = waiting.next_if(|(awaited, _)| *awaited == index) {
                 answerer.answer(outcome.clone());
             }
         }
     }
 
-    fn apply_one(&mut self, entry: &Entry) -> Outcome {
+    /// What came of it is said only if somebody waits for it.
+    fn apply_one(&mut self, entry: &Entry, is_awaited: bool) -> Option<Outcome> {
         let position = entry.position;
         let next = self.applied.next();
         assert!(position.index == next, "entry {position} to apply where {next} is due");
         self.applied = position.index;
         let (machine, bytes_max) = (&mut self.machine, self.answer_bytes_max);
-        let (outputs, mut fresh) = (&self.outputs, None);
+        let (outputs, scratch, mut fresh) = (&self.outputs, &mut self.scratch, None);
         let admission = self.replies.observe(entry, || {
             let Payload::Command { command, .. } = &entry.payload else {
                 return Reply { position, output: Output::Undecodable };
             };
-            let output = match machine.apply(command, &ApplyContext { position }) {
-                Some(bytes) if bytes.len() <= bytes_max => {
-                    fresh = Some(Outcome::Applied { position, output: Some(bytes.clone()) });
+            scratch.clear();
+            let output = match machine.apply(command, &ApplyContext { position }, scratch) {
+                true if scratch.len() <= bytes_max => {
+                    let bytes = Bytes::copy_from_slice(scratch);
+                    if is_awaited {
+                        fresh = Some(Outcome::Applied { position, output: Some(bytes.clone()) });
+                    }
                     match outputs.take(bytes.len()) {
-                        Some(room) => Output::Encoded { bytes, _room: Arc::new(room) },
+                        Some(_room) => Output::Encoded { bytes, _room },
                         None => Output::NotKept,
                     }
                 }
-                Some(_) => Output::TooLarge,
-                None => Output::Undecodable,
+                true => Output::TooLarge,
+                false => Output::Undecodable,
             };
+            if scratch.capacity() > SCRATCH_BYTES_MAX {
+                *scratch = Vec::new();
+            }
             Reply { position, output }
         });
         let refused = match admission {
             Admission::Fresh => None,
-            Admission::Duplicate(reply) => return reply.outcome(),
+            Admission::Duplicate(reply) => return is_awaited.then(|| reply.outcome()),
             Admission::Expired | Admission::Full => Some(Reason::SessionExpired),
         };
-        if let Some(fresh) = fresh {
+        if !is_awaited || fresh.is_some() {
             return fresh;
         }
-        match (refused, entry.request()) {
+        Some(match (refused, entry.request()) {
             (Some(reason), _) => Outcome::Unknown(reason),
             (None, Some(request)) => match self.replies.reply(request) {
                 Some(reply) => reply.outcome(),
                 None => Outcome::Unknown(Reason::SessionExpired),
             },
             (None, None) => Outcome::Opened(SessionId(position.index)),
-        }
+        })
     }
 }
 
@@ -331,12 +347,10 @@ fn failed(error: StorageError) -> io::Error {
     io::Error::other(error)
 }
 
-fn encode(value: &impl serde::Serialize) -> Option<Bytes> {
-    postcard::to_stdvec(value).ok().map(Bytes::from)
-}
-
 /// Far more than callers leave unanswered; whoever never moves its floor on fills it.
 const OUTPUTS_BYTES_MAX: usize = 64 << 20;
+/// A buffer that grew beyond this is given back.
+const SCRATCH_BYTES_MAX: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -354,8 +368,9 @@ mod tests {
     struct Generous(Bytes);
 
     impl EncodedMachine for Generous {
-        fn apply(&mut self, _: &[u8], _: &ApplyContext) -> Option<Bytes> {
-            Some(self.0.clone())
+        fn apply(&mut self, _: &[u8], _: &ApplyContext, output: &mut Vec<u8>) -> bool {
+            output.extend_from_slice(&self.0);
+            true
         }
 
         fn query(&self, _: &[u8]) -> Option<Bytes> {

@@ -46,7 +46,7 @@ impl Kept {
     pub(super) fn restored(&self, outputs: &Arc<Budget>) -> Reply {
         let output = match &self.output {
             KeptOutput::Encoded(bytes) => match outputs.take(bytes.len()) {
-                Some(room) => Output::Encoded { bytes: bytes.clone(), _room: Arc::new(room) },
+                Some(_room) => Output::Encoded { bytes: bytes.clone(), _room },
                 None => Output::NotKept,
             },
             KeptOutput::NotKept => Output::NotKept,
@@ -144,7 +144,7 @@ mod tests {
                 _ => {
                     let bytes = Bytes::from_static(b"output");
                     let room = Budget::new(100).take(bytes.len()).expect("it is empty");
-                    Output::Encoded { bytes, _room: Arc::new(room) }
+                    Output::Encoded { bytes, _room: room }
                 }
             };
             let reply = Reply { position: position(index), output };
