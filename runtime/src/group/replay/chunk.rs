@@ -5,7 +5,8 @@
 //! not even decoded.
 
 use bytes::Bytes;
-use raft::{Entry, Position};
+use raft::{Configuration, Entry, Payload, Position, RequestId};
+use serde::Deserialize;
 
 use crate::group::replay::frame::Digest;
 
@@ -33,15 +34,42 @@ pub(crate) fn digest(prev: Position, encoded: &[u8]) -> Digest {
     *hasher.finalize().as_bytes()
 }
 
+/// An [`Entry`] as it stands in a chunk.
+#[derive(Deserialize)]
+struct Encoded<'a> {
+    position: Position,
+    #[serde(borrow)]
+    payload: EncodedPayload<'a>,
+}
+
+#[derive(Deserialize)]
+enum EncodedPayload<'a> {
+    Noop,
+    OpenSession { nonce: u64 },
+    Command { request: RequestId, floor: u64, command: &'a [u8] },
+    Configuration(Configuration),
+}
+
 /// The entries of a chunk that reaches from `prev` to `last`; `None` if it does not.
+///
+/// Their commands are parts of it and no copies: it stays in memory until the last of them goes,
+/// and logs let go of neighbours together.
 pub(crate) fn decode(prev: Position, last: Position, encoded: &Bytes) -> Option<Vec<Entry>> {
     let count = usize::try_from(last.index.since(prev.index)).ok()?;
     // An entry has three bytes at least: nothing is set aside for those that cannot be there.
     let mut entries: Vec<Entry> = Vec::with_capacity(count.min(encoded.len() / 3));
     let mut rest: &[u8] = encoded;
     while !rest.is_empty() {
-        let (entry, behind) = postcard::take_from_bytes(rest).ok()?;
-        entries.push(entry);
+        let (Encoded { position, payload }, behind) = postcard::take_from_bytes(rest).ok()?;
+        let payload = match payload {
+            EncodedPayload::Noop => Payload::Noop,
+            EncodedPayload::OpenSession { nonce } => Payload::OpenSession { nonce },
+            EncodedPayload::Command { request, floor, command } => {
+                Payload::Command { request, floor, command: encoded.slice_ref(command) }
+            }
+            EncodedPayload::Configuration(configuration) => Payload::Configuration(configuration),
+        };
+        entries.push(Entry { position, payload });
         rest = behind;
     }
     let reaches = entries.last().map(|entry| entry.position) == Some(last);
@@ -53,7 +81,7 @@ const CONTEXT: &str = "tessera 2026 chunk of a replicated log";
 
 #[cfg(test)]
 mod tests {
-    use raft::{Index, Payload, RequestId, SessionId, Term};
+    use raft::{Index, NodeId, SessionId, Term};
 
     use super::*;
 
@@ -88,6 +116,27 @@ mod tests {
         assert_eq!(decode(prev, entries[2].position, &bytes), None, "it goes on");
         assert_eq!(decode(prev, last, &bytes.slice(..bytes.len() - 1)), None);
         assert_eq!(decode(prev, last, &Bytes::new()), None);
+    }
+
+    #[test]
+    fn whatever_an_entry_may_hold_comes_back() {
+        let request = RequestId { session: SessionId(Index(3)), sequence: 1 << 40 };
+        let configuration = Configuration {
+            voters: [1, 2].map(NodeId::small).into(),
+            learners: [NodeId::small(3)].into(),
+        };
+        let payloads = [
+            Payload::Noop,
+            Payload::OpenSession { nonce: u64::MAX },
+            Payload::Command { request, floor: 9, command: Bytes::from_static(b"command") },
+            Payload::Command { request, floor: 0, command: Bytes::new() },
+            Payload::Configuration(configuration),
+        ];
+        let at = |index| Position { term: Term(2), index: Index(index) };
+        let entry = |(index, payload)| Entry { position: at(index), payload };
+        let entries: Vec<Entry> = (1..).zip(payloads).map(entry).collect();
+        let decoded = decode(Position::default(), at(5), &encoded(&entries));
+        assert_eq!(decoded, Some(entries));
     }
 
     #[test]
