@@ -13,7 +13,8 @@ use thiserror::Error;
 pub struct ConsensusConfig {
     /// How often an idle leader and an idle bond speak.
     pub heartbeat_interval: Duration,
-    /// Bonds shorten each interval by a random part of this, so that they do not march in step.
+    /// An idle bond speaks later than an interval after its last word, by half to all of this: so
+    /// bonds do not march in step, and one that carries a leader's heartbeats needs none of its own.
     pub heartbeat_jitter: Duration,
     /// A bond closes after this many intervals without a word from the other side.
     pub max_missed_heartbeats: u32,

@@ -37,7 +37,7 @@ struct Keeper {
     tell: mpsc::Sender<Told>,
     bond: Arc<Bond>,
     lanes: JoinSet<()>,
-    /// By how much the present heartbeat interval is shortened.
+    /// By how much the present heartbeat interval is longer.
     jitter: Duration,
     replaced: Option<Arc<Bond>>,
 }
@@ -51,7 +51,7 @@ pub(super) fn spawn(side: &Arc<Side>, tell: &mpsc::Sender<Told>, kept: Kept) {
         tell: tell.clone(),
         bond: kept.bond,
         lanes: JoinSet::new(),
-        jitter: Duration::ZERO,
+        jitter: side.member.consensus.heartbeat_jitter,
         replaced: kept.replaced,
     };
     for lane in Lane::ALL {
@@ -127,7 +127,7 @@ impl Keeper {
 
     fn ping_due(&self) -> Time {
         let interval = self.side.member.consensus.heartbeat_interval;
-        self.bond.last_spoke().plus(interval.saturating_sub(self.jitter))
+        self.bond.last_spoke().plus(interval + self.jitter)
     }
 
     fn silence_due(&self) -> Time {
@@ -152,7 +152,8 @@ impl Keeper {
             self.bond.heard(Time(grace));
         }
         if now >= self.ping_due() {
-            self.jitter = part(consensus.heartbeat_jitter, self.side.network.draw());
+            let whole = consensus.heartbeat_jitter;
+            self.jitter = whole - part(whole / 2, self.side.network.draw());
             if let Err(dropped) = self.bond.send(Lane::Control, &MemberFrame::Ping, &self.side) {
                 self.side.metrics.dropped(Lane::Control, dropped);
                 // Not to try at once again: the next is due one interval later.

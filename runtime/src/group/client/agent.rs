@@ -346,8 +346,11 @@ impl Agent {
         }
     }
 
+    /// A node bears a client's silence for `max_missed_heartbeats`: a few words in that time do.
     fn ping_at(&self, connection: &Connection) -> Time {
-        connection.spoke.plus(self.consensus.heartbeat_interval)
+        let ConsensusConfig { heartbeat_interval, max_missed_heartbeats, .. } = self.consensus;
+        let beats = (max_missed_heartbeats / PINGS_WHILE_SILENT).max(1);
+        connection.spoke.plus(heartbeat_interval * beats)
     }
 
     /// A look at the clock that comes late means that we were stopped or starved: what the node
@@ -431,3 +434,5 @@ async fn dial(
 }
 
 const FRAMES_MAX: usize = 4_096;
+/// So often a client says that it is there before a node would take it for gone.
+const PINGS_WHILE_SILENT: u32 = 4;
