@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
 use runtime::{
     Bootstrap, ConsensusConfig, ConsensusProfile, Event, Group, GroupKey, LeadershipPreference,
     Network, Peer, Time, storage,
@@ -126,7 +127,7 @@ impl Full {
         let mut left = entries as usize;
         while left > 0 {
             let batch = left.min(BATCH);
-            for executed in groups[0].execute_many(vec![vec![7; bytes]; batch]).await {
+            for executed in groups[0].execute_many(vec![Bytes::from(vec![7; bytes]); batch]).await {
                 executed.context("filling the log")?;
             }
             left -= batch;

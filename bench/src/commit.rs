@@ -117,7 +117,7 @@ async fn commit_once(
     group: usize,
     bytes: usize,
 ) -> Result<Duration> {
-    let command = vec![7; bytes];
+    let command = vec![7; bytes].into();
     let began = clock.now();
     node.groups[group].execute(command).await.context("committing")?;
     Ok(clock.now().since(began))

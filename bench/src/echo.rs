@@ -5,6 +5,7 @@
 use std::io;
 
 use anyhow::{Context, Result};
+use bytes::Bytes;
 use runtime::{ApplyContext, Link, Network, Peer, StateMachine};
 use tokio::task::JoinHandle;
 
@@ -18,13 +19,13 @@ pub(crate) struct Echo {
 }
 
 impl StateMachine for Echo {
-    type Command = Vec<u8>;
-    type Output = Vec<u8>;
+    type Command = Bytes;
+    type Output = Bytes;
     type Query = ();
     type Answer = u64;
-    const SIGNATURE: &'static str = "bench echo 2";
+    const SIGNATURE: &'static str = "bench echo 3";
 
-    fn apply(&mut self, command: Vec<u8>, _: &ApplyContext) -> Vec<u8> {
+    fn apply(&mut self, command: Bytes, _: &ApplyContext) -> Bytes {
         self.applied += command.len() as u64;
         command
     }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
 use reports::{Check, Verdict};
 use runtime::{
     Bootstrap, Clock, ConsensusProfile, Group, GroupKey, Network, Peer, Status, SystemClock, Time,
@@ -79,7 +80,7 @@ async fn measure(entries: u32, joins: u32, bytes: usize) -> Result<Taken> {
         groups.push(join(network, &store, founders.clone(), peers.clone()).await?);
     }
     for batch in split(entries) {
-        for executed in groups[0].execute_many(vec![vec![7; bytes]; batch]).await {
+        for executed in groups[0].execute_many(vec![Bytes::from(vec![7; bytes]); batch]).await {
             executed.context("filling the log")?;
         }
     }

@@ -1,8 +1,9 @@
-//! How long a heartbeat round takes while large entries fill the append lane.
+//! How long a heartbeat round takes while a lane beside that of the heartbeats is full.
 //!
 //! A strong query on the leader is answered after one round of heartbeats on the control lane;
-//! nothing else of it leaves the process. Idle and full stretches take turns. Invariant: what is
-//! written is bounded, since the log stays in memory.
+//! nothing else of it leaves the process. Three kinds of stretches take turns: idle; large
+//! entries fill the append lane; a newcomer that catches up again and again fills the bulk
+//! lanes. Invariant: what is written is bounded, since the log stays in memory.
 
 use std::{
     path::Path,
@@ -18,6 +19,8 @@ use runtime::{Clock, Consistency, SystemClock};
 use tokio::task::JoinSet;
 
 use crate::{
+    companion::Companion,
+    newcomer::Invitation,
     node::{self, Node},
     outcome::Outcome,
 };
@@ -30,51 +33,90 @@ pub(crate) fn main(rounds: u32, writers: u32, out: &Path, json: bool) -> Result<
     });
     let mut outcome = Outcome::new("bench-lanes", plan);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let (idle, full, written, terms) = runtime.block_on(measure(rounds, writers))?;
-    let idle = outcome.summarise("idle_round_us", &idle).and_then(|idle| idle.p99);
-    let full = outcome.summarise("full_round_us", &full).and_then(|full| full.p99);
-    outcome.count("written_bytes", written);
-    let is_calm = outcome.no_election(terms);
-    let (Some(idle), Some(full)) = (idle, full) else {
-        anyhow::bail!("too few rounds for a p99: take more --rounds");
+    let measured = runtime.block_on(measure(rounds, writers))?;
+    let mut p99 = |name: &str, times: &[Duration]| {
+        let summary = outcome.summarise(&format!("{name}_round_us"), times);
+        let p99 = summary.and_then(|summary| summary.p99);
+        p99.context("too few rounds for a p99: take more --rounds")
     };
-    outcome.ratio("full_to_idle_round_p99", full / idle);
+    let idle = p99("idle", &measured.idle)?;
+    let (append, bulk) = (p99("append_full", &measured.append)?, p99("bulk_full", &measured.bulk)?);
+    outcome.count("written_bytes", measured.written_bytes);
+    outcome.count("newcomers_caught_up", measured.caught_up);
+    let is_calm = outcome.no_election(measured.terms);
+    outcome.ratio("append_full_to_idle_round_p99", append / idle);
+    outcome.ratio("bulk_full_to_idle_round_p99", bulk / idle);
     outcome.finish(out, json)?;
     Ok(is_calm)
 }
 
-type Measured = (Vec<Duration>, Vec<Duration>, u64, (u64, u64));
+#[derive(Default)]
+struct Measured {
+    idle: Vec<Duration>,
+    append: Vec<Duration>,
+    bulk: Vec<Duration>,
+    written_bytes: u64,
+    caught_up: u64,
+    terms: (u64, u64),
+}
 
-async fn measure(rounds: u32, writers_count: u32) -> Result<Measured> {
+async fn measure(rounds: u32, writers: u32) -> Result<Measured> {
     let (node, _processes) = node::led().await?;
-    let (mut idle, mut full) = (Vec::new(), Vec::new());
-    let (written, stop) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
+    let mut measured = Measured::default();
     // The first stretch warms up and is not counted.
     query_for(&node).await?;
-    let before = node.groups[0].status().term.0;
+    measured.terms.0 = node.groups[0].status().term.0;
     for _ in 0..rounds {
-        idle.append(&mut query_for(&node).await?);
-        stop.store(false, Ordering::Relaxed);
-        let mut writers = JoinSet::new();
-        for _ in 0..writers_count {
-            let (group, stop) = (node.groups[0].clone(), Arc::clone(&stop));
-            let written = Arc::clone(&written);
-            writers.spawn(async move {
-                while !stop.load(Ordering::Relaxed) {
-                    // Busy is an answer as well: then the lane is as full as it may be.
-                    if group.execute(vec![7; ENTRY_BYTES]).await.is_ok() {
-                        written.fetch_add(ENTRY_BYTES as u64, Ordering::Relaxed);
-                    }
-                }
-            });
-        }
-        full.append(&mut query_for(&node).await?);
-        stop.store(true, Ordering::Relaxed);
-        while writers.join_next().await.is_some() {}
+        measured.idle.append(&mut query_for(&node).await?);
+        let (times, written_bytes) = while_written(&node, writers).await?;
+        measured.append.extend(times);
+        measured.written_bytes += written_bytes;
+        let (times, caught_up) = while_fetched(&node).await?;
+        measured.bulk.extend(times);
+        measured.caught_up += caught_up;
     }
-    let after = node.groups[0].status().term.0;
+    measured.terms.1 = node.groups[0].status().term.0;
     node.network.shutdown().await;
-    Ok((idle, full, written.load(Ordering::Relaxed), (before, after)))
+    Ok(measured)
+}
+
+/// With the append lane full, and how much went through it.
+async fn while_written(node: &Node, writers_count: u32) -> Result<(Vec<Duration>, u64)> {
+    let (written, stop) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
+    let mut writers = JoinSet::new();
+    for _ in 0..writers_count {
+        let (group, stop) = (node.groups[0].clone(), Arc::clone(&stop));
+        let written = Arc::clone(&written);
+        writers.spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                // Busy is an answer as well: then the lane is as full as it may be.
+                if group.execute(vec![7; ENTRY_BYTES].into()).await.is_ok() {
+                    written.fetch_add(ENTRY_BYTES as u64, Ordering::Relaxed);
+                }
+            }
+        });
+    }
+    let times = query_for(node).await?;
+    stop.store(true, Ordering::Relaxed);
+    while writers.join_next().await.is_some() {}
+    Ok((times, written.load(Ordering::Relaxed)))
+}
+
+/// With somebody far behind who fetches all that was written, and how often it had it all.
+async fn while_fetched(node: &Node) -> Result<(Vec<Duration>, u64)> {
+    let mut newcomer = Companion::spawn("newcomer")?;
+    newcomer.tell(&Invitation {
+        peers: vec![node.network.peer()],
+        group: node::group_name(0),
+        goal: node.groups[0].status().commit,
+    })?;
+    let mut newcomer =
+        tokio::task::spawn_blocking(move || newcomer.hear::<String>().map(|_fetching| newcomer))
+            .await??;
+    let times = query_for(node).await?;
+    newcomer.dismiss();
+    let caught_up = tokio::task::spawn_blocking(move || newcomer.hear()).await??;
+    Ok((times, caught_up))
 }
 
 /// Queries at a steady pace; a late one does not make those behind it late.

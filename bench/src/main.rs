@@ -2,9 +2,11 @@
 
 mod catch_up;
 mod commit;
+mod companion;
 mod echo;
 mod join;
 mod lanes;
+mod newcomer;
 mod node;
 mod outcome;
 mod stranger;
@@ -104,10 +106,10 @@ enum Bench {
         #[arg(long)]
         json: bool,
     },
-    /// Heartbeat rounds, as strong queries see them, by turns idle and while large entries fill the
-    /// append lane; exit code 1 if a term changed
+    /// Heartbeat rounds, as strong queries see them, by turns idle, while large entries fill the append
+    /// lane, and while a newcomer that catches up fills the bulk lanes; exit code 1 if a term changed
     Lanes {
-        /// Rounds, each with two seconds idle and two seconds full
+        /// Rounds, each with two seconds of each kind
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(2..=20))]
         rounds: u32,
         /// How many write 64 KiB at a time, each one after the other
@@ -142,6 +144,9 @@ enum Bench {
     /// A process full of strangers; started by the benchmarks
     #[command(hide = true)]
     Stranger,
+    /// A member that comes and goes, in a process of its own; started by the benchmarks
+    #[command(hide = true)]
+    Newcomer,
 }
 
 fn main() -> ExitCode {
@@ -175,6 +180,7 @@ fn main() -> ExitCode {
         }
         Bench::Node => node::main().map(|()| true),
         Bench::Stranger => stranger::main().map(|()| true),
+        Bench::Newcomer => newcomer::main().map(|()| true),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -3,12 +3,7 @@
 //! Each node is a member of two groups: one that node 0 leads and one that node 1 leads, so that
 //! a commit on the leader and one through a follower can be timed in turn.
 
-use std::{
-    collections::BTreeSet,
-    io::{BufRead, BufReader, Write},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    time::Duration,
-};
+use std::{collections::BTreeSet, io::Write, time::Duration};
 
 use anyhow::{Context, Result};
 use runtime::{
@@ -17,7 +12,10 @@ use runtime::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::echo::{self, Echo};
+use crate::{
+    companion::Companion,
+    echo::{self, Echo},
+};
 
 /// A node's network, its echo, and its two groups.
 pub(crate) struct Node {
@@ -45,11 +43,7 @@ pub(crate) enum Leading {
 }
 
 /// A node in a process of its own; it ends when its standard input closes.
-pub(crate) struct NodeProcess {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-}
+pub(crate) struct NodeProcess(Companion);
 
 pub(crate) async fn bind() -> Result<Network> {
     let network = Network::builder("bench")
@@ -74,7 +68,7 @@ async fn join(network: &Network, roster: &Roster, leader: usize) -> Result<Group
     };
     let voters: BTreeSet<_> = roster.peers.iter().map(|peer| peer.id).collect();
     let group = network
-        .group(GroupKey::from_secret(format!("bench group {leader}")))
+        .group(GroupKey::from_secret(group_name(leader)))
         .machine(Echo::default())
         .consensus(ConsensusProfile::Lan.config())
         .storage(storage::Memory)
@@ -87,6 +81,11 @@ async fn join(network: &Network, roster: &Roster, leader: usize) -> Result<Group
         hand_over(group.clone(), roster.peers[leader].id);
     }
     Ok(group)
+}
+
+/// What the group that the node at that place leads is called.
+pub(crate) fn group_name(leader: usize) -> String {
+    format!("bench group {leader}")
 }
 
 /// Hands leadership over once, should this member be elected.
@@ -143,32 +142,13 @@ pub(crate) fn main() -> Result<()> {
 
 impl NodeProcess {
     pub(crate) fn spawn() -> Result<(Self, Peer)> {
-        let binary = std::env::current_exe().context("finding this program")?;
-        let mut child = Command::new(binary)
-            .arg("node")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("starting a node process")?;
-        let input = child.stdin.take().context("a node's input")?;
-        let output = BufReader::new(child.stdout.take().context("a node's output")?);
-        let mut process = Self { child, input, output };
-        let mut line = String::new();
-        process.output.read_line(&mut line)?;
-        let peer = serde_json::from_str(&line).context("a node process said no address")?;
-        Ok((process, peer))
+        let mut companion = Companion::spawn("node")?;
+        let peer = companion.hear()?;
+        Ok((Self(companion), peer))
     }
 
     pub(crate) fn tell(&mut self, roster: &Roster) -> Result<()> {
-        writeln!(self.input, "{}", serde_json::to_string(roster)?).context("telling a node")
-    }
-}
-
-impl Drop for NodeProcess {
-    fn drop(&mut self) {
-        // It has no state to lose, and may be ending already.
-        drop(self.child.kill());
-        drop(self.child.wait());
+        self.0.tell(roster)
     }
 }
 

@@ -4,19 +4,14 @@
 //! Idle and beset stretches take turns, so that a noisy moment hits both. Invariant: the
 //! strangers have processes of their own, so that what they cost themselves is not counted.
 
-use std::{
-    io::{BufRead, BufReader, Write},
-    path::Path,
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use reports::{Check, Verdict};
 use runtime::{Clock, SystemClock};
-use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
+    companion::Companion,
     node::{self, NODES, Node},
     outcome::Outcome,
     stranger::{Fates, Orders, Stretch},
@@ -28,13 +23,6 @@ pub(crate) struct Wish {
     pub(crate) addresses: u32,
     pub(crate) rate_per_s: u32,
     pub(crate) seconds: u32,
-}
-
-/// A process full of strangers.
-struct Crowd {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
 }
 
 /// What was seen of the group.
@@ -88,7 +76,9 @@ async fn beset(wish: &Wish) -> Result<Seen> {
         addresses: wish.addresses,
         rate_per_s: wish.rate_per_s,
     };
-    let (mut crowd, there) = Crowd::gather(&orders)?;
+    let mut crowd = Companion::spawn("stranger")?;
+    crowd.tell(&orders)?;
+    let there: usize = crowd.hear()?;
     ensure!(there == wish.strangers as usize, "only {there} strangers came");
     let mut seen = Seen::default();
     // The first stretch warms up and is not counted.
@@ -98,7 +88,7 @@ async fn beset(wish: &Wish) -> Result<Seen> {
         seen.idle.append(&mut commit_for(&node, share, None).await?);
         let beset = commit_for(&node, share, Some(&mut crowd)).await?;
         seen.beset.extend(beset);
-        for (fate, count) in crowd.tell()? {
+        for (fate, count) in crowd.hear::<Fates>()? {
             *seen.fates.entry(fate).or_default() += count;
         }
     }
@@ -111,11 +101,11 @@ async fn beset(wish: &Wish) -> Result<Seen> {
 async fn commit_for(
     node: &Node,
     duration: Duration,
-    crowd: Option<&mut Crowd>,
+    crowd: Option<&mut Companion>,
 ) -> Result<Vec<Duration>> {
     if let Some(crowd) = crowd {
         let duration_ms = u64::try_from(duration.as_millis()).context("a short stretch")?;
-        crowd.send(&Stretch { duration_ms })?;
+        crowd.tell(&Stretch { duration_ms })?;
     }
     let clock = SystemClock::new();
     let mut times = Vec::new();
@@ -127,7 +117,7 @@ async fn commit_for(
         }
         clock.sleep_until(runtime::Time(due)).await;
         // From when it was due: one that is late makes those behind it late.
-        node.groups[0].execute(vec![7; 64]).await.context("committing")?;
+        node.groups[0].execute(vec![7; 64].into()).await.context("committing")?;
         times.push(clock.now().since(runtime::Time(due)));
     }
     Ok(times)
@@ -137,47 +127,6 @@ async fn commit_for(
 fn shares(seconds: u32) -> Vec<Duration> {
     let stretches = seconds.div_ceil(STRETCH_S_MAX);
     vec![Duration::from_secs(seconds.into()) / stretches; stretches as usize]
-}
-
-impl Crowd {
-    fn gather(orders: &Orders) -> Result<(Self, usize)> {
-        let binary = std::env::current_exe().context("finding this program")?;
-        let mut child = Command::new(binary)
-            .arg("stranger")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("starting the strangers")?;
-        let input = child.stdin.take().context("the strangers' input")?;
-        let output = BufReader::new(child.stdout.take().context("the strangers' output")?);
-        let mut crowd = Self { child, input, output };
-        crowd.send(orders)?;
-        let there = crowd.hear().context("the strangers did not come")?;
-        Ok((crowd, there))
-    }
-
-    /// What became of the dials of the last stretch: waits until the last one is over.
-    fn tell(&mut self) -> Result<Fates> {
-        self.hear().context("the strangers went away")
-    }
-
-    fn send(&mut self, words: &impl Serialize) -> Result<()> {
-        writeln!(self.input, "{}", serde_json::to_string(words)?).context("telling the strangers")
-    }
-
-    fn hear<T: DeserializeOwned>(&mut self) -> Result<T> {
-        let mut line = String::new();
-        self.output.read_line(&mut line)?;
-        Ok(serde_json::from_str(&line)?)
-    }
-}
-
-impl Drop for Crowd {
-    fn drop(&mut self) {
-        // It has no state to lose, and may be ending already.
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
 }
 
 const COMMITS_PER_S: u32 = 200;
