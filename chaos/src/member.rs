@@ -5,7 +5,7 @@
 
 mod noting;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use runtime::{
     Bootstrap, ConsensusConfig, Entry, Event, Group, GroupBuilder, GroupKey, Index, Network,
@@ -137,7 +137,11 @@ impl<M: StateMachine> Joined<M> {
         let to = others.map(|node| node.peer).find(|peer| *peer != me.peer);
         let to = to.ok_or("nobody is there to take over")?;
         self.group.transfer(to).await.map_err(|error| error.to_string())?;
-        self.group.when().is_follower().await.map_err(|error| error.to_string())
+        // It may lose its election, and then this member leads on.
+        let follows = tokio::time::timeout(TAKE_OVER_BOUND, self.group.when().is_follower()).await;
+        let follows =
+            follows.map_err(|_| format!("{to} was told to stand and did not take over"))?;
+        follows.map_err(|error| error.to_string())
     }
 
     /// Leaves the group; resolves once it has.
@@ -194,3 +198,5 @@ pub(crate) fn line(entry: &Entry) -> LogLine {
 /// The name of the laboratory's network.
 pub(crate) const NETWORK: &str = "tessera-chaos";
 const PAGE_ENTRIES: usize = 2_000;
+/// Two of the longest elections of `wan`; whoever asks waits longer.
+const TAKE_OVER_BOUND: Duration = Duration::from_secs(5);
