@@ -31,21 +31,19 @@ pub(crate) struct Wish<'a> {
 }
 
 /// A group with a history.
-struct Full {
+pub(crate) struct Full {
     consensus: ConsensusConfig,
     key: GroupKey,
     peers: Vec<Peer>,
     groups: Vec<Group<Echo>>,
-    found: Found,
 }
 
-/// What its followers came to.
-#[derive(Default)]
-struct Found {
-    took: Vec<Duration>,
-    /// Of each: from how many others it fetched, and how many entries.
-    sources: Vec<usize>,
-    fetched: Vec<u64>,
+/// One follower that caught up.
+pub(crate) struct Followed {
+    pub(crate) took: Duration,
+    /// From how many others it fetched, and how many entries.
+    pub(crate) sources: usize,
+    pub(crate) fetched: u64,
 }
 
 pub(crate) fn main(wish: &Wish<'_>) -> Result<()> {
@@ -58,15 +56,17 @@ pub(crate) fn main(wish: &Wish<'_>) -> Result<()> {
     let (entries, bytes, trials) = (wish.entries, wish.bytes, wish.trials);
     let sizes = wish.batch_sizes.to_vec();
     let measured = runtime.block_on(runtime.spawn(measure(entries, bytes, sizes, trials)))??;
-    for (size, found) in measured {
+    for (size, followed) in measured {
         let named = |what: &str| format!("batch_{size}_{what}");
-        let took = outcome.summarise(&named("us"), &found.took).context("nobody caught up")?;
+        let took: Vec<_> = followed.iter().map(|one| one.took).collect();
+        let took = outcome.summarise(&named("us"), &took).context("nobody caught up")?;
         let seconds = took.p50 / 1e6;
         let moved = f64::from(entries) * bytes as f64 / 1e6;
         outcome.ratio(&named("mb_per_s"), moved / seconds);
         outcome.count(&named("entries_per_s"), (f64::from(entries) / seconds) as u64);
-        outcome.count(&named("peers_min"), found.sources.iter().min().map_or(0, |n| *n as u64));
-        outcome.count(&named("fetched_min"), found.fetched.iter().min().copied().unwrap_or(0));
+        let least = |figure: fn(&Followed) -> u64| followed.iter().map(figure).min().unwrap_or(0);
+        outcome.count(&named("peers_min"), least(|one| one.sources as u64));
+        outcome.count(&named("fetched_min"), least(|one| one.fetched));
     }
     outcome.finish(wish.out, wish.json)
 }
@@ -76,31 +76,40 @@ async fn measure(
     bytes: usize,
     sizes: Vec<u32>,
     trials: u32,
-) -> Result<Vec<(u32, Found)>> {
+) -> Result<Vec<(u32, Vec<Followed>)>> {
+    let networks = bind().await?;
+    let mut all = Vec::new();
+    for size in sizes {
+        all.push((Full::build(&networks, size, entries, bytes).await?, size, Vec::new()));
+    }
+    for trial in 0..trials {
+        for (full, size, followed) in &mut all {
+            let one = full.one().await;
+            followed.push(one.with_context(|| format!("trial {trial} with chunks of {size}"))?);
+        }
+    }
+    for network in networks {
+        network.shutdown().await;
+    }
+    Ok(all.into_iter().map(|(_, size, followed)| (size, followed)).collect())
+}
+
+/// The networks of the founders, which each group has in common.
+pub(crate) async fn bind() -> Result<Vec<Network>> {
     let mut networks = Vec::new();
     for _ in 0..node::NODES {
         networks.push(node::bind().await?);
     }
-    let mut all = Vec::new();
-    for size in &sizes {
-        all.push(Full::build(&networks, *size, entries, bytes).await?);
-    }
-    for trial in 0..trials {
-        for (full, size) in all.iter_mut().zip(&sizes) {
-            let one = full.one().await;
-            one.with_context(|| format!("trial {trial} with chunks of {size}"))?;
-        }
-    }
-    let found = all.into_iter().map(|full| full.found);
-    let found = sizes.into_iter().zip(found).collect();
-    for network in networks {
-        network.shutdown().await;
-    }
-    Ok(found)
+    Ok(networks)
 }
 
 impl Full {
-    async fn build(networks: &[Network], size: u32, entries: u32, bytes: usize) -> Result<Self> {
+    pub(crate) async fn build(
+        networks: &[Network],
+        size: u32,
+        entries: u32,
+        bytes: usize,
+    ) -> Result<Self> {
         let consensus = ConsensusConfig { batch_size: size, ..ConsensusProfile::Lan.config() };
         consensus.validate()?;
         let peers: Vec<Peer> = networks.iter().map(Network::peer).collect();
@@ -132,13 +141,13 @@ impl Full {
             }
             left -= batch;
         }
-        let full = Self { consensus, key, peers, groups, found: Found::default() };
+        let full = Self { consensus, key, peers, groups };
         full.settled().await?;
         Ok(full)
     }
 
     /// One follower comes, catches up, and goes.
-    async fn one(&mut self) -> Result<()> {
+    pub(crate) async fn one(&self) -> Result<Followed> {
         let goal = self.settled().await?;
         let network = node::bind().await?;
         let bonded = Arc::<Mutex<Option<Time>>>::default();
@@ -161,14 +170,12 @@ impl Full {
         tokio::time::timeout(WAIT_MAX, applied).await.context("not in time")??;
         let until = network.clock().now();
         let since = *bonded.lock().unwrap_or_else(PoisonError::into_inner);
-        self.found.took.push(until.since(since.context("it has no bond")?));
+        let took = until.since(since.context("it has no bond")?);
         let replayed = group.status().replayed;
         ensure!(replayed.wrong == 0, "an honest group gave wrong entries: {replayed:?}");
-        self.found.sources.push(replayed.sources.len());
-        self.found.fetched.push(replayed.entries);
         group.leave().await?;
         network.shutdown().await;
-        Ok(())
+        Ok(Followed { took, sources: replayed.sources.len(), fetched: replayed.entries })
     }
 
     /// Only the founders are members, and all have applied the same, up to the index returned.

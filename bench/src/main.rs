@@ -11,6 +11,7 @@ mod node;
 mod outcome;
 mod stranger;
 mod strangers;
+mod turns;
 mod versus;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -147,6 +148,16 @@ enum Bench {
     /// A member that comes and goes, in a process of its own; started by the benchmarks
     #[command(hide = true)]
     Newcomer,
+    /// Followers that catch up, one for each line of input; started by the program in bench/peers
+    #[command(hide = true)]
+    Turns {
+        #[arg(long)]
+        entries: u32,
+        #[arg(long)]
+        bytes: usize,
+        #[arg(long, value_delimiter = ',')]
+        batch_sizes: Vec<u32>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -181,6 +192,9 @@ fn main() -> ExitCode {
         Bench::Node => node::main().map(|()| true),
         Bench::Stranger => stranger::main().map(|()| true),
         Bench::Newcomer => newcomer::main().map(|()| true),
+        Bench::Turns { entries, bytes, batch_sizes } => {
+            turns::main(entries, bytes, batch_sizes).map(|()| true)
+        }
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
