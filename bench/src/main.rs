@@ -4,10 +4,13 @@ mod catch_up;
 mod commit;
 mod companion;
 mod echo;
+mod filled;
 mod join;
 mod lanes;
+mod memory;
 mod newcomer;
 mod node;
+mod open;
 mod outcome;
 mod stranger;
 mod strangers;
@@ -78,6 +81,44 @@ enum Bench {
         /// Followers for each size, one after the other
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000))]
         trials: u32,
+        /// Where `runs` is
+        #[arg(long, default_value = ".")]
+        out: PathBuf,
+        /// Print the record as JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Opening a store on disk, by turns beside reading its files once, with the files in memory and
+    /// not
+    Open {
+        /// Entries in the store: one store for each of these
+        #[arg(long, value_delimiter = ',', default_value = "1000000,5000000", value_parser = clap::value_parser!(u32).range(1..=20_000_000))]
+        entries: Vec<u32>,
+        /// Bytes in each command
+        #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+        bytes: u32,
+        /// Openings of each store, with the files in memory and as often without
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+        turns: u32,
+        /// Where `runs` is
+        #[arg(long, default_value = ".")]
+        out: PathBuf,
+        /// Print the record as JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Resident memory of three members in one process while commands go through their group, with
+    /// snapshots; exit code 1 if the last quarter holds 5 % more than the second
+    Memory {
+        /// Commands in all
+        #[arg(long, default_value_t = 5_000_000, value_parser = clap::value_parser!(u32).range(1_000..=100_000_000))]
+        commands: u32,
+        /// Bytes in each command
+        #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+        bytes: u32,
+        /// After so many entries a member takes a snapshot; 0 is never
+        #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(0..=1 << 30))]
+        snapshot_entries: u32,
         /// Where `runs` is
         #[arg(long, default_value = ".")]
         out: PathBuf,
@@ -188,6 +229,14 @@ fn main() -> ExitCode {
             let (bytes, batch_sizes, out) = (bytes as usize, &*batch_sizes, &*out);
             catch_up::main(&catch_up::Wish { entries, bytes, batch_sizes, trials, out, json })
                 .map(|()| true)
+        }
+        Bench::Open { entries, bytes, turns, out, json } => {
+            let (entries, bytes, out) = (&*entries, bytes as usize, &*out);
+            open::main(&open::Wish { entries, bytes, turns, out, json }).map(|()| true)
+        }
+        Bench::Memory { commands, bytes, snapshot_entries, out, json } => {
+            let (bytes, out) = (bytes as usize, &*out);
+            memory::main(&memory::Wish { commands, bytes, snapshot_entries, out, json })
         }
         Bench::Node => node::main().map(|()| true),
         Bench::Stranger => stranger::main().map(|()| true),

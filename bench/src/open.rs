@@ -1,0 +1,90 @@
+//! How long a member's store takes to open, beside reading its files once, by turns.
+//!
+//! Both are timed twice: with the files in the host's memory, and after the host was asked to
+//! forget them, as it has after a restart. An opening ends when the member has every entry.
+
+use std::{fs::File, path::Path, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use runtime::{Clock, SystemClock};
+use rustix::fs::{Advice, fadvise};
+
+use crate::{
+    filled::{self, Filled},
+    outcome::Outcome,
+};
+
+/// What was asked for.
+pub(crate) struct Wish<'a> {
+    pub(crate) entries: &'a [u32],
+    pub(crate) bytes: usize,
+    pub(crate) turns: u32,
+    pub(crate) out: &'a Path,
+    pub(crate) json: bool,
+}
+
+/// One of the two, with its files in memory or not.
+#[derive(Default)]
+struct Taken {
+    open: Vec<Duration>,
+    read: Vec<Duration>,
+}
+
+pub(crate) fn main(wish: &Wish<'_>) -> Result<()> {
+    let plan = serde_json::json!({
+        "entries": wish.entries, "command_bytes": wish.bytes, "turns": wish.turns,
+        "storage": "disk",
+    });
+    let mut outcome = Outcome::new("bench-open", plan);
+    for &entries in wish.entries {
+        let path = filled::place(&std::env::temp_dir());
+        let filled = Filled::create(path, u64::from(entries), wish.bytes)?;
+        let (mut warm, mut cold) = (Taken::default(), Taken::default());
+        let mut bytes = 0;
+        for _ in 0..wish.turns {
+            bytes = turn(&filled, entries, &mut warm, || Ok(()))?;
+            turn(&filled, entries, &mut cold, || forget(&filled))?;
+        }
+        outcome.count(&format!("entries_{entries}_file_bytes"), bytes);
+        for (name, taken) in [("warm", &warm), ("cold", &cold)] {
+            let named = |what: &str| format!("entries_{entries}_{name}_{what}");
+            let open = outcome.summarise(&named("open_us"), &taken.open).context("no turn")?;
+            let read = outcome.summarise(&named("read_us"), &taken.read).context("no turn")?;
+            outcome.ratio(&named("open_to_read"), open.p50 / read.p50);
+        }
+    }
+    outcome.finish(wish.out, wish.json)
+}
+
+/// Reads the files, then opens the store, each after `prepare`.
+fn turn(
+    filled: &Filled,
+    entries: u32,
+    taken: &mut Taken,
+    prepare: impl Fn() -> Result<()>,
+) -> Result<u64> {
+    let clock = SystemClock::new();
+    prepare()?;
+    let began = clock.now();
+    let bytes = filled.read_files()?;
+    taken.read.push(clock.now().since(began));
+
+    prepare()?;
+    let began = clock.now();
+    let (contents, open) = filled.read_back()?;
+    taken.open.push(clock.now().since(began));
+    let found = contents.entries.len();
+    ensure!(found == entries as usize, "{found} entries came back instead of {entries}");
+    open.close();
+    Ok(bytes)
+}
+
+/// Has the host forget what it holds of the files. They are synced, so it can.
+fn forget(filled: &Filled) -> Result<()> {
+    for path in filled.files()? {
+        let shown = || format!("asking the host to forget {}", path.display());
+        let file = File::open(&path).with_context(shown)?;
+        fadvise(&file, 0, None, Advice::DontNeed).with_context(shown)?;
+    }
+    Ok(())
+}
