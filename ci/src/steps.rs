@@ -44,6 +44,7 @@ pub(crate) fn nightly() -> Vec<Step> {
         Step { name: "sim", about: SIM_ABOUT, run: sweep_in_sim },
         Step { name: "flags", about: "a user's RUSTFLAGS leave all but the simulator", run: flags },
         Step { name: "failover", about: "leader-failover, 100 trials, release", run: failover },
+        Step { name: "benches", about: "the criterion benches, core to member", run: benches },
         Step { name: "run", about: "the README's first command", run: first_command },
         Step {
             name: "embed",
@@ -183,6 +184,12 @@ fn flags(root: &Path) -> anyhow::Result<Outcome> {
 
 fn failover(root: &Path) -> anyhow::Result<Outcome> {
     let words = "cargo run --release --locked -p scenarios -- leader-failover --trials 100";
+    program(root, &words.split(' ').collect::<Vec<_>>())
+}
+
+/// Says what changed since the last time on this machine; a figure fails nothing.
+fn benches(root: &Path) -> anyhow::Result<Outcome> {
+    let words = "cargo bench --locked -p tessera-raft -p bench --bench *";
     program(root, &words.split(' ').collect::<Vec<_>>())
 }
 
