@@ -44,6 +44,8 @@ pub struct SourceTally {
     pub node: NodeId,
     /// Chunks.
     pub chunks: u64,
+    /// The entries in them.
+    pub entries: u64,
     /// Their bytes, encoded.
     pub bytes: u64,
 }
@@ -84,11 +86,13 @@ impl Replayed {
         self.entries += entries;
         let place = self.sources.binary_search_by_key(&node, |source| source.node);
         let place = place.unwrap_or_else(|place| {
-            self.sources.insert(place, SourceTally { node, chunks: 0, bytes: 0 });
+            self.sources.insert(place, SourceTally { node, chunks: 0, entries: 0, bytes: 0 });
             place
         });
-        self.sources[place].chunks += 1;
-        self.sources[place].bytes += bytes;
+        let source = &mut self.sources[place];
+        source.chunks += 1;
+        source.entries += entries;
+        source.bytes += bytes;
         if self.sources.len() > SOURCES_MAX {
             let least = (0..self.sources.len()).min_by_key(|at| self.sources[*at].bytes);
             self.sources.remove(least.unwrap_or(0));
@@ -117,6 +121,8 @@ mod tests {
         let seen: Vec<_> =
             replayed.sources.iter().map(|source| (source.chunks, source.bytes)).collect();
         assert_eq!((seen, replayed.entries, replayed.bytes()), (vec![(1, 5), (2, 11)], 21, 16));
+        let entries: Vec<_> = replayed.sources.iter().map(|source| source.entries).collect();
+        assert_eq!(entries, [7, 14], "as many as came from each");
         for store in 0..1_000 {
             let node = NodeId { store: raft::StoreId(store), ..NodeId::small(9) };
             replayed.took(node, 1, 1);
