@@ -220,6 +220,30 @@ pub struct NodeStatus {
     pub stopped: Option<String>,
     /// Events that it could not tell because the harness did not listen.
     pub events_lost: u64,
+    /// What it has fetched in bulk since it started, of what it lacked.
+    pub fetched: Fetched,
+}
+
+/// What a node has fetched in bulk of what it lacked.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Fetched {
+    /// From whom, in order.
+    pub sources: Vec<Source>,
+    /// Answers that were not what the leader vouches for.
+    pub wrong: u64,
+}
+
+/// What was fetched from one other node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Source {
+    /// The node.
+    pub node: NodeNumber,
+    /// Chunks.
+    pub chunks: u64,
+    /// The entries in them.
+    pub entries: u64,
+    /// Their bytes, encoded.
+    pub bytes: u64,
 }
 
 /// How a node's part in the group changes.

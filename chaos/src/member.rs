@@ -5,15 +5,19 @@
 
 mod noting;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use runtime::{
     Bootstrap, ConsensusConfig, Entry, Event, Group, GroupBuilder, GroupKey, Index, Network,
-    Payload, Peer, Planted, Role, StateMachine, Time, storage::Store,
+    Payload, Peer, PeerId, Planted, Replayed, Role, StateMachine, Time, storage::Store,
 };
 
 use crate::{
-    cluster::{NodeStatus, What},
+    cluster::{Fetched, NodeStatus, Source, What},
     fault::NodeNumber,
     history::{LogLine, RequestId},
     register::Command,
@@ -106,6 +110,7 @@ impl<M: StateMachine> Joined<M> {
             votes: status.configuration.voters.contains(&status.node),
             stopped: status.stopped,
             events_lost,
+            fetched: fetched(&status.replayed, number),
         }
     }
 
@@ -162,6 +167,21 @@ impl<M: StateMachine> Joined<M> {
     }
 }
 
+/// What a member has fetched, by the numbers of those it came from: of one node under several
+/// stores, all.
+fn fetched(replayed: &Replayed, number: impl Fn(PeerId) -> Option<NodeNumber>) -> Fetched {
+    let mut sources: BTreeMap<NodeNumber, Source> = BTreeMap::new();
+    for tally in &replayed.sources {
+        let Some(node) = number(tally.node.peer) else { continue };
+        let nothing = Source { node, chunks: 0, entries: 0, bytes: 0 };
+        let source = sources.entry(node).or_insert(nothing);
+        source.chunks += tally.chunks;
+        source.entries += tally.entries;
+        source.bytes += tally.bytes;
+    }
+    Fetched { sources: sources.into_values().collect(), wrong: replayed.wrong }
+}
+
 /// A member that breaks a rule, if one is to be broken.
 #[cfg(feature = "planted-faults")]
 fn broken<M>(builder: GroupBuilder<M>, planted: Option<Planted>) -> GroupBuilder<M> {
@@ -188,7 +208,7 @@ pub(crate) fn line(entry: &Entry) -> LogLine {
         Payload::Command { request, command, .. } => {
             let request = RequestId { session: request.session.0.0, sequence: request.sequence };
             let command: Option<Command> = postcard::from_bytes(command).ok();
-            (Some(request), command.map(|command| command.value()))
+            (Some(request), command.and_then(|command| command.value()))
         }
         Payload::Noop | Payload::OpenSession { .. } | Payload::Configuration(_) => (None, None),
     };

@@ -1,7 +1,8 @@
 //! The replicated state that the laboratory works on: registers that hold a number or nothing.
 //!
 //! Knows no client and no history. Invariant: a compare-and-set says what the register held just
-//! before it, so that whoever reads the history can tell by himself whether it swapped.
+//! before it, so that whoever reads the history can tell by himself whether it swapped; and what
+//! only fills logs changes one register, which counts it.
 
 use std::{collections::BTreeMap, io};
 
@@ -15,7 +16,7 @@ pub struct Registers {
 }
 
 /// Changes one register.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Command {
     /// Stores the value.
     Write {
@@ -33,7 +34,15 @@ pub enum Command {
         /// What it then holds afterwards.
         value: u64,
     },
+    /// Fills the log: its bytes mean nothing. One more is counted in the register [`FILLED`].
+    Fill {
+        /// What is carried.
+        bytes: Vec<u8>,
+    },
 }
+
+/// The register that counts what only filled the log. No load uses it.
+pub const FILLED: u64 = u64::MAX;
 
 /// Reads one register.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -43,10 +52,11 @@ pub struct Read {
 }
 
 impl Command {
-    /// The value that it stores, or would.
-    pub fn value(&self) -> u64 {
+    /// The value that it stores, or would; of what only fills the log there is none.
+    pub fn value(&self) -> Option<u64> {
         match self {
-            Self::Write { value, .. } | Self::Cas { value, .. } => *value,
+            Self::Write { value, .. } | Self::Cas { value, .. } => Some(*value),
+            Self::Fill { .. } => None,
         }
     }
 }
@@ -58,7 +68,7 @@ impl StateMachine for Registers {
     type Query = Read;
     type Answer = Option<u64>;
 
-    const SIGNATURE: &'static str = "tessera.chaos.registers/1";
+    const SIGNATURE: &'static str = "tessera.chaos.registers/2";
 
     fn apply(&mut self, command: Command, _context: &ApplyContext) -> Option<u64> {
         match command {
@@ -69,6 +79,10 @@ impl StateMachine for Registers {
                     self.values.insert(key, value);
                 }
                 held
+            }
+            Command::Fill { .. } => {
+                let filled = self.values.get(&FILLED).copied().unwrap_or(0);
+                self.values.insert(FILLED, filled.saturating_add(1))
             }
         }
     }
@@ -139,6 +153,19 @@ mod tests {
         assert_eq!(apply(&mut registers, cas(None, 10)), Some(9));
         assert_eq!(apply(&mut registers, Command::Write { key: 1, value: 11 }), Some(9));
         assert_eq!(registers.query(Read { key: 1 }), Some(11));
+    }
+
+    #[test]
+    fn what_only_fills_the_log_is_counted_and_read_by_nobody() {
+        let mut registers = Registers::default();
+        apply(&mut registers, Command::Write { key: 1, value: 7 });
+        for bytes in [vec![], vec![7; 100]] {
+            let fill = Command::Fill { bytes };
+            assert_eq!(fill.value(), None);
+            apply(&mut registers, fill);
+        }
+        assert_eq!(registers.query(Read { key: 1 }), Some(7));
+        assert_eq!(registers.query(Read { key: FILLED }), Some(2));
     }
 
     #[test]

@@ -225,7 +225,10 @@ mod tests {
     use runtime::{ConsensusProfile, PeerId, Role};
 
     use super::*;
-    use crate::{cluster::What, link::LinkCounts};
+    use crate::{
+        cluster::{Fetched, What},
+        link::LinkCounts,
+    };
 
     fn setting() -> LinkSetting {
         LinkSetting {
@@ -299,6 +302,7 @@ mod tests {
             votes: true,
             stopped: None,
             events_lost: 0,
+            fetched: Fetched::default(),
         };
         let LinkSetting { remote, direction, faults } = setting();
         let report = LinkReport { remote, direction, faults, counts: LinkCounts::default() };

@@ -80,6 +80,7 @@ mod tests {
     use runtime::Role;
 
     use super::*;
+    use crate::cluster::Fetched;
 
     fn status(last: (u64, u64), bonded: &[u64]) -> Result<NodeStatus, String> {
         Ok(NodeStatus {
@@ -95,6 +96,7 @@ mod tests {
             votes: false,
             stopped: None,
             events_lost: 0,
+            fetched: Fetched::default(),
         })
     }
 

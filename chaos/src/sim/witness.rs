@@ -275,8 +275,9 @@ impl StateMachine for SeenMachine {
     const SIGNATURE: &'static str = Registers::SIGNATURE;
 
     fn apply(&mut self, command: Command, context: &ApplyContext) -> Option<u64> {
+        let words = words(&command);
         let output = self.registers.apply(command, context);
-        let change = change(command, output);
+        let change = change(words, output);
         self.sight.with(|seen, server| seen.applied(server, context.position, change));
         output
     }
@@ -318,16 +319,24 @@ fn brings_configuration(write: &Write) -> bool {
     entries.iter().any(|entry| matches!(entry.payload, Payload::Configuration(_)))
 }
 
-/// What a command did, as a number.
-fn change(command: Command, output: Option<u64>) -> u64 {
-    let words = match command {
-        Command::Write { key, value } => [1, key, value, 0, 0],
+/// A command as numbers.
+fn words(command: &Command) -> [u64; 5] {
+    match command {
+        Command::Write { key, value } => [1, *key, *value, 0, 0],
         Command::Cas { key, expected, value } => {
-            [2, key, value, u64::from(expected.is_some()), expected.unwrap_or(0)]
+            [2, *key, *value, u64::from(expected.is_some()), expected.unwrap_or(0)]
         }
-    };
+        Command::Fill { bytes } => {
+            let folded = bytes.iter().map(|byte| u64::from(*byte)).fold(0, mix);
+            [3, bytes.len() as u64, folded, 0, 0]
+        }
+    }
+}
+
+/// What a command did, as a number.
+fn change(command: [u64; 5], output: Option<u64>) -> u64 {
     let outcome = [u64::from(output.is_some()), output.unwrap_or(0)];
-    words.into_iter().chain(outcome).fold(0, mix)
+    command.into_iter().chain(outcome).fold(0, mix)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -205,7 +205,7 @@ impl World {
             return Ok(());
         }
         let Some(planned) = &mut self.planned else { return Ok(()) };
-        let Some(wish) = planned.callers.tasks.get(&number).map(|task| task.wish) else {
+        let Some(wish) = planned.callers.tasks.get(&number).map(|task| task.wish.clone()) else {
             return Ok(());
         };
         let id = planned.callers.number();

@@ -89,7 +89,7 @@ pub(super) struct Task {
 }
 
 /// What it is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Wish {
     Session { nonce: u64 },
     Command(Command),
@@ -249,7 +249,7 @@ impl Callers {
         now: Time,
     ) {
         let Some(task) = self.close(task) else { return };
-        if let (Wish::Session { .. }, Some((_, index))) = (task.wish, position) {
+        if let (Wish::Session { .. }, Some((_, index))) = (&task.wish, position) {
             self.each[task.caller].session = Some(SessionId(raft::Index(index)));
         }
         let Some(mut operation) = task.operation else { return };

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     checker::Verdict,
-    cluster::NodeStatus,
+    cluster::{Fetched, NodeStatus},
     run::{
         CATCH_UP_BOUND, LIVENESS_BOUND, PROBE_KEY, Phase, Probed, Statuses, able, caught_up, check,
         lives,
@@ -58,6 +58,7 @@ impl Conductor<'_> {
                 votes: true,
                 stopped: None,
                 events_lost: 0,
+                fetched: Fetched::default(),
             })
         };
         seats().map(|seat| (number(seat), status(seat))).collect()
