@@ -7,13 +7,17 @@ use crate::{RunRecord, Summary, Verdict};
 
 /// A figure that says what came of a run, for a list of many.
 impl RunRecord {
-    /// The one figure that a run is about, in words: its outage, how long its groups took to form,
-    /// or its latency. `None` where nothing was measured.
+    /// The one figure that a run is about, in words: its outage, how long its followers took to catch
+    /// up, how long its groups took to form, or its latency. `None` where nothing was measured.
     pub fn headline(&self) -> Option<String> {
         let of = |name: &str| self.metrics.get(name);
         if let Some(Summary { count, p50, max, .. }) = of("outage_ms") {
             let (p50, max) = (ms(*p50), ms(*max));
             return Some(format!("outage p50 {p50}, max {max} of {count}"));
+        }
+        if let Some(Summary { count, p50, max, .. }) = of("catch_up_ms") {
+            let (p50, max) = (ms(*p50), ms(*max));
+            return Some(format!("catch-up p50 {p50}, max {max} of {count}"));
         }
         if let Some(Summary { count, p50, max, .. }) = of("forming_ms") {
             let (p50, max) = (ms(*p50), ms(*max));

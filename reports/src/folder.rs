@@ -9,6 +9,7 @@ mod lines;
 mod name;
 
 use self::name::{check_name, utc};
+use crate::catch_up::{CATCH_UP_HEADER, CatchUp, PROGRESS_HEADER};
 use crate::page::page;
 use crate::plot::{self, Theme};
 use crate::record::{RunRecord, SCHEMA_VERSION};
@@ -187,12 +188,27 @@ impl RunFolder {
         replace(&path, &to_csv(&MEMBERSHIP_HEADER, &record.lapses, &path)?)
     }
 
-    /// Draws `latency` and `outage`, each as `.svg` (light and dark in one), `.png` (light) and
+    /// Writes `catch-up.csv` and `catch-up-progress.csv`, where a follower had to catch up.
+    pub fn write_catch_ups(&self, record: &RunRecord) -> Result<()> {
+        if record.catch_ups.is_empty() {
+            return Ok(());
+        }
+        let path = self.path.join(CATCH_UP_CSV);
+        let rows: Vec<_> = record.catch_ups.iter().map(CatchUp::row).collect();
+        replace(&path, &to_csv(&CATCH_UP_HEADER, &rows, &path)?)?;
+        let path = self.path.join(PROGRESS_CSV);
+        let rows: Vec<_> = record.catch_ups.iter().flat_map(CatchUp::progress_rows).collect();
+        replace(&path, &to_csv(&PROGRESS_HEADER, &rows, &path)?)
+    }
+
+    /// Draws `latency` and `outage`, or `catch-up` where that is what a run is about, each as `.svg` (light and dark in one), `.png` (light) and
     /// `-dark.png`.
     pub fn write_plots(&self, record: &RunRecord, recorder: &Recorder) -> Result<()> {
-        for (name, drawing) in
-            [("latency", plot::latency(record, recorder)), ("outage", plot::outage(record))]
-        {
+        let about = match record.catch_ups.is_empty() {
+            true => ("outage", plot::outage(record)),
+            false => ("catch-up", plot::catch_up(record)),
+        };
+        for (name, drawing) in [("latency", plot::latency(record, recorder)), about] {
             let path = self.path.join(format!("{name}.svg"));
             let svg = plot::svg(&drawing).map_err(|reason| Error::encode(&path, &reason))?;
             replace(&path, svg.as_bytes())?;
@@ -363,6 +379,8 @@ const LATENCY_CSV: &str = "latency.csv";
 const THROUGHPUT_CSV: &str = "throughput.csv";
 const LATENCY_HLOG: &str = "latency.hlog";
 const MEMBERSHIP_CSV: &str = "membership.csv";
+const CATCH_UP_CSV: &str = "catch-up.csv";
+const PROGRESS_CSV: &str = "catch-up-progress.csv";
 const RECORD_BYTES_MAX: u64 = 64 << 20;
 const EVENTS_BYTES_MAX: u64 = 64 << 20;
 const NAME_TRIES_MAX: u32 = 1_000;

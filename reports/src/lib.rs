@@ -4,6 +4,7 @@
 //! seen into a [`RunRecord`] and [`Sample`]s; this crate turns them into files, plots and a table.
 //! All times are counted from one zero, the start of the run; names end with their unit.
 
+mod catch_up;
 mod environment;
 mod error;
 mod event;
@@ -24,6 +25,7 @@ mod summary;
 mod table;
 mod trace;
 
+pub use catch_up::{CatchUp, CatchUpPoint};
 pub use error::{Error, Result};
 pub use event::{Event, EventLog, Events, What};
 pub use folder::{LineWriter, RunFolder, create_sweep_folder};

@@ -5,6 +5,7 @@
 //! any record gives a page, also one whose harness was killed; a page has a limit, however long
 //! the run was.
 
+mod catch_up;
 mod chart;
 mod distribution;
 mod lane;
@@ -46,6 +47,7 @@ pub(crate) fn page(seen: &Seen<'_>, started: Option<&str>, files: &[String]) -> 
                     (tables::tiles(record))
                     (tables::checks(record))
                     (outage::section(record))
+                    (catch_up::section(record))
                     (membership::section(record))
                     (timeline::section(seen))
                     (percentiles::section(seen))

@@ -1,16 +1,18 @@
-//! The two plots, each as one drawing painted three times.
+//! The plots, each as one drawing painted three times.
 //!
 //! What both share stands here: title, the line that says what was run, the banner over figures
 //! that are no measurements, and legends. Invariant: any record can be drawn, also an empty one.
 
 mod axis;
 mod bands;
+mod catch_up;
 mod drawing;
 mod latency;
 mod outage;
 mod paint;
 
 pub(crate) use axis::{Scale, label, round_up};
+pub(crate) use catch_up::catch_up;
 pub(crate) use drawing::Ink;
 pub(crate) use latency::{
     FAIL, OFFERED, OK, OUTCOMES, UNKNOWN, column, latency, quantiles, thin, window_s,

@@ -4,7 +4,7 @@
 //! so unknown ones are ignored; a changed meaning raises [`SCHEMA_VERSION`]. Times are in
 //! milliseconds from the start of the run.
 
-use crate::Summary;
+use crate::{CatchUp, Summary};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -53,6 +53,9 @@ pub struct RunRecord {
     /// Every time in which a node was a member of the group no longer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lapses: Vec<Lapse>,
+    /// Every follower that was away and returned to catch up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub catch_ups: Vec<CatchUp>,
     /// Things counted.
     #[serde(default)]
     pub counts: BTreeMap<String, u64>,
@@ -294,6 +297,7 @@ pub(crate) mod tests {
             faults: Vec::new(),
             trials: Vec::new(),
             lapses: Vec::new(),
+            catch_ups: Vec::new(),
             counts: BTreeMap::from([("elections".to_owned(), 3)]),
             ratios: BTreeMap::from([("overlap".to_owned(), 2.5)]),
             metrics: BTreeMap::from([(

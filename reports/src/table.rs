@@ -4,6 +4,7 @@
 //! timeout can hide in the sum. Below 300 samples no p99 is printed. Names and details come from
 //! plans and nodes: control characters in them never reach the terminal.
 
+use crate::catch_up::{Compared, compared, tail};
 use crate::{RunRecord, Summary, Trial, Verdict};
 use std::collections::BTreeSet;
 
@@ -20,6 +21,7 @@ pub fn render(record: &RunRecord, color: bool) -> String {
     }
     let sections = [
         ("outage after a fault, ms", outages(record)),
+        ("catch-up by batch size", catch_ups(&compared(record))),
         ("throughput", throughput(record)),
         ("distributions", metrics(record)),
         ("counts", counts(record)),
@@ -30,6 +32,10 @@ pub fn render(record: &RunRecord, color: bool) -> String {
             line(&mut text, paint(title, BOLD, color));
             text.push_str(&columns(&rows));
         }
+    }
+    if let Some(verdict) = compared(record).verdict {
+        line(&mut text, String::new());
+        line(&mut text, plain(&verdict));
     }
     line(&mut text, String::new());
     line(&mut text, paint("checks", BOLD, color));
@@ -97,6 +103,46 @@ fn count_of(measured: u64, trials: usize) -> String {
     if measured == trials as u64 { measured.to_string() } else { format!("{measured}/{trials}") }
 }
 
+/// A row for each batch size.
+fn catch_ups(compared: &Compared<'_>) -> Vec<Vec<String>> {
+    if compared.sizes.is_empty() {
+        return Vec::new();
+    }
+    let mut rows = vec![words(&[
+        "entries",
+        "trials",
+        "p50 ms",
+        "min",
+        "max",
+        "entries/s",
+        "MB/s",
+        "peers",
+        "per chunk",
+        "terms",
+        "commits before",
+        "meanwhile",
+    ])];
+    for of in &compared.sizes {
+        let took = |part: fn(&Summary) -> f64| optional(of.took.as_ref().map(part), 1);
+        let absent = || ABSENT.to_owned();
+        rows.push(vec![
+            of.batch_size.to_string(),
+            count_of(of.took_ms.len() as u64, of.trials.len()),
+            took(|took| took.p50),
+            took(|took| took.min),
+            took(|took| took.max),
+            optional(of.entries_per_s, 0),
+            optional(of.mb_per_s, 2),
+            of.peers(),
+            optional(of.entries_per_chunk(), 0),
+            of.terms().to_string(),
+            tail(of.before).unwrap_or_else(absent),
+            tail(of.during).unwrap_or_else(absent),
+        ]);
+    }
+    rows
+}
+
 fn throughput(record: &RunRecord) -> Vec<Vec<String>> {
     let ratio = |name: &str| record.ratios.get(name).copied().filter(|ratio| ratio.is_finite());
     let (Some(offered), Some(achieved)) = (ratio("offered_per_s"), ratio("achieved_per_s")) else {
@@ -123,7 +169,10 @@ fn throughput(record: &RunRecord) -> Vec<Vec<String>> {
 
 fn metrics(record: &RunRecord) -> Vec<Vec<String>> {
     // What the faults cost stands in a section of its own.
-    let is_told = |name: &str| !record.trials.is_empty() && is_of_trials(name);
+    let is_told = |name: &str| {
+        !record.trials.is_empty() && is_of_trials(name)
+            || !record.catch_ups.is_empty() && is_of_sizes(name)
+    };
     let told: Vec<_> = record.metrics.iter().filter(|(name, _)| !is_told(name)).collect();
     if told.is_empty() {
         return Vec::new();
@@ -258,6 +307,11 @@ fn color_of(verdict: Verdict) -> &'static str {
 /// Metrics that repeat the fields of the trials, of all or of one kind of fault.
 pub(crate) fn is_of_trials(name: &str) -> bool {
     OF_TRIALS.contains(&name) || name.starts_with("outage_")
+}
+
+/// Whether the metric is one of each batch size.
+pub(crate) fn is_of_sizes(name: &str) -> bool {
+    name.starts_with("batch_")
 }
 
 const BOLD: &str = "1";

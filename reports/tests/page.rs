@@ -34,6 +34,7 @@ fn record(kind: &str) -> RunRecord {
         faults: Vec::new(),
         trials: Vec::new(),
         lapses: Vec::new(),
+        catch_ups: Vec::new(),
         counts: BTreeMap::new(),
         ratios: BTreeMap::new(),
         metrics: BTreeMap::new(),

@@ -31,6 +31,7 @@ fn record(build_profile: &str, trials: Vec<Trial>) -> RunRecord {
         faults: Vec::new(),
         trials,
         lapses: Vec::new(),
+        catch_ups: Vec::new(),
         counts: BTreeMap::new(),
         ratios: BTreeMap::new(),
         metrics: BTreeMap::new(),

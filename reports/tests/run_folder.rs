@@ -56,6 +56,7 @@ fn record() -> RunRecord {
         faults: Vec::new(),
         trials: vec![trial(0, Some(212.0)), trial(1, None), trial(2, Some(301.125))],
         lapses: Vec::new(),
+        catch_ups: Vec::new(),
         counts: BTreeMap::from([("elections".to_owned(), u64::MAX)]),
         ratios: BTreeMap::from([("overlap".to_owned(), 1.0 / 3.0)]),
         metrics: BTreeMap::from([(

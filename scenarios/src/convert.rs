@@ -52,6 +52,7 @@ pub(crate) fn begun(
         faults: Vec::new(),
         trials: Vec::new(),
         lapses: Vec::new(),
+        catch_ups: Vec::new(),
         counts: std::collections::BTreeMap::new(),
         ratios: std::collections::BTreeMap::new(),
         metrics: std::collections::BTreeMap::new(),

@@ -111,6 +111,7 @@ mod tests {
             faults: Vec::new(),
             trials: Vec::new(),
             lapses: Vec::new(),
+            catch_ups: Vec::new(),
             counts: std::collections::BTreeMap::new(),
             ratios: std::collections::BTreeMap::new(),
             metrics: std::collections::BTreeMap::new(),

@@ -43,6 +43,11 @@ impl Panel {
         }
     }
 
+    /// A word to the left, at that height.
+    pub(super) fn y_word(&mut self, y: f64, word: impl Into<String>) {
+        self.ticks.push((y, word.into()));
+    }
+
     /// Vertical grid lines; the values stand once, below the last panel.
     pub(super) fn x_grid(&mut self, scale: &Scale, ticks_max: usize) {
         for tick in scale.ticks(ticks_max) {

@@ -12,10 +12,13 @@ use crate::record::{RunRecord, Trial};
 use maud::{Markup, html};
 use std::collections::BTreeMap;
 
-/// The section; nothing where a run has neither faults nor groups.
+/// The section; nothing where a run has neither faults nor groups, or is about something else.
 pub(super) fn section(record: &RunRecord) -> Markup {
     if !record.trials.is_empty() {
         return outages(record);
+    }
+    if !record.catch_ups.is_empty() {
+        return html! {};
     }
     let forming: Vec<f64> = record
         .marks

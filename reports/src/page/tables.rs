@@ -4,7 +4,7 @@
 
 use crate::figures::{ABSENT, count, digits, ms};
 use crate::record::{Check, RunRecord, Trial};
-use crate::table::is_of_trials;
+use crate::table::{is_of_sizes, is_of_trials};
 use crate::{P99_SAMPLES_MIN, Summary, Verdict};
 use maud::{Markup, html};
 
@@ -97,6 +97,7 @@ pub(super) fn figures(record: &RunRecord) -> Markup {
     let is_told = |name: &str| {
         is_of_trials(name) && !record.trials.is_empty()
             || OF_LAPSES.contains(&name) && !record.lapses.is_empty()
+            || is_of_sizes(name) && !record.catch_ups.is_empty()
             || name.starts_with("latency_")
     };
     let metrics: Vec<_> = record.metrics.iter().filter(|(name, _)| !is_told(name)).collect();
@@ -164,6 +165,7 @@ pub(super) fn tiles(record: &RunRecord) -> Markup {
     let mut tiles: Vec<(&str, String, String)> = Vec::new();
     for (name, title, what) in [
         ("outage_ms", "outage, p50", "trials"),
+        ("catch_up_ms", "catch-up, p50", "trials"),
         ("forming_ms", "forming, p50", "groups"),
         ("promote_ms", "a voter again, p50", "returns"),
     ] {

@@ -101,6 +101,23 @@ impl Ink {
         }
     }
 
+    /// The colour of one of several nodes that stand beside each other.
+    pub(crate) fn of_node(node: u64) -> Self {
+        const NODES: [Ink; 9] = [
+            Ink::Ok,
+            Ink::Elect,
+            Ink::Commit,
+            Ink::Client,
+            Ink::Kill,
+            Ink::Median,
+            Ink::Pause,
+            Ink::OtherFault,
+            Ink::Tail,
+        ];
+        let place = node.saturating_sub(1) % NODES.len() as u64;
+        NODES[usize::try_from(place).unwrap_or(0)]
+    }
+
     /// The colour of a fault of this kind.
     pub(crate) fn of_fault(kind: &str) -> Self {
         match kind {
