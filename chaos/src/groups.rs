@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use crate::{
     checker::{self, Check, Verdict},
     history::{Frozen, History, Operation},
-    plan::{Plan, WorkloadPlan},
+    plan::{Kind, Plan, WorkloadPlan, turns},
 };
 
 /// One group of several.
@@ -46,6 +46,15 @@ impl Share {
     }
 }
 
+/// Into how many parts a run falls that are judged each by itself: groups on the same nodes, or
+/// trials with a fresh group each.
+pub fn parts(plan: &Plan) -> u64 {
+    match plan.kind {
+        Kind::Lagging => turns(plan).len().max(1) as u64,
+        Kind::Failover | Kind::Formation | Kind::Steady => plan.groups.max(1),
+    }
+}
+
 /// The group that an operation was asked of.
 pub(crate) fn group_of(operation: &Operation, groups: u64) -> u64 {
     operation.key % groups.max(1) + 1
@@ -64,14 +73,35 @@ pub(crate) fn share(plan: &Plan) -> Option<WorkloadPlan> {
     })
 }
 
+/// Asks every checker about every part of a run of this plan; one answer of each.
+pub fn judge_parts(plan: &Plan, frozen: &Frozen) -> Vec<Check> {
+    match plan.kind {
+        // A trial that was not come to, or came to no end, left no log to be judged.
+        Kind::Lagging => {
+            let is_over = |trial| frozen.logs.iter().any(|log| log.group == trial);
+            judge_each(frozen, parts(plan), "trial", is_over)
+        }
+        Kind::Failover | Kind::Formation | Kind::Steady => judge(frozen, plan.groups),
+    }
+}
+
 /// Asks every checker about every group; one answer of each. Who was elected when is known of the
 /// first group alone.
 pub fn judge(frozen: &Frozen, groups: u64) -> Vec<Check> {
+    judge_each(frozen, groups, "group", |_| true)
+}
+
+fn judge_each(
+    frozen: &Frozen,
+    groups: u64,
+    word: &str,
+    is_meant: impl Fn(u64) -> bool,
+) -> Vec<Check> {
     if groups <= 1 {
         return checker::judge(frozen, &checker::all(frozen)).1;
     }
     let mut by_name: Vec<(String, Vec<(u64, Check)>)> = Vec::new();
-    for group in 1..=groups {
+    for group in (1..=groups).filter(|group| is_meant(*group)) {
         let of_group = part(frozen, group, groups);
         let mut checkers = checker::all(&of_group);
         checkers.retain(|checker| group == 1 || checker.name() != checker::elections::NAME);
@@ -82,11 +112,16 @@ pub fn judge(frozen: &Frozen, groups: u64) -> Vec<Check> {
             }
         }
     }
-    by_name.into_iter().map(|(name, checks)| together(&name, checks)).collect()
+    by_name.into_iter().map(|(name, checks)| joined(&name, word, checks)).collect()
 }
 
 /// One answer for what was asked of each group.
-pub(crate) fn together(name: &str, mut checks: Vec<(u64, Check)>) -> Check {
+pub(crate) fn together(name: &str, checks: Vec<(u64, Check)>) -> Check {
+    joined(name, "group", checks)
+}
+
+/// One answer for what was asked of each part.
+pub(crate) fn joined(name: &str, word: &str, mut checks: Vec<(u64, Check)>) -> Check {
     if let [(1, _)] = &checks[..]
         && let Some((_, only)) = checks.pop()
     {
@@ -95,8 +130,14 @@ pub(crate) fn together(name: &str, mut checks: Vec<(u64, Check)>) -> Check {
     let verdict = Verdict::combine(checks.iter().map(|(_, check)| check.verdict));
     // What is not as it should be comes first.
     checks.sort_by_key(|(group, check)| (check.verdict == Verdict::Valid, *group));
-    let details = checks.iter().map(|(group, check)| format!("group {group}: {}", check.detail));
-    let detail = details.collect::<Vec<_>>().join("; ");
+    let details = checks
+        .iter()
+        .take(TOLD_MAX)
+        .map(|(part, check)| format!("{word} {part}: {}", check.detail));
+    let mut detail = details.collect::<Vec<_>>().join("; ");
+    if let Some(more) = checks.len().checked_sub(TOLD_MAX).filter(|more| *more > 0) {
+        detail.push_str(&format!("; and {more} more"));
+    }
     Check { name: name.to_owned(), verdict, detail }
 }
 
@@ -138,6 +179,8 @@ impl Beside {
     }
 }
 
+/// As many as there may be groups; of more trials those that are as they should be are counted.
+const TOLD_MAX: usize = 16;
 const OUTAGE_MS: &str = "beside_outage_ms";
 const LED_OUTAGE_MS: &str = "beside_led_outage_ms";
 

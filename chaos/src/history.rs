@@ -290,6 +290,13 @@ pub struct LogLine {
     pub value: Option<u64>,
 }
 
+impl LogLine {
+    /// Whether it was asked for by a client and stores nothing: it only fills the log.
+    pub(crate) fn only_fills(&self) -> bool {
+        self.request.is_some() && self.value.is_none()
+    }
+}
+
 /// The committed part of one node's log after the run has healed: from the first entry, or from
 /// where a snapshot took the place of what was before.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -23,7 +23,7 @@ use crate::{
     register::Command,
 };
 
-pub(crate) use noting::{Noting, STALL};
+pub(crate) use noting::{GOES_ON, Noting, STALL};
 
 /// What all members of a cluster share.
 #[derive(Clone, Debug)]

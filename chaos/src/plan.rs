@@ -5,6 +5,7 @@
 
 mod all;
 mod expect;
+mod lag;
 mod packets;
 mod random;
 mod step;
@@ -22,6 +23,8 @@ use thiserror::Error;
 use crate::{fault::Fault, seed::Seed};
 
 pub use expect::{ByProfile, Expect, GROWTH_LOAD_MS_MIN};
+pub use lag::{LagFrom, LagPlan, settle};
+pub(crate) use lag::{of_size, turns};
 pub use packets::{Way, packet_faults};
 pub(crate) use packets::{reach, rules};
 pub use random::{RandomFaults, any_fault, draw_faults};
@@ -49,7 +52,8 @@ pub struct Plan {
     /// faults are aimed at the leader of the first.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub groups: u64,
-    /// How often the steps are carried out, or for `formation` a fresh group is started.
+    /// How often the steps are carried out, for `formation` a fresh group is started, or for
+    /// `lagging` one with each batch size.
     #[serde(default = "one")]
     pub trials: u64,
     /// How the nodes keep time.
@@ -81,6 +85,9 @@ pub struct Plan {
     /// What clients do meanwhile; absent for `formation` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<WorkloadPlan>,
+    /// For `lagging`: who lags, how far, and how it catches up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag: Option<LagPlan>,
     /// What happens in each trial.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<Step>,
@@ -108,6 +115,9 @@ pub enum Kind {
     Formation,
     /// Load without faults.
     Steady,
+    /// A fresh group is started under load, a follower is taken away, misses much, and returns:
+    /// how long it takes to catch up.
+    Lagging,
 }
 
 /// Where the nodes remember.
@@ -205,6 +215,10 @@ pub fn parse_profile(name: &str) -> Result<ConsensusProfile, PlanError> {
 /// How the group of a plan keeps time and how much it takes on.
 pub fn consensus(plan: &Plan) -> ConsensusConfig {
     let consensus = plan.profile.config();
+    let consensus = match &plan.lag {
+        Some(lag) => lag.consensus(consensus),
+        None => consensus,
+    };
     let snapshot_log_entries = plan.snapshot_log_entries.unwrap_or(0);
     ConsensusConfig {
         lease_reads: plan.lease_reads,
@@ -298,6 +312,7 @@ impl fmt::Display for Kind {
             Self::Failover => "failover",
             Self::Formation => "formation",
             Self::Steady => "steady",
+            Self::Lagging => "lagging",
         })
     }
 }

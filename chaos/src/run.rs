@@ -14,6 +14,7 @@ mod expect;
 mod formation;
 mod judging;
 mod lab;
+mod lagging;
 mod liveness;
 mod loaded;
 mod measures;
@@ -49,6 +50,7 @@ pub(crate) use judging::{
     Found, RATE_BOUND, formed, judge_all, not_formed, returned, too_slow, well_again_ns,
 };
 pub(crate) use lab::{CATCH_UP_BOUND, FORM_BOUND, Lab, caught_up, check, pinned_to};
+pub use lagging::{CatchUp, Progress, Since};
 pub(crate) use liveness::{LIVENESS_BOUND, PROBE_KEY, Probed, lives, probe_client};
 pub(crate) use recorder::{Journal, View};
 use stage::{Stage, recorded};
@@ -137,6 +139,8 @@ pub struct Outcome {
     pub trials: Vec<Trial>,
     /// When nodes were members no longer, in order.
     pub lapses: Vec<Lapse>,
+    /// Followers that were away and returned, in order.
+    pub catch_ups: Vec<CatchUp>,
     /// The faults as they were carried out.
     pub schedule: Schedule,
     /// Things counted.
@@ -219,6 +223,7 @@ pub async fn run<W: World>(
     let run = async |stage: &Stage<'_, W>| match plan.kind {
         Kind::Formation => formation::run(stage).await,
         // On the heap: whoever awaits a run need not hold all that it is made of.
+        Kind::Lagging => Box::pin(lagging::run(stage)).await,
         Kind::Failover | Kind::Steady => Box::pin(loaded::run(stage)).await,
     };
     let outcome = recorded(world, (plan, seed), listener, stop, run).await?;

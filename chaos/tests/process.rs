@@ -9,6 +9,8 @@ mod blackout;
 mod clocks;
 #[path = "process/lab.rs"]
 mod lab;
+#[path = "process/lagging.rs"]
+mod lagging;
 #[path = "process/links.rs"]
 mod links;
 #[path = "process/orphans.rs"]
@@ -52,6 +54,8 @@ const STORIES: &[(&str, Story)] = &[
     ("clocks_five_percent_off_cost_no_acknowledged_write", clocks::a_leader_in_a_hurry),
     ("what_hits_one_group_of_several_costs_none_an_acknowledged_write", runs::several_groups),
     ("groups_form_again_and_again", runs::groups_form),
+    ("a_killed_follower_fetches_what_it_missed_from_all_others", lagging::a_killed_follower),
+    ("a_follower_that_was_cut_off_catches_up_over_bad_links", lagging::a_follower_that_was_cut_off),
     ("a_stopped_run_is_judged_as_far_as_it_went", runs::a_stopped_run),
     ("two_harnesses_run_side_by_side", runs::two_side_by_side),
 ];

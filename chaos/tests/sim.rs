@@ -112,6 +112,32 @@ const STORIES: &[Story] = &[
         },
     },
     Story {
+        name: "a_wiped_follower_fetches_all_of_the_log_and_counts_the_same",
+        plan: "scenario = \"lag\"\nkind = \"lagging\"\nnodes = 3\n[workload]\n\
+               rate_per_s = 50\nclients = 3\nduration_ms = 1000\n\
+               [lag]\nfault = \"wipe\"\nentries = 24000\ncommand_bytes = 8\n\
+               batch_sizes = [500]\n",
+        holds: |outcome| {
+            let [caught] = &outcome.catch_ups[..] else {
+                return Err(format!("{} followers came back", outcome.catch_ups.len()));
+            };
+            let all = caught.entries >= 24_000 && caught.fetched > 0 && caught.peers > 0;
+            expect(all, &format!("{caught:?}"))
+        },
+    },
+    Story {
+        name: "a_paused_follower_goes_on_from_a_snapshot_where_the_log_is_compacted",
+        plan: "scenario = \"lag\"\nkind = \"lagging\"\nnodes = 3\n[workload]\n\
+               rate_per_s = 50\nclients = 3\nduration_ms = 1000\n\
+               [lag]\nfault = \"pause\"\nentries = 1200\ncommand_bytes = 8\n\
+               from = \"snapshot\"\n",
+        holds: |outcome| {
+            let caught = outcome.catch_ups.first();
+            let snapshot = caught.is_some_and(|caught| caught.snapshot);
+            expect(snapshot, &format!("{caught:?}"))
+        },
+    },
+    Story {
         name: "bad_links_and_an_isolated_leader_cost_no_acknowledged_write",
         plan: "scenario = \"links\"\nkind = \"failover\"\nnodes = 5\n[workload]\n\
                rate_per_s = 100\nduration_ms = 6000\n[[steps]]\nat = 500\nfault = \"link\"\n\

@@ -456,7 +456,7 @@ mod tests {
         assert!(
             text.contains(
                 "leader-failover, partition, rolling-restart, cold-restart, membership-churn, \
-                 formation, steady"
+                 lagging-follower, formation, steady"
             ),
             "{text}"
         );
@@ -495,7 +495,7 @@ mod tests {
             (
                 "lists",
                 "leader-failover, partition, rolling-restart, cold-restart, membership-churn, \
-                 formation, steady; `run FILE`",
+                 lagging-follower, formation, steady; `run FILE`",
             ),
             ("run", "<FILE>"),
             ("check", "<RUN>"),

@@ -24,12 +24,13 @@ pub(crate) fn all() -> Result<Vec<Builtin>, PlanError> {
     TEXTS.iter().map(parsed).collect()
 }
 
-const TEXTS: [(&str, &str); 7] = [
+const TEXTS: [(&str, &str); 8] = [
     ("plans/leader-failover.toml", include_str!("../plans/leader-failover.toml")),
     ("plans/partition.toml", include_str!("../plans/partition.toml")),
     ("plans/rolling-restart.toml", include_str!("../plans/rolling-restart.toml")),
     ("plans/cold-restart.toml", include_str!("../plans/cold-restart.toml")),
     ("plans/membership-churn.toml", include_str!("../plans/membership-churn.toml")),
+    ("plans/lagging-follower.toml", include_str!("../plans/lagging-follower.toml")),
     ("plans/formation.toml", include_str!("../plans/formation.toml")),
     ("plans/steady.toml", include_str!("../plans/steady.toml")),
 ];

@@ -68,7 +68,7 @@ pub(crate) fn judge(path: &Path) -> anyhow::Result<Judged> {
     }
     let course = course(&folder, &plan, &record)?;
     let frozen = Frozen { course, ..read(&folder, &plan)? };
-    let judged = groups::judge(&frozen, plan.groups);
+    let judged = groups::judge_parts(&plan, &frozen);
     let mut again: Vec<Check> = judged.iter().map(convert::check).collect();
     again.extend(complete(&record, &frozen.history));
     let is_recorded = |name: &str| record.checks.iter().any(|check| check.name == name);

@@ -3,6 +3,8 @@
 //! Pure functions between plain data: `chaos` does not know `reports`, and `reports` knows
 //! neither Raft nor plans. Times become milliseconds; nothing is judged and nothing left out.
 
+mod catch_up;
+
 use chaos::checker;
 use chaos::cluster::{MemberChange, NodeEvent, What as Noted};
 use chaos::fault::NodeNumber;
@@ -72,6 +74,7 @@ pub(crate) fn finished(record: &mut RunRecord, outcome: &Outcome) {
     record.faults = faults(&outcome.schedule);
     record.trials = outcome.trials.iter().map(trial).collect();
     record.lapses = outcome.lapses.iter().map(lapse).collect();
+    record.catch_ups = outcome.catch_ups.iter().map(catch_up::catch_up).collect();
     record.counts.extend(outcome.counts.clone());
     record.ratios.extend(outcome.ratios.clone());
     let summaries = outcome

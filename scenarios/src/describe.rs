@@ -4,8 +4,8 @@
 
 use chaos::fault::{CrashPoint, Fault, Target};
 use chaos::plan::{
-    At, Expect, Flap, GROWTH_LOAD_MS_MIN, Kind, Plan, RandomFaults, Step, StorageKind, Variant,
-    Way, WorkloadPlan, WorldKind, fits, profile_name,
+    At, Expect, Flap, GROWTH_LOAD_MS_MIN, Kind, LagFrom, LagPlan, Plan, RandomFaults, Step,
+    StorageKind, Variant, Way, WorkloadPlan, WorldKind, fits, profile_name,
 };
 
 use crate::catalogue::Builtin;
@@ -71,6 +71,7 @@ pub(crate) fn plan(plan: &Plan) -> String {
     lines.extend(plan.planted.map(|rule| format!("broken on purpose: {rule}")));
     lines.push(trials(plan));
     lines.extend(plan.workload.as_ref().map(workload));
+    lines.extend(plan.lag.iter().flat_map(lag));
     lines.extend(plan.steps.iter().map(step));
     lines.extend(plan.random.as_ref().map(random));
     for Variant { name, about, steps, random, expect } in &plan.variants {
@@ -108,7 +109,39 @@ fn trials(plan: &Plan) -> String {
         Kind::Formation if trials == 1 => "a fresh group, from its start to all bonds".to_owned(),
         Kind::Formation => format!("{trials} fresh groups, each from its start to all bonds"),
         Kind::Steady => "load without faults".to_owned(),
+        Kind::Lagging => format!("{trials} trials with each batch size, each with a fresh group"),
     }
+}
+
+/// Who lags, how far, and how it catches up.
+fn lag(lag: &LagPlan) -> Vec<String> {
+    let LagPlan { fault, entries, command_bytes, batch_sizes, from, links, bound_ms, .. } = lag;
+    let entries = match entries {
+        Some(entries) => format!("{entries} commands"),
+        None => {
+            let (process, sim) = (LagPlan::entries_in(WorldKind::Process), WorldKind::Sim);
+            format!("{process} commands, {} in virtual time,", LagPlan::entries_in(sim))
+        }
+    };
+    let sizes: Vec<String> = batch_sizes.iter().map(ToString::to_string).collect();
+    let from = match from {
+        LagFrom::Replay => "entry by entry",
+        LagFrom::Snapshot => "from a snapshot and the entries since",
+    };
+    let mut lines = vec![
+        format!(
+            "{fault} of a follower under load; {entries} of {command_bytes} bytes are committed \
+             without it; then it returns"
+        ),
+        format!(
+            "it catches up {from}, in chunks of {} entries by turns, within {bound_ms} ms",
+            sizes.join(", ")
+        ),
+    ];
+    lines.extend(lag.inflight_per_peer_max.map(|max| format!("{max} chunks asked of each other")));
+    lines.extend(lag.rate_bytes_per_s_max.map(|max| format!("at most {max} bytes per second")));
+    lines.extend(links.as_ref().map(|links| format!("its links have {links}")));
+    lines
 }
 
 fn workload(load: &WorkloadPlan) -> String {
@@ -351,6 +384,33 @@ mod tests {
         assert_eq!(told["plan"]["workload"]["rate_per_s"], 500);
         assert!(told["not_in_world"]["process"].is_null());
         assert!(told["not_in_world"]["sim"].as_str().unwrap().contains("background_load"));
+    }
+
+    #[test]
+    fn a_follower_that_lags_is_told_with_what_it_misses_and_how_it_fetches_that() {
+        let all = catalogue::all().unwrap();
+        let lagging = all.into_iter().find(|builtin| builtin.plan.kind == Kind::Lagging);
+        let mut plan = lagging.expect("it is built in").plan;
+        let text = super::plan(&plan);
+        for words in [
+            "5 trials with each batch size",
+            "kill of a follower under load; 50000 commands, 30000 in virtual time, of 64 bytes",
+            "entry by entry, in chunks of 500, 2000 entries by turns, within 60000 ms",
+        ] {
+            assert!(text.contains(words), "{words:?} in {text:?}");
+        }
+        let lag = plan.lag.as_mut().unwrap();
+        (lag.entries, lag.from) = (Some(7), LagFrom::Snapshot);
+        (lag.inflight_per_peer_max, lag.rate_bytes_per_s_max) = (Some(9), Some(70_000));
+        let text = super::plan(&plan);
+        for words in [
+            "; 7 commands of 64 bytes",
+            "from a snapshot and the entries since",
+            "9 chunks asked of each other",
+            "at most 70000 bytes per second",
+        ] {
+            assert!(text.contains(words), "{words:?} in {text:?}");
+        }
     }
 
     #[test]

@@ -124,6 +124,7 @@ impl Journal {
         self.logs(&outcome.frozen.logs)?;
         self.save()?;
         self.folder.write_lapses(&self.record)?;
+        self.folder.write_catch_ups(&self.record)?;
         Ok(self.record.clone())
     }
 

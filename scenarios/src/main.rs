@@ -32,7 +32,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow};
-use chaos::plan::{self, Plan, WorldKind};
+use chaos::plan::{self, Plan, PlanError, WorldKind};
 use chaos::seed::Seed;
 use reports::{Environment, RunRecord};
 
@@ -190,18 +190,23 @@ fn planned(
     world: WorldKind,
     builtins: Vec<Builtin>,
 ) -> anyhow::Result<Plan> {
+    let settled = |plan: &mut Plan| {
+        overrides.apply(plan, world)?;
+        plan::settle(plan, world);
+        Ok::<(), PlanError>(())
+    };
     let fit = |plan: &Plan| plan::validate(plan).and_then(|()| plan::fits(plan, world));
     let mut plan = match origin {
         Origin::Builtin(name) => {
             let found = builtins.into_iter().find(|builtin| builtin.plan.scenario == *name);
             let mut plan = found.context("clap lets only known scenarios pass")?.plan;
-            overrides.apply(&mut plan, world)?;
+            settled(&mut plan)?;
             fit(&plan)?;
             plan
         }
         Origin::File(path) => {
             let mut file = plan_file(path, &builtins)?;
-            overrides.apply(&mut file.plan, world)?;
+            settled(&mut file.plan)?;
             fit(&file.plan).map_err(|error| file.refusal(&error))?;
             file.plan
         }

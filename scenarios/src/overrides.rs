@@ -3,6 +3,8 @@
 //! Decides only whether a plan has the field at all; whether the value can be carried out is
 //! `validate`'s to say. Invariant: what is not given changes nothing.
 
+mod lag;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -13,6 +15,8 @@ use chaos::plan::{
 use chaos::seed::Seed;
 use clap::Args;
 use runtime::ConsensusProfile;
+
+pub(crate) use lag::LagOverrides;
 
 /// Fields of a plan that can be set on the command line.
 #[derive(Args, Debug, Default, Clone, PartialEq)]
@@ -64,6 +68,9 @@ pub(crate) struct Overrides {
     /// What decides every draw, decimal or 0x…; drawn and printed if absent
     #[arg(long, value_name = "SEED")]
     pub(crate) seed: Option<Seed>,
+    /// Of a follower that lags.
+    #[command(flatten)]
+    pub(crate) lag: LagOverrides,
 }
 
 /// What is done to a node.
@@ -86,6 +93,7 @@ impl Overrides {
         // Later fields change what was chosen.
         plan::choose(plan, self.kind.as_deref()).map_err(|error| as_argument("--kind", error))?;
         plan.nodes = nodes.unwrap_or(plan.nodes);
+        self.lag.apply(plan, nodes)?;
         plan.groups = self.groups.unwrap_or(plan.groups);
         plan.trials = trials.unwrap_or(plan.trials);
         plan.profile = profile.unwrap_or(plan.profile);
@@ -108,6 +116,10 @@ impl Overrides {
     }
 
     fn apply_faults(&self, plan: &mut Plan, world: WorldKind) -> Result<(), PlanError> {
+        if let (Some(lag), Some(fault)) = (&mut plan.lag, self.fault) {
+            lag.fault = lag::follower_fault(fault)?;
+            return Ok(());
+        }
         if plan.steps.is_empty() {
             return match self.fault {
                 Some(fault) => Err(out_of_place("--fault", fault, "faults", plan)),
@@ -180,14 +192,24 @@ impl fmt::Display for Struck {
 pub(crate) fn out_of_place_in(plan: &Plan) -> Vec<&'static str> {
     let mut names = match plan.kind {
         // What is done to whom is what variants differ in.
-        Kind::Failover if !plan.variants.is_empty() => return vec!["fault", "overlap"],
-        Kind::Failover => Vec::new(),
+        Kind::Failover if !plan.variants.is_empty() => vec!["fault", "overlap"],
+        Kind::Failover => vec!["kind"],
         Kind::Formation => {
-            vec!["groups", "rate", "clients", "duration", "fault", "overlap", "random_faults"]
+            vec![
+                "groups",
+                "rate",
+                "clients",
+                "duration",
+                "fault",
+                "overlap",
+                "random_faults",
+                "kind",
+            ]
         }
-        Kind::Steady => vec!["trials", "fault", "overlap", "random_faults"],
+        Kind::Steady => vec!["trials", "fault", "overlap", "random_faults", "kind"],
+        Kind::Lagging => return vec!["groups", "overlap", "random_faults", "kind"],
     };
-    names.push("kind");
+    names.extend(lag::NAMES);
     names
 }
 
@@ -251,6 +273,7 @@ pub(crate) mod tests {
             duration: Some(9_000),
             background_load: Some(1),
             seed: Some(Seed(0xabc)),
+            lag: LagOverrides::default(),
         }
     }
 

@@ -40,7 +40,7 @@ const GOOD: &str = "scenario = \"mine\"\nkind = \"failover\"\n\n[workload]\nclie
 fn the_list_and_the_help_go_to_standard_output() {
     let list = scenarios(&["--list"]);
     assert_eq!(code(&list), 0);
-    for name in ["leader-failover", "partition", "formation", "steady"] {
+    for name in ["leader-failover", "partition", "lagging-follower", "formation", "steady"] {
         assert!(stdout(&list).contains(name), "{list:?}");
     }
     for words in [&["--help"][..], &["leader-failover", "--help"], &["run", "--help"]] {
@@ -65,6 +65,15 @@ fn usage_errors_are_three() {
         &["cold-restart", "--fault", "isolate"],
         &["formation", "--rate", "5"],
         &["steady", "--trials", "2"],
+        &["steady", "--batch-size", "500"],
+        &["lagging-follower", "--batch-size", "0"],
+        &["lagging-follower", "--batch-size", "100,,500"],
+        &["lagging-follower", "--entries", "0"],
+        &["lagging-follower", "--fault", "kill", "--fault", "pause"],
+        &["lagging-follower", "--fault", "kill,pause"],
+        &["lagging-follower", "--peers", "1"],
+        &["lagging-follower", "--loss", "2"],
+        &["lagging-follower", "--world", "swarm"],
         &["steady", "--world", "moon"],
         &["steady", "--trace"],
         &["replay"],
@@ -102,7 +111,7 @@ fn an_unknown_scenario_is_told_the_nearest_and_all_others() {
     assert!(
         text.contains(
             "leader-failover, partition, rolling-restart, cold-restart, membership-churn, \
-             formation, steady"
+             lagging-follower, formation, steady"
         ),
         "{text}"
     );
@@ -132,6 +141,16 @@ fn an_unknown_option_is_told_those_there_are() {
     assert!(text.contains("The options of `steady` are --nodes, --groups, --rate"), "{text}");
     let text = stderr(&scenarios(&["check", "runs/latest", "--deep"]));
     assert!(text.contains("The options of `check` are --json, --help"), "{text}");
+}
+
+#[test]
+fn options_of_a_follower_that_lags_are_told_where_they_belong() {
+    let of = |scenario: &str| stdout(&scenarios(&[scenario, "--help"]));
+    assert!(of("lagging-follower").contains("--batch-size") && !of("steady").contains("--batch"));
+    let text = stderr(&scenarios(&["lagging-follower", "--batch-size", "0"]));
+    assert!(text.contains("lag.batch_sizes is 0, but must lie between 1 and 1048576"), "{text}");
+    let text = stderr(&scenarios(&["lagging-follower", "--batch-size", "many"]));
+    assert!(text.contains("100,500,2000"), "{text}");
 }
 
 #[test]

@@ -76,7 +76,7 @@ impl<T: Fn(Time, What)> Noting<T> {
                 Some(What::Note { text })
             }
             Event::SnapshotInstalled(id) => {
-                let text = format!("goes on from a snapshot at {}", id.position);
+                let text = format!("{GOES_ON} {}", id.position);
                 Some(What::Note { text })
             }
             // As it was asked to.
@@ -125,5 +125,7 @@ impl<T: Fn(Time, What)> Noting<T> {
     }
 }
 
+/// How the note begins of a node that goes on from another's snapshot.
+pub(crate) const GOES_ON: &str = "goes on from a snapshot at";
 /// How long a node must not have run for a stall to be told.
 pub(crate) const STALL: Duration = Duration::from_millis(20);

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     fault::{CrashPoint, Fault, LinkRule, NodeNumber, Target},
     link::{self, LinkFaults},
-    plan::{Flap, Plan, PlanError, Step, consensus, field},
+    plan::{Flap, LagPlan, Plan, PlanError, Step, consensus, field},
     skew,
 };
 
@@ -29,7 +29,7 @@ pub enum Way {
 /// Whether a plan hurts links.
 pub fn packet_faults(plan: &Plan) -> bool {
     let hits = |step: &Step| step.each().iter().any(|drawn| drawn.fault.hits_links());
-    plan.steps.iter().any(hits)
+    plan.steps.iter().any(hits) || plan.lag.as_ref().is_some_and(LagPlan::hits_links)
 }
 
 /// What befalls which links when the step hits these nodes.

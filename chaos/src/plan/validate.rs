@@ -7,7 +7,7 @@ use crate::{
     fault::{CrashPoint, Fault, NodeNumber, Target},
     plan::{
         At, Kind, Mix, Plan, PlanError, Step, StorageKind, WorkloadPlan, all, consensus, field,
-        forgets, packets, random, variant,
+        forgets, lag, packets, random, variant,
     },
 };
 
@@ -30,7 +30,10 @@ pub fn validate(plan: &Plan) -> Result<(), PlanError> {
         let (min, max) = SNAPSHOT_LOG_ENTRIES;
         within("snapshot_log_entries", entries.into(), min, max)?;
     }
-    shape(plan)?;
+    match plan.kind {
+        Kind::Lagging => lag::check(plan),
+        _ => lag::check(plan).and_then(|()| shape(plan)),
+    }?;
     plan.random.iter().try_for_each(|random| random::check(plan, random))?;
     if let Some(load) = &plan.workload {
         workload(load)?;

@@ -37,8 +37,11 @@ const SHAPELESS: [&str; 10] = [
     "expected struct ClockFault",
     "expected a tuple of size 2",
 ];
-const WORDS: [(&str, &str); 14] = [
-    ("kind", "\"failover\", \"formation\" or \"steady\""),
+const WORDS: [(&str, &str); 17] = [
+    ("kind", "\"failover\", \"formation\", \"steady\" or \"lagging\""),
+    ("from", "\"replay\" or \"snapshot\""),
+    ("batch_sizes", "a list of sizes, such as [100, 500, 2000]"),
+    ("links", "a table such as { delay_ms = 20, loss = 0.01 }"),
     ("profile", "\"lan\", \"wan\" or \"loopback\""),
     ("storage", "\"disk\" or \"memory\""),
     (
@@ -60,10 +63,12 @@ const WORDS: [(&str, &str); 14] = [
     ("way", "\"both\", \"out\" or \"in\""),
     ("faults", "a table such as { loss = 0.05, delay_ms = 20 }"),
 ];
-const PLAIN: [(&str, &str); 9] = [
+const PLAIN: [(&str, &str); 11] = [
     (" as i128", ""),
     ("expected u64", "expected a whole number that is not negative"),
+    ("expected u32", "expected a whole number that is not negative"),
     ("expected f64", "expected a number"),
+    ("expected struct LagPlan", "expected a table [lag]"),
     ("expected struct WorkloadPlan", "expected a table [workload]"),
     ("expected struct Mix", "expected a table such as { read = 50, write = 40, cas = 10 }"),
     ("expected struct Expect", "expected a table [expect]"),

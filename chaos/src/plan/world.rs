@@ -83,6 +83,11 @@ pub fn fits(plan: &Plan, world: WorldKind) -> Result<(), PlanError> {
                        use world process or sim";
         return Err(field("kind", plan.kind, allowed));
     }
+    if plan.kind == Kind::Lagging {
+        let allowed = "world swarm has no bonds, and its nodes fetch nothing in bulk: use world \
+                       process or sim";
+        return Err(field("kind", plan.kind, allowed));
+    }
     if let Some(entries) = plan.snapshot_log_entries {
         let allowed = "in world swarm random worlds take snapshots, and plans none: use world \
                        process or sim";

@@ -54,6 +54,13 @@ impl<C: Cluster> Lab<C> {
         Self { cluster, recorder, invoker, plan, seed, origin, stop, numbers, share }
     }
 
+    /// The same for one trial of several that each have a group of their own: whatever they number,
+    /// be it clients, keys or operations, no two number alike.
+    pub(super) fn of_trial(self, share: Share, numbers: Numbers) -> Self {
+        let invoker = Arc::new(Invoker::new(Arc::clone(&self.cluster), self.origin, share));
+        Self { invoker, share, numbers, ..self }
+    }
+
     /// The same about another group of the same nodes, with draws of its own.
     pub(super) fn beside(&self, share: Share) -> Result<Self, RunError> {
         let none = || RunError::Lab(format!("the nodes are in no group {}", share.number));
@@ -158,16 +165,17 @@ impl<C: Cluster> Lab<C> {
             bound_ms: u64::try_from(CATCH_UP_BOUND.as_millis()).unwrap_or(u64::MAX),
         };
         reached.await.map_err(|_| late)??;
-        let mut lines: Vec<LogLine> = Vec::new();
+        let (mut lines, mut from) = (Vec::new(), 1);
         loop {
-            let from = lines.last().map_or(1, |line| line.index + 1);
             let page = self.cluster.log(node, Index(from)).await?;
             // A page that does not go on where the last one ended would never come to an end.
             let goes_on = page.first().is_some_and(|line| line.index >= from);
             if !goes_on || from > commit {
                 return Ok(lines);
             }
-            lines.extend(page);
+            from = page.last().map_or(from, |line| line.index + 1);
+            // What only fills the log is counted by the machine, and no history knows of it.
+            lines.extend(page.into_iter().filter(|line| !line.only_fills()));
         }
     }
 

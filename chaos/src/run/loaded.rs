@@ -209,7 +209,7 @@ async fn any_rate_missed<C: Cluster>(
 
 /// Waits until successes reach 90 % of the rate over 100 ms; what to say where that takes too
 /// long, nothing where it is reached or the run is stopped.
-async fn rate_missed<C: Cluster>(
+pub(super) async fn rate_missed<C: Cluster>(
     lab: &Lab<C>,
     load: &WorkloadPlan,
     when: &str,

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     cluster::{Cluster, NodeEvent, World},
+    groups::parts,
     plan::Plan,
     run::{Lab, Listener, RunError, Stop, lab::settings, recorder::Recorder},
     seed::Seed,
@@ -33,10 +34,22 @@ impl<W: World> Stage<'_, W> {
         number: u64,
         act: impl AsyncFnOnce(&Lab<W::Cluster>) -> Result<T, RunError>,
     ) -> Result<T, RunError> {
-        let settings = settings(self.plan, self.seed, number);
+        self.with_lab_of((self.plan, self.seed), number, |lab| lab, act).await
+    }
+
+    /// The same with a plan and a seed of its own, as the lab that `make` makes of it.
+    pub(crate) async fn with_lab_of<T>(
+        &self,
+        (plan, seed): (&Plan, Seed),
+        number: u64,
+        make: impl FnOnce(Lab<W::Cluster>) -> Lab<W::Cluster>,
+        act: impl AsyncFnOnce(&Lab<W::Cluster>) -> Result<T, RunError>,
+    ) -> Result<T, RunError> {
+        let settings = settings(plan, self.seed, number);
         let cluster = self.world.start(settings, self.events.clone()).await?;
-        let wishes = (self.plan.clone(), self.seed);
+        let wishes = (plan.clone(), seed);
         let lab = Lab::new(cluster, self.recorder.clone(), wishes, self.origin, self.stop.clone());
+        let lab = make(lab);
         let acted = act(&lab).await;
         lab.cluster.stop().await?;
         acted
@@ -53,7 +66,7 @@ pub(crate) async fn recorded<W: World, T>(
 ) -> Result<T, RunError> {
     let origin = world.now();
     let (events, noted) = mpsc::channel(EVENTS_MAX);
-    let (recorder, task) = Recorder::start(listener, (origin, plan.groups), noted);
+    let (recorder, task) = Recorder::start(listener, (origin, parts(plan)), noted);
     let stage = Stage { plan, seed, recorder, stop, world, origin, events };
     let ran = run(&stage).await;
     drop(stage);

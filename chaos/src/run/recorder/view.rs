@@ -19,6 +19,8 @@ pub(crate) struct View {
     follows: BTreeMap<NodeNumber, (Option<NodeNumber>, u64)>,
     bonds: BTreeSet<(NodeNumber, NodeNumber)>,
     away: BTreeSet<NodeNumber>,
+    /// When the first bond of each node came up, since it was last hit or came back.
+    first_bonds: BTreeMap<NodeNumber, u64>,
     /// Nodes that ended or stopped unasked, and why.
     pub(crate) failed: BTreeMap<NodeNumber, String>,
     /// When the last event that changed any of this took place.
@@ -53,6 +55,16 @@ impl View {
         self.away.contains(&node)
     }
 
+    /// Whether another node holds a bond to this one.
+    pub(crate) fn is_bonded(&self, node: NodeNumber) -> bool {
+        self.bonds.iter().any(|(from, to)| *to == node && *from != node)
+    }
+
+    /// When the first bond of this node came up, since it was last hit or came back.
+    pub(crate) fn first_bond_ns(&self, node: NodeNumber) -> Option<u64> {
+        self.first_bonds.get(&node).copied()
+    }
+
     /// The nodes that have said anything of their role.
     pub(crate) fn nodes(&self) -> impl Iterator<Item = NodeNumber> {
         self.roles.keys().copied()
@@ -77,6 +89,7 @@ impl View {
             }
             What::Bonded { with } => {
                 self.bonds.insert((node, *with));
+                self.first_bonds.entry(node).or_insert(event.at_ns);
             }
             What::Unbonded { with } => {
                 self.bonds.remove(&(node, *with));
@@ -97,10 +110,12 @@ impl View {
 
     pub(super) fn away(&mut self, node: NodeNumber) {
         self.away.insert(node);
+        self.first_bonds.remove(&node);
     }
 
     pub(super) fn back(&mut self, node: NodeNumber, forgot: bool) {
         self.away.remove(&node);
+        self.first_bonds.remove(&node);
         if forgot {
             self.roles.remove(&node);
             self.follows.remove(&node);
@@ -150,5 +165,27 @@ mod tests {
         assert_eq!(view.leader(), Some((NodeNumber(2), 4)), "the newer term counts");
         view.back(NodeNumber(2), true);
         assert_eq!(view.leader(), Some((NodeNumber(1), 3)));
+    }
+
+    #[test]
+    fn the_first_bond_after_a_return_is_that_of_no_earlier_life() {
+        let mut view = View::default();
+        let bond = |at_ns, node, with| NodeEvent {
+            at_ns,
+            node: NodeNumber(node),
+            what: What::Bonded { with: NodeNumber(with) },
+        };
+        view.take(&bond(5, 1, 2));
+        view.take(&bond(5, 2, 1));
+        assert_eq!(view.first_bond_ns(NodeNumber(1)), Some(5));
+        view.away(NodeNumber(1));
+        assert!(view.is_bonded(NodeNumber(1)), "the other end has not noticed");
+        take(&mut view, 2, What::Unbonded { with: NodeNumber(1) });
+        assert!(!view.is_bonded(NodeNumber(1)));
+        view.back(NodeNumber(1), true);
+        assert_eq!(view.first_bond_ns(NodeNumber(1)), None);
+        view.take(&bond(70, 1, 2));
+        view.take(&bond(80, 1, 3));
+        assert_eq!(view.first_bond_ns(NodeNumber(1)), Some(70));
     }
 }
