@@ -7,8 +7,10 @@
 //!
 //! Invariant: between crashes everything that was written is read back.
 
+mod image;
+
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -21,6 +23,8 @@ use runtime::{
 };
 
 use crate::seed::Stream;
+
+use image::{Change, Image, torn};
 
 /// A directory. Clones are the same directory.
 #[derive(Clone, Debug)]
@@ -44,14 +48,6 @@ struct Inner {
     files_ever: u64,
 }
 
-/// What is on a disk.
-#[derive(Clone, Debug, Default)]
-struct Image {
-    named: bool,
-    names: BTreeMap<String, u64>,
-    files: BTreeMap<u64, Vec<u8>>,
-}
-
 /// What a crash found on its way to a disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Losses {
@@ -59,37 +55,6 @@ pub(super) struct Losses {
     pub(super) open: u64,
     /// Of them, those that were lost or torn.
     pub(super) lost: u64,
-}
-
-#[derive(Clone, Debug)]
-enum Change {
-    Create {
-        name: String,
-        file: u64,
-        size: usize,
-    },
-    Rename {
-        from: String,
-        to: String,
-    },
-    Remove {
-        name: String,
-    },
-    Write {
-        file: u64,
-        offset: usize,
-        bytes: Vec<u8>,
-    },
-    /// Done at that moment.
-    SyncFile {
-        file: u64,
-        done: Time,
-    },
-    SyncNames {
-        done: Time,
-    },
-    /// The directory gets its name; durable when it returns.
-    Publish,
 }
 
 impl Disk {
@@ -292,72 +257,6 @@ enum Survivor {
     Sectors(u64),
 }
 
-impl Image {
-    /// Makes a change; of a write, the part that the caller leaves.
-    fn apply(&mut self, change: &Change, leave: impl FnOnce(Written) -> Written) {
-        match change {
-            Change::Create { name, file, size } => {
-                // What was written to it may have become safe before its name does.
-                let content = self.files.entry(*file).or_default();
-                content.resize((*size).max(content.len()), 0);
-                self.names.insert(name.clone(), *file);
-            }
-            Change::Rename { from, to } => {
-                if let Some(file) = self.names.remove(from) {
-                    self.names.insert(to.clone(), file);
-                }
-            }
-            Change::Remove { name } => {
-                self.names.remove(name);
-            }
-            Change::Write { file, offset, bytes } => {
-                let written = leave(Written { offset: *offset, bytes: bytes.clone(), torn: None });
-                let content = self.files.entry(*file).or_default();
-                written.onto(content);
-            }
-            Change::Publish => self.named = true,
-            Change::SyncFile { .. } | Change::SyncNames { .. } => {}
-        }
-    }
-
-    fn forget_unnamed(&mut self) {
-        let named: Vec<u64> = self.names.values().copied().collect();
-        self.files.retain(|file, _| named.contains(file));
-    }
-}
-
-/// A write on its way to a file.
-struct Written {
-    offset: usize,
-    bytes: Vec<u8>,
-    /// Draws that say which sectors arrive; all of them if absent.
-    torn: Option<u64>,
-}
-
-fn torn(written: Written, draws: u64) -> Written {
-    Written { torn: Some(draws), ..written }
-}
-
-impl Written {
-    fn onto(self, content: &mut Vec<u8>) {
-        let end = self.offset + self.bytes.len();
-        if content.len() < end {
-            content.resize(end, 0);
-        }
-        let mut at = self.offset;
-        while at < end {
-            let sector = at / SECTOR_BYTES;
-            let upto = ((sector + 1) * SECTOR_BYTES).min(end);
-            let arrives = self.torn.is_none_or(|draws| draws >> (sector % 64) & 1 == 1);
-            if arrives {
-                let from = at - self.offset;
-                content[at..upto].copy_from_slice(&self.bytes[from..upto - self.offset]);
-            }
-            at = upto;
-        }
-    }
-}
-
 /// The disk as a directory.
 struct Directory {
     disk: Disk,
@@ -441,7 +340,6 @@ impl MediumFile for OpenFile {
     }
 }
 
-const SECTOR_BYTES: usize = 512;
 const SYNC_MIN: Duration = Duration::from_micros(100);
 const SYNC_MAX: Duration = Duration::from_millis(4);
 /// Often enough for a crash to find a sync under way, a disk is busy with something else.
