@@ -22,6 +22,7 @@ mod journal;
 mod marker;
 mod medium;
 mod memory;
+mod mounted;
 mod outline;
 mod recovery;
 mod segment;
@@ -58,6 +59,7 @@ pub use self::{
     journal::Journal,
     medium::{Medium, MediumFile},
     memory::Memory,
+    mounted::Mounted,
     shelf::Shelf,
     snapshot::{
         Draft, SnapshotBody, SnapshotFile, SnapshotHead, SnapshotId, SnapshotWriter, Written,

@@ -13,7 +13,7 @@ use raft::{NodeId, Payload, SessionId, Write, WriteId};
 use runtime::{
     Configuration, ConsensusConfig, Entry, GroupId, GroupKey, HardState, Index, Lineage, PeerId,
     Position, RequestId, StorageError, StoreId, Term,
-    storage::{Contents, Disk, Founding, Owner, Storage, Store},
+    storage::{Contents, Disk, Founding, Mounted, Owner, Storage, Store},
 };
 use tempfile::TempDir;
 
@@ -330,6 +330,20 @@ fn an_empty_missing_or_cut_file_is_refused_and_nothing_starts_empty() {
             assert!(refusal.contains(says), "{damage} {name}: {refusal}");
         }
     }
+}
+
+#[test]
+fn a_store_mounted_on_its_directory_is_the_same_store_and_locked_as_well() {
+    let (_folder, path) = place();
+    let whole = filled(&path);
+    let medium = Disk::existing(&path).medium().expect("it is there");
+    assert!(refusal(&path).contains("is in use"), "the directory is held");
+    let mut mounted = Box::new(Mounted::on(medium)).open(owner()).expect("whole");
+    assert_eq!(mounted.take_contents(), whole);
+    drop(mounted);
+    let nowhere = path.with_file_name("nowhere");
+    let error = Disk::existing(&nowhere).medium().err().expect("nothing is there").to_string();
+    assert!(error.contains("nowhere is missing"), "{error}");
 }
 
 #[test]

@@ -61,6 +61,19 @@ impl Disk {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// The directory by itself, locked: for whoever puts something between it and the store that
+    /// is then [`Mounted`](super::Mounted) on it.
+    ///
+    /// # Errors
+    /// A directory that is in use, or missing where it must be there; and what else the host says.
+    pub fn medium(&self) -> Result<Box<dyn Medium>, StorageError> {
+        let host = Host::open(&self.path, self.absence)?;
+        if self.absence == Absence::Refused {
+            creation::refuse_unfinished(&host)?;
+        }
+        Ok(Box::new(host))
+    }
 }
 
 impl Store for Disk {
@@ -73,11 +86,7 @@ impl Store for Disk {
                 max: SEGMENT_BYTES_MAX,
             });
         }
-        let host = Host::open(&self.path, self.absence)?;
-        if self.absence == Absence::Refused {
-            creation::refuse_unfinished(&host)?;
-        }
-        Ok(Box::new(Opened::open(Box::new(host), owner, self.segment_bytes)?))
+        Ok(Box::new(Opened::open(self.medium()?, owner, self.segment_bytes)?))
     }
 }
 
