@@ -37,6 +37,7 @@ pub(crate) fn nightly() -> Vec<Step> {
     vec![
         Step { name: "deny", about: DENY_ABOUT, run: deny_installed },
         Step { name: "fuzz", about: "a million inputs of garbage for each target", run: fuzz },
+        Step { name: "crash", about: CRASH_ABOUT, run: crash },
         Step { name: "swarm", about: "ten million random steps of the core", run: swarm },
         Step { name: "mutants", about: MUTANTS_ABOUT, run: mutants_in_swarm },
         Step { name: "runtime-mutants", about: RUNTIME_MUTANTS_ABOUT, run: mutants_in_runtime },
@@ -136,6 +137,14 @@ fn fuzz(root: &Path) -> anyhow::Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
+/// The same lives that `tests` cuts at a sample of their steps.
+fn crash(root: &Path) -> anyhow::Result<Outcome> {
+    let words = "cargo test --release --locked -p runtime --lib crash::drawn -- --nocapture";
+    let mut crash = command(root, &words.split(' ').collect::<Vec<_>>());
+    start(crash.env("CRASH_LIVES", "40"))?;
+    Ok(Outcome::Passed)
+}
+
 fn swarm(root: &Path) -> anyhow::Result<Outcome> {
     let words = "cargo test --release --locked -p chaos --test swarm -- --steps 10000000";
     program(root, &words.split(' ').collect::<Vec<_>>())
@@ -225,6 +234,7 @@ fn shell(root: &Path, script: &str) -> anyhow::Result<Outcome> {
     program(root, &["sh", "-e", "-c", script])
 }
 
+const CRASH_ABOUT: &str = "stores of forty drawn lives, cut at every step of their disks";
 const MUTANTS_ABOUT: &str = "every planted fault of core and driver is caught in the swarm";
 const RUNTIME_MUTANTS_ABOUT: &str =
     "whole runtimes that break a rule are caught in virtual time and as real processes";

@@ -4,6 +4,8 @@
 //! what was submitted, and the prefix holds everything that was reported durable; or, when what
 //! was synced is damaged, it refuses and names a file.
 
+mod drawn;
+
 use std::{
     ops::Range,
     pin::pin,
@@ -192,6 +194,10 @@ impl Life {
         Self { model, script, states, progress }
     }
 
+    fn acts(&self) -> Vec<Act> {
+        self.script.iter().flatten().cloned().collect()
+    }
+
     /// Which states a store may have that crashed before step `end`.
     fn allowed(&self, end: usize) -> Range<usize> {
         let begun = self.progress.iter().take_while(|(steps, _, _)| *steps < end);
@@ -233,7 +239,7 @@ fn a_crash_finds_the_old_snapshot_with_the_old_log_or_the_new_with_the_new() {
 /// How many crashes lost what was not durable, and how many found no directory in its place.
 fn crash_before_each_step(life: &Life) -> (usize, usize) {
     let trace = life.model.trace();
-    let acts: Vec<Act> = life.script.iter().flatten().cloned().collect();
+    let acts = life.acts();
     let mut random = Xoshiro256PlusPlus::seed_from_u64(0x5707e);
     let (mut fewer, mut unnamed) = (0, 0);
     for end in 0..=trace.0.len() {
@@ -254,24 +260,27 @@ fn crash_before_each_step(life: &Life) -> (usize, usize) {
             let state = life.reopen(&model, allowed.clone(), &story);
             fewer += usize::from(state + 1 < allowed.end);
 
-            // The store goes on, with the very act that was lost if there was one: what was cut
-            // must not come back behind what is written next.
-            let medium = Box::new(model.clone());
-            let (mut stream, contents) =
-                open_stream(medium, owner(7), SEGMENT_BYTES).expect("opened before");
-            assert_eq!(contents, life.states[state], "{story}: changed by being opened");
-            let term = contents.hard_state.term.next().0;
-            let lost = acts.get(state).cloned();
-            let act = lost.unwrap_or_else(|| elect(term, None));
-            let mut next = contents;
-            perform(&mut next, &act);
-            append(&mut stream, &act).and_then(|()| stream.commit()).expect("fits");
-            let contents = open_image(&model.image())
-                .unwrap_or_else(|error| panic!("{story}, then continued: {error}"));
-            assert_eq!(contents, next, "{story}, then continued");
+            go_on(life, &model, state, acts.get(state), &story);
         }
     }
     (fewer, unnamed)
+}
+
+/// The store goes on, with the very act that was lost if there was one: what was cut must not come
+/// back behind what is written next.
+fn go_on(life: &Life, model: &Model, state: usize, lost: Option<&Act>, story: &str) {
+    let medium = Box::new(model.clone());
+    let (mut stream, contents) =
+        open_stream(medium, owner(7), SEGMENT_BYTES).expect("opened before");
+    assert_eq!(contents, life.states[state], "{story}: changed by being opened");
+    let term = contents.hard_state.term.next().0;
+    let act = lost.cloned().unwrap_or_else(|| elect(term, None));
+    let mut next = contents;
+    perform(&mut next, &act);
+    append(&mut stream, &act).and_then(|()| stream.commit()).expect("fits");
+    let contents = open_image(&model.image())
+        .unwrap_or_else(|error| panic!("{story}, then continued: {error}"));
+    assert_eq!(contents, next, "{story}, then continued");
 }
 
 #[test]

@@ -199,6 +199,26 @@ impl Trace {
         names: usize,
         mut survives: impl FnMut(usize, usize) -> Range<usize>,
     ) -> Image {
+        self.left(end, names, |at, _, length| vec![survives(at, length)])
+    }
+
+    /// The same, but of a write several parts may survive; asked with its place in its file and
+    /// its length.
+    pub(crate) fn torn_image(
+        &self,
+        end: usize,
+        names: usize,
+        mut survives: impl FnMut(u64, usize) -> Vec<Range<usize>>,
+    ) -> Image {
+        self.left(end, names, |_, offset, length| survives(offset, length))
+    }
+
+    fn left(
+        &self,
+        end: usize,
+        names: usize,
+        mut survives: impl FnMut(usize, u64, usize) -> Vec<Range<usize>>,
+    ) -> Image {
         let steps = &self.0[..end];
         let synced_names = steps.iter().rposition(|step| matches!(step, Step::SyncNames));
         let mut lost = names;
@@ -229,12 +249,15 @@ impl Trace {
                 }
                 Step::Write { file, offset, bytes } => {
                     let synced = steps[at..].iter().find_map(|step| step.syncs(*file));
-                    let part = match synced {
-                        Some(true) => 0..bytes.len(),
-                        Some(false) | None => survives(at, bytes.len()),
+                    let whole = 0..bytes.len();
+                    let parts = match synced {
+                        Some(true) => vec![whole],
+                        Some(false) | None => survives(at, *offset, bytes.len()),
                     };
                     let target = files.get_mut(file).expect("a file that exists is written");
-                    put(target, *offset as usize + part.start, &bytes[part]);
+                    for part in parts {
+                        put(target, *offset as usize + part.start, &bytes[part]);
+                    }
                 }
                 Step::SyncNames
                 | Step::Publish
