@@ -12,6 +12,7 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use crate::{
+    disk::{DiskFault, DiskReport},
     fault::{CrashPoint, LinkRule, NodeNumber},
     history::LogLine,
     link::LinkCounts,
@@ -144,6 +145,24 @@ pub trait Cluster: Send + Sync + 'static {
         node: NodeNumber,
         fault: &ClockFault,
     ) -> impl Future<Output = Result<Time, ClusterError>> + Send;
+
+    /// From now on this befalls the node's disk in place of what did before, or nothing does. It
+    /// outlives a restart of the node. The time is that of the moment just before.
+    fn disk(
+        &self,
+        node: NodeNumber,
+        fault: Option<DiskFault>,
+    ) -> impl Future<Output = Result<Time, ClusterError>> + Send;
+
+    /// What came of the fault of a node's disk, since it began or the node was started.
+    fn disk_report(
+        &self,
+        node: NodeNumber,
+    ) -> impl Future<Output = Result<DiskReport, ClusterError>> + Send;
+
+    /// Changes one bit of what a killed node's store holds and what later writes prove durable;
+    /// says of which file.
+    fn flip(&self, node: NodeNumber) -> impl Future<Output = Result<String, ClusterError>> + Send;
 
     /// What has befallen the datagrams on all links that were ever hurt, since the start of the
     /// node that sends them. Nodes that are down say nothing.

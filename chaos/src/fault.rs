@@ -41,6 +41,8 @@ pub enum Fault {
     Partition,
     /// The node's clocks differ from those of the others.
     Clock,
+    /// The node's disk fails, or is slow, or what stood on it is damaged when it returns.
+    Disk,
     /// Datagrams between the node and its peers are lost, late, doubled, out of order or changed.
     Link,
 }
@@ -114,6 +116,7 @@ impl Fault {
             Self::Partition => "partition",
             Self::Link => "link",
             Self::Clock => "clock",
+            Self::Disk => "disk",
         }
     }
 
@@ -130,7 +133,10 @@ impl Fault {
     /// Whether nodes must be told of it, which those that stand still cannot be.
     pub fn is_told(self) -> bool {
         self.hits_links()
-            || matches!(self, Self::Clock | Self::Transfer | Self::Restart | Self::Leave)
+            || matches!(
+                self,
+                Self::Clock | Self::Disk | Self::Transfer | Self::Restart | Self::Leave
+            )
     }
 
     /// Whether it can befall all nodes at one moment: it asks nothing of anybody who is left.

@@ -5,6 +5,7 @@
 
 pub mod checker;
 pub mod cluster;
+pub mod disk;
 pub mod fault;
 pub mod groups;
 pub mod history;

@@ -7,6 +7,7 @@
 pub(crate) mod aim;
 mod clocks;
 pub(crate) mod cuts;
+mod disks;
 mod returning;
 mod together;
 
@@ -25,13 +26,14 @@ use crate::{
     link::LinkCounts,
     outage::Strike,
     plan::{Step, forgets, may_unseat, reach, rules},
-    run::{Lab, Labs, Mark, RunError, View, votes_again},
+    run::{Befallen, Lab, Labs, Mark, RunError, View, votes_again},
     schedule::{Schedule, Scheduled},
 };
 
 use aim::Aim;
 use clocks::Clocks;
 use cuts::Cuts;
+use disks::Disks;
 use returning::{caught_up, committed};
 use together::together;
 
@@ -44,6 +46,8 @@ pub(crate) struct Carried {
     pub(crate) lost: Vec<String>,
     /// What befell the links that were hit.
     pub(crate) befallen: LinkCounts,
+    /// What came of disks that were made to fail.
+    pub(crate) disks: Vec<Befallen>,
     /// Which other groups were led by nodes that were hit, by the moment of the strike.
     pub(crate) led: BTreeMap<u64, BTreeSet<u64>>,
 }
@@ -62,6 +66,7 @@ pub(crate) struct Nemesis<'a, C> {
     taken: BTreeMap<usize, BTreeSet<NodeNumber>>,
     cuts: Cuts,
     clocks: Clocks,
+    disks: Disks,
     befallen: LinkCounts,
     /// The highest index that was seen to be committed: who returns must come at least there.
     commit: u64,
@@ -108,6 +113,7 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
             taken: BTreeMap::new(),
             cuts: Cuts::default(),
             clocks: Clocks::default(),
+            disks: Disks::default(),
             befallen: LinkCounts::default(),
             commit: 0,
             returning: JoinSet::new(),
@@ -141,7 +147,7 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
 
     async fn strike(&mut self, place: usize) -> Result<(), RunError> {
         let Some((hit, led)) = self.victims(place).await? else { return Ok(()) };
-        if self.schedule.faults[place].fault.changes_members() && !self.all_vote().await {
+        if self.drawn(place).changes_members() && !self.all_vote().await {
             return self.postpone(place, "not every node was a voter");
         }
         let led_beside = self.labs.led_by(&hit).await;
@@ -155,8 +161,7 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         let scheduled = &self.schedule.faults[place];
         let (trial, return_after_ms) = (scheduled.trial, scheduled.return_after_ms);
         let in_force_ns = self.lab.since_origin(self.lab.cluster.now());
-        let drawn = self.planned(place).drawn(self.schedule.faults[place].fault);
-        let reach = reach(&self.lab.plan, &drawn, &hit);
+        let reach = reach(&self.lab.plan, &self.drawn(place), &hit);
         let mut nodes = match reach.away.is_empty() {
             true => hit.clone(),
             false => Vec::from_iter(reach.away.clone()),
@@ -192,10 +197,9 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         entry.node = Some(strike.node());
         entry.nodes = hit;
         entry.struck_ns = Some(at_ns);
-        self.lab.recorder.mark(mark(&strike)).await?;
         self.lab.recorder.schedule(self.schedule).await?;
         self.strikes.insert(place, strike);
-        Ok(())
+        self.mark(place).await
     }
 
     /// Whom the strike hits, and who leads then; waits until there is somebody of that kind. If
@@ -261,6 +265,10 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
                 let fault = self.planned(place).clock.unwrap_or_default();
                 cluster.clock(node, &self.clocks.begin(place, node, fault)).await?
             }
+            Fault::Disk => {
+                let Some(disk) = self.planned(place).disk else { return Ok(None) };
+                self.disks.begin(self.lab, place, (node, disk)).await?
+            }
             Fault::Isolate | Fault::Partition | Fault::Link => {
                 let rules = rules(&self.lab.plan, self.planned(place), nodes);
                 let before = cluster.link_counts().await?;
@@ -273,9 +281,7 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
     /// time, for a second store that is lost before the first is made up for could be a
     /// majority's, which is lost for ever.
     async fn all_vote(&self) -> bool {
-        let is_gone = |place: &usize| {
-            self.strikes.get(place).is_some_and(|strike| strike.fault.changes_members())
-        };
+        let is_gone = |place: &usize| self.drawn(*place).changes_members();
         !self.taken.keys().any(is_gone) && self.lab.all_vote(&self.down()).await
     }
 
@@ -348,10 +354,11 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         let Some(strike) = self.strikes.get(&place) else { return Ok(()) };
         let (trial, fault, hit) = (strike.trial, strike.fault, strike.nodes.clone());
         let node = strike.node();
+        self.disks.see(self.lab, place, self.is_excused(place, node)).await?;
         let commit = self.see_commit().await;
         let taken = self.taken.remove(&place).unwrap_or_default();
         for node in &taken {
-            self.lab.recorder.back(*node, fault.ends_process()).await?;
+            self.lab.recorder.back(*node, self.drawn(place).ends_process()).await?;
         }
         let cluster = &self.lab.cluster;
         let returned = match fault {
@@ -372,6 +379,7 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
                 Some((node, fault)) => self.lab.cluster.clock(node, &fault).await,
                 None => Ok(self.lab.cluster.now()),
             },
+            Fault::Disk => self.disks.end(self.lab, place).await,
             Fault::Isolate | Fault::Partition | Fault::Link => self.heal(place, node).await,
         };
         let at = match returned {
@@ -398,11 +406,11 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         };
         if let Some(strike) = self.strikes.get_mut(&place) {
             strike.returned_ns = Some(at_ns);
-            if behind.is_empty() {
-                // Nobody was away, so there is nothing to catch up with.
-                strike.rejoined_ns = Some(at_ns);
-                self.lab.recorder.mark(mark(strike)).await?;
-            }
+            // Where nobody was away there is nothing to catch up with.
+            strike.rejoined_ns = behind.is_empty().then_some(at_ns);
+        }
+        if behind.is_empty() {
+            self.mark(place).await?;
         }
         self.schedule.faults[place].returned_ns = Some(at_ns);
         self.lab.recorder.schedule(self.schedule).await?;
@@ -438,9 +446,9 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
     /// have been a member no longer.
     fn await_return(&mut self, place: usize, node: NodeNumber, commit: u64) {
         let (cluster, recorder) = (Arc::clone(&self.lab.cluster), self.lab.recorder.clone());
-        let fault = self.schedule.faults[place].fault;
-        let may_be_out = may_unseat(&self.lab.plan, fault);
-        let is_new = forgets(&self.lab.plan, fault);
+        let drawn = self.drawn(place);
+        let may_be_out = may_unseat(&self.lab.plan, &drawn);
+        let is_new = forgets(&self.lab.plan, drawn.fault);
         let others: Vec<_> = self.labs.others.iter().map(|lab| Arc::clone(&lab.cluster)).collect();
         self.returning.spawn(async move {
             let back = async {
@@ -461,6 +469,24 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         });
     }
 
+    /// Whether a fault of the node's disk need not have been felt: where a majority may be lost
+    /// there may be nothing to write, and nothing is where another fault holds the node down.
+    fn is_excused(&self, place: usize, node: NodeNumber) -> bool {
+        let is_down = |(other, taken): (&usize, &BTreeSet<NodeNumber>)| {
+            *other != place && taken.contains(&node)
+        };
+        self.lab.plan.expect.majority_may_be_lost || self.taken.iter().any(is_down)
+    }
+
+    async fn mark(&self, place: usize) -> Result<(), RunError> {
+        let Some(strike) = self.strikes.get(&place) else { return Ok(()) };
+        let mut mark = mark(strike);
+        if let Some(disk) = self.planned(place).disk {
+            mark.detail = format!("{disk}; {}", mark.detail);
+        }
+        self.lab.recorder.mark(mark).await
+    }
+
     fn down(&self) -> BTreeSet<NodeNumber> {
         self.taken.values().flatten().copied().collect()
     }
@@ -468,6 +494,10 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
     fn planned(&self, place: usize) -> &'a Step {
         let step = usize::try_from(self.schedule.faults[place].step).expect("a place in memory");
         &self.lab.plan.steps[step]
+    }
+
+    fn drawn(&self, place: usize) -> Step {
+        self.planned(place).drawn(self.schedule.faults[place].fault)
     }
 
     fn aim(&self, place: usize) -> Aim<'a> {
@@ -487,7 +517,7 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
                 Ok(at) => {
                     // Of several, the last to catch up counts.
                     strike.rejoined_ns = strike.rejoined_ns.max(Some(self.lab.since_origin(at)));
-                    self.lab.recorder.mark(mark(strike)).await?;
+                    self.mark(place).await?;
                 }
                 Err(error) => self.lost.push(format!("trial {}: {error}", strike.trial)),
             }
@@ -498,8 +528,8 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
     /// Whether a later strike killed the node before it had caught up: that one's return counts.
     fn is_killed_after(&self, place: usize, node: NodeNumber) -> bool {
         let returned_ns = self.strikes.get(&place).and_then(|strike| strike.returned_ns);
-        self.strikes.values().any(|later| {
-            let kills = later.fault.ends_process() && later.nodes.contains(&node);
+        self.strikes.iter().any(|(later_place, later)| {
+            let kills = self.drawn(*later_place).ends_process() && later.nodes.contains(&node);
             kills && returned_ns.is_some_and(|returned_ns| later.at_ns >= returned_ns)
         })
     }
@@ -507,7 +537,8 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
     fn finish(self) -> Carried {
         let end_ns = self.lab.since_origin(self.lab.cluster.now());
         let strikes = in_order(self.strikes.into_values().collect(), end_ns);
-        Carried { strikes, lost: self.lost, befallen: self.befallen, led: self.led }
+        let (disks, befallen) = (self.disks.befallen, self.befallen);
+        Carried { strikes, lost: self.lost, befallen, disks, led: self.led }
     }
 }
 
@@ -538,7 +569,10 @@ pub(crate) fn mark(strike: &Strike) -> Mark {
         (Some(_), Fault::Link) => ", healed",
         (Some(_), Fault::Clock | Fault::Transfer) => ", over",
         (Some(_), Fault::Isolate | Fault::Partition) => ", healed and caught up",
-        (Some(_), Fault::Kill | Fault::Pause | Fault::Restart) => ", returned and caught up",
+        (Some(_), Fault::Disk) if strike.away.is_empty() => ", over",
+        (Some(_), Fault::Kill | Fault::Pause | Fault::Restart | Fault::Disk) => {
+            ", returned and caught up"
+        }
         (Some(_), Fault::Leave | Fault::Wipe) => ", joined again and caught up",
     };
     let detail = format!("{role} of term {}{back}", strike.term_before);

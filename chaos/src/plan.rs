@@ -4,6 +4,7 @@
 //! acts. Invariant: what [`validate`] lets pass can be carried out.
 
 mod all;
+mod disks;
 mod expect;
 mod lag;
 mod packets;
@@ -232,9 +233,9 @@ pub fn consensus(plan: &Plan) -> ConsensusConfig {
     }
 }
 
-/// Whether those that the fault takes away may be members no longer when it is over.
-pub(crate) fn may_unseat(plan: &Plan, fault: Fault) -> bool {
-    fault.changes_members() || plan.evict_after_ms.is_some()
+/// Whether those that the step takes away may be members no longer when it is over.
+pub(crate) fn may_unseat(plan: &Plan, step: &Step) -> bool {
+    step.changes_members() || plan.evict_after_ms.is_some()
 }
 
 /// Whether a node that the step hits returns with a new store.
@@ -297,9 +298,12 @@ impl FromStr for Fault {
             "transfer" => Ok(Self::Transfer),
             "leave" => Ok(Self::Leave),
             "wipe" => Ok(Self::Wipe),
-            // The others need more words than one.
+            // In which way it fails another word says.
+            "disk" => Ok(Self::Disk),
+            // The others need more words than two.
             _ => {
-                let allowed = "must be isolate, kill, leave, pause, restart, transfer or wipe";
+                let allowed =
+                    "must be disk, isolate, kill, leave, pause, restart, transfer or wipe";
                 Err(field("fault", name, allowed))
             }
         }

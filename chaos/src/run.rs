@@ -10,6 +10,7 @@ mod busy;
 mod churn;
 mod course;
 mod cutoff;
+mod disks;
 mod expect;
 mod formation;
 mod judging;
@@ -46,6 +47,7 @@ pub use churn::Lapse;
 pub(crate) use churn::votes_again;
 pub use course::course;
 pub(crate) use cutoff::served_rate;
+pub(crate) use disks::{Befallen, Came};
 pub(crate) use judging::{
     Found, RATE_BOUND, formed, judge_all, not_formed, returned, too_slow, well_again_ns,
 };

@@ -7,6 +7,8 @@
 mod blackout;
 #[path = "process/clocks.rs"]
 mod clocks;
+#[path = "process/disks.rs"]
+mod disks;
 #[path = "process/lab.rs"]
 mod lab;
 #[path = "process/lagging.rs"]
@@ -38,6 +40,10 @@ const STORIES: &[(&str, Story)] = &[
     ("a_vanished_store_is_missed_by_name", stores::a_vanished_store),
     ("a_cut_or_foreign_store_is_refused_by_name", stores::a_cut_or_foreign_store),
     ("a_flipped_byte_of_a_store_costs_no_acknowledged_write", stores::a_flipped_byte),
+    ("a_node_whose_disk_fails_stops_and_names_the_file_and_the_error", disks::a_failing_disk),
+    ("a_node_whose_disk_stalls_goes_on", disks::a_stalling_disk),
+    ("a_flipped_cold_bit_is_refused_and_the_node_returns_with_another_store", disks::a_cold_bit),
+    ("disks_that_fail_cost_no_acknowledged_write", disks::disks_of_a_plan),
     ("killed_leaders_cost_no_acknowledged_write", runs::killed_leaders),
     ("a_node_killed_again_as_it_returns_is_no_lost_node", runs::a_node_killed_again_as_it_returns),
     ("paused_leaders_cost_no_acknowledged_write", runs::paused_leaders),

@@ -234,6 +234,30 @@ const STORIES: &[Story] = &[
         },
     },
     Story {
+        name: "disks_that_fail_stop_their_nodes_and_cost_no_acknowledged_write",
+        plan: "scenario = \"disks\"\nkind = \"failover\"\nnodes = 5\n[workload]\n\
+               rate_per_s = 100\nduration_ms = 13000\n\
+               [[steps]]\nat = 500\nfault = \"disk\"\ndisk = { kind = \"sync-error\" }\n\
+               return_after_ms = 900\n\
+               [[steps]]\nat = 2500\nfault = \"disk\"\ndisk = { kind = \"torn-write\" }\n\
+               target = \"follower\"\nreturn_after_ms = 900\n\
+               [[steps]]\nat = 2600\nfault = \"disk\"\nreturn_after_ms = 1500\n\
+               disk = { kind = \"stall\", sync_ms = 100 }\n\
+               [[steps]]\nat = 4500\nfault = \"disk\"\ndisk = { kind = \"no-space\" }\n\
+               return_after_ms = 900\n\
+               [[steps]]\nat = 6500\nfault = \"disk\"\ndisk = { kind = \"write-error\" }\n\
+               target = \"follower\"\nreturn_after_ms = 900\n\
+               [[steps]]\nat = 8500\nfault = \"disk\"\ndisk = { kind = \"flip\" }\n\
+               return_after_ms = 900\n",
+        holds: |outcome| {
+            all_struck(outcome, 6)?;
+            let count = |name: &str| outcome.counts.get(name).copied().unwrap_or(0);
+            let counts = ["disk_errors", "disk_refusals"].map(count);
+            let stalls = count("disk_stalls");
+            expect(counts == [4, 1] && stalls > 0, &format!("{counts:?}, {stalls} stalls"))
+        },
+    },
+    Story {
         name: "groups_form_again_and_again",
         plan: "scenario = \"formation\"\nkind = \"formation\"\nnodes = 3\ntrials = 4\n",
         holds: |outcome| expect(outcome.counts.get("formed") == Some(&4), "four groups formed"),

@@ -84,6 +84,8 @@ pub(crate) fn lanes(record: &RunRecord, events: &[Event], end_ms: f64) -> Vec<La
         let of_node = turns.entry(node).or_default();
         match fault.fault.as_str() {
             "kill" | "crash" | "wipe" => of_node.push((fault.struck_ms, Turn::Down)),
+            // Whoever stops for its disk says so itself.
+            "disk" if is_killed(fault) => of_node.push((fault.struck_ms, Turn::Down)),
             // Until it has handed over it goes on; its process ends without another word.
             "restart" | "leave" => {
                 of_node.push((last_word_ms(fault, node, events), Turn::Stopped));
@@ -119,6 +121,7 @@ pub(crate) fn faults(record: &RunRecord) -> Vec<Fault> {
         Some(Fault {
             trial: 0,
             fault: mark.kind.clone(),
+            disk: None,
             node: mark.node.filter(|_| is_fault)?,
             nodes: mark.nodes.clone(),
             struck_ms: mark.at_ms,
@@ -134,6 +137,19 @@ pub(crate) fn hit(fault: &Fault) -> Vec<u64> {
         true => vec![fault.node],
         false => fault.nodes.iter().copied().take(LANES_MAX).collect(),
     }
+}
+
+/// What a fault is called: `kill`, `disk sync-error`.
+pub(crate) fn called(fault: &Fault) -> String {
+    match &fault.disk {
+        Some(disk) => format!("{} {disk}", fault.fault),
+        None => fault.fault.clone(),
+    }
+}
+
+/// Whether the node was killed to find its disk damaged as it returns.
+fn is_killed(fault: &Fault) -> bool {
+    fault.disk.as_deref() == Some("flip")
 }
 
 /// When a node that was asked to end last said anything before it was back.
@@ -183,10 +199,10 @@ fn stretch(from_ms: f64, until_ms: f64, state: Option<State>) -> Option<Stretch>
 }
 
 fn hurts(node: u64, faults: &[Fault], events: &[Event], end_ms: f64) -> Vec<Hurt> {
-    let is_state = |fault: &&Fault| STATES.contains(&fault.fault.as_str());
+    let is_state = |fault: &&Fault| STATES.contains(&fault.fault.as_str()) || is_killed(fault);
     let of_node = faults.iter().filter(|fault| !is_state(fault) && hit(fault).contains(&node));
     let hurts = of_node.map(|fault| Hurt {
-        kind: fault.fault.clone(),
+        kind: called(fault),
         from_ms: fault.struck_ms,
         until_ms: fault.returned_ms.unwrap_or(end_ms),
     });
@@ -227,7 +243,7 @@ mod tests {
 
     fn fault(fault: &str, node: u64, struck_ms: f64, returned_ms: Option<f64>) -> Fault {
         let (fault, nodes) = (fault.to_owned(), vec![node]);
-        Fault { trial: 1, fault, node, nodes, struck_ms, returned_ms }
+        Fault { trial: 1, fault, disk: None, node, nodes, struck_ms, returned_ms }
     }
 
     fn told(lane: &Lane) -> Vec<(f64, f64, String)> {
@@ -239,6 +255,33 @@ mod tests {
         };
         let stretches = lane.stretches.iter();
         stretches.map(|s| (s.from_ms, s.until_ms, word(&s.state))).collect()
+    }
+
+    #[test]
+    fn a_node_stops_for_its_disk_by_its_own_word_and_is_down_where_it_was_killed() {
+        let mut record = record();
+        let disk = |kind: &str, node, struck_ms| Fault {
+            disk: Some(kind.to_owned()),
+            ..fault("disk", node, struck_ms, Some(80.0))
+        };
+        record.faults = vec![disk("sync-error", 1, 50.0), disk("flip", 2, 60.0)];
+        let stopped = What::Stopped { reason: "its store failed".to_owned() };
+        let events = [
+            became(10, 1, "leader", 1),
+            became(10, 2, "follower", 1),
+            Event { at_ns: 52_000_000, node: 1, what: stopped },
+            became(85, 1, "follower", 2),
+            became(90, 2, "follower", 2),
+        ];
+        let lanes = lanes(&record, &events, 100.0);
+        let states = |lane: &Lane| {
+            let told = told(lane).into_iter();
+            told.map(|(from, _, word)| format!("{from} {word}")).collect::<Vec<_>>()
+        };
+        assert_eq!(states(&lanes[0]), ["10 leader 1", "52 stopped", "85 follower 2"]);
+        assert_eq!(states(&lanes[1]), ["10 follower 1", "60 down", "90 follower 2"]);
+        let hurts: Vec<&str> = lanes[0].hurts.iter().map(|hurt| hurt.kind.as_str()).collect();
+        assert_eq!((hurts, lanes[1].hurts.len()), (vec!["disk sync-error"], 0));
     }
 
     #[test]

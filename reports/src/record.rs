@@ -167,6 +167,9 @@ pub struct Fault {
     pub trial: u64,
     /// What: `kill`, `pause`, …
     pub fault: String,
+    /// Of a `disk`: in which way it failed, such as `sync-error`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<String>,
     /// The node that was hit; of several the one that led, or the first.
     pub node: u64,
     /// All that were hit.

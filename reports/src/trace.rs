@@ -176,7 +176,7 @@ impl Trace {
         for fault in lanes::faults(seen.record) {
             let nodes = hit(&fault);
             let named: Vec<String> = nodes.iter().map(ToString::to_string).collect();
-            let name = format!("{} of {}", fault.fault, named.join(", "));
+            let name = format!("{} of {}", lanes::called(&fault), named.join(", "));
             let span = (fault.struck_ms, fault.returned_ms.unwrap_or(end_ms));
             let args = json!({ "nodes": nodes, "trial": fault.trial });
             self.span((RUN, FAULTS), ("fault", &name), span, &args);

@@ -105,6 +105,7 @@ impl Run {
         self.record.faults.push(Fault {
             trial: term,
             fault: "kill".to_owned(),
+            disk: None,
             node: old,
             nodes: vec![old],
             struck_ms: at_ms as f64,

@@ -472,8 +472,9 @@ mod tests {
             ("steady --world moon", "process, sim or swarm"),
             (
                 "leader-failover --fault unplug",
-                "kill, leave, pause, restart, transfer or wipe, or random",
+                "disk, isolate, kill, leave, pause, restart, transfer or wipe, or random",
             ),
+            ("leader-failover --disk rust", "expected sync-error, write-error, no-space"),
             ("leader-failover --duration 5", "500ms, 5s, 10m, 1h"),
             ("leader-failover --nodes many", "a whole number"),
             ("leader-failover --kind", "<VARIANT>"),

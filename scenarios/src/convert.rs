@@ -12,7 +12,7 @@ use chaos::history::{Function, Operation, Outcome as Answer};
 use chaos::outage;
 use chaos::plan::Plan;
 use chaos::run::{self, Outcome};
-use chaos::schedule::Schedule;
+use chaos::schedule::{Schedule, Scheduled};
 use chaos::seed::Seed;
 use reports::{
     Check, Environment, Event, Fault, Kind, Lapse, Mark, RunRecord, SCHEMA_VERSION, Sample,
@@ -189,6 +189,7 @@ pub(crate) fn faults(schedule: &Schedule) -> Vec<Fault> {
         Some(Fault {
             trial: scheduled.trial,
             fault: scheduled.fault.word().to_owned(),
+            disk: disk(schedule, scheduled),
             node: scheduled.node?.0,
             nodes: numbers(&scheduled.nodes),
             struck_ms: ms(scheduled.struck_ns?),
@@ -198,6 +199,12 @@ pub(crate) fn faults(schedule: &Schedule) -> Vec<Fault> {
     let mut faults: Vec<Fault> = struck.collect();
     faults.sort_by(|a, b| a.struck_ms.total_cmp(&b.struck_ms));
     faults
+}
+
+/// In which way a disk failed.
+fn disk(schedule: &Schedule, scheduled: &Scheduled) -> Option<String> {
+    let step = usize::try_from(scheduled.step).ok().and_then(|step| schedule.steps.get(step))?;
+    Some(step.disk?.kind.word().to_owned())
 }
 
 /// What a node noted.

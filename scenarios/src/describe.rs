@@ -2,6 +2,7 @@
 //!
 //! Reads the plan and nothing else. Invariant: every field that decides what happens is said.
 
+use chaos::disk::DiskKind;
 use chaos::fault::{CrashPoint, Fault, Target};
 use chaos::plan::{
     At, Expect, Flap, GROWTH_LOAD_MS_MIN, Kind, LagFrom, LagPlan, Plan, RandomFaults, Step,
@@ -208,8 +209,27 @@ fn to_a_node(step: &Step) -> Option<String> {
             let clock = clock.map_or(String::new(), |clock| clock.to_string());
             format!("{fault} of {target}, {clock}; over {return_after_ms} ms later")
         }
+        Fault::Disk => to_a_disk(step),
         Fault::Isolate | Fault::Partition | Fault::Link => return None,
     })
+}
+
+fn to_a_disk(step: &Step) -> String {
+    let Step { target, return_after_ms, .. } = step;
+    let disk = step.disk.map_or(String::new(), |disk| disk.to_string());
+    match step.disk.map(|disk| disk.kind) {
+        Some(DiskKind::Stall) => {
+            format!("disk of {target}: {disk}; over {return_after_ms} ms later")
+        }
+        Some(DiskKind::Flip) => format!(
+            "{target} is killed and a bit of its store flipped; {return_after_ms} ms later it must \
+             refuse that store, loses it, and a new server in its place joins"
+        ),
+        _ => format!(
+            "disk of {target}: {disk}; it must stop, and is started again {return_after_ms} ms \
+             later on a sound disk"
+        ),
+    }
 }
 
 fn to_links(step: &Step) -> String {

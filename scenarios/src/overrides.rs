@@ -8,6 +8,7 @@ mod lag;
 use std::fmt;
 use std::str::FromStr;
 
+use chaos::disk::{DiskFault, DiskKind};
 use chaos::fault::{Fault, Target};
 use chaos::plan::{
     self, Expect, Kind, Plan, PlanError, RandomFaults, Step, StorageKind, WorldKind,
@@ -46,10 +47,14 @@ pub(crate) struct Overrides {
     /// Leaders answer strong reads without asking the others while they hold a lease
     #[arg(long)]
     pub(crate) lease_reads: bool,
-    /// What is done to the node: isolate, kill, leave, pause, restart, transfer or wipe; or random,
-    /// one of isolate, kill, pause, restart and transfer for each trial, drawn from the seed
+    /// What is done to the node: disk, isolate, kill, leave, pause, restart, transfer or wipe; or
+    /// random, one of isolate, kill, pause, restart and transfer for each trial, by the seed
     #[arg(long, value_name = "FAULT")]
     pub(crate) fault: Option<Struck>,
+    /// How its disk fails: sync-error, write-error, no-space, torn-write, stall or flip (a bit,
+    /// while it is down)
+    #[arg(long, value_name = "KIND")]
+    pub(crate) disk: Option<DiskKind>,
     /// Hit a follower as well in each trial, at a moment of its own: the two mostly overlap
     #[arg(long)]
     pub(crate) overlap: bool,
@@ -121,15 +126,20 @@ impl Overrides {
             return Ok(());
         }
         if plan.steps.is_empty() {
-            return match self.fault {
-                Some(fault) => Err(out_of_place("--fault", fault, "faults", plan)),
-                None if self.overlap => Err(out_of_place("--overlap", "given", "faults", plan)),
+            let given = [
+                ("--fault", self.fault.map(|fault| fault.to_string())),
+                ("--disk", self.disk.map(|kind| kind.to_string())),
+                ("--overlap", self.overlap.then(|| "given".to_owned())),
+            ];
+            return match given.into_iter().find_map(|(name, value)| Some((name, value?))) {
+                Some((name, value)) => Err(out_of_place(name, value, "faults", plan)),
                 None => Ok(()),
             };
         }
-        if let Some(Struck::By(fault)) = self.fault {
+        if let Some(Struck::By(fault)) = self.struck()? {
             plan.steps.iter_mut().for_each(|step| {
                 (step.fault, step.among) = (fault, Vec::new());
+                step.disk = self.disk.map(DiskFault::of);
             });
         }
         if self.overlap {
@@ -140,6 +150,21 @@ impl Overrides {
             *plan = plan::any_fault(plan, world)?;
         }
         Ok(())
+    }
+
+    /// What is done to the node, as far as that is said.
+    fn struck(&self) -> Result<Option<Struck>, PlanError> {
+        match (self.fault, self.disk) {
+            (None, Some(_)) => Ok(Some(Struck::By(Fault::Disk))),
+            (Some(fault), Some(kind)) if fault != Struck::By(Fault::Disk) => {
+                Err(PlanError::Field {
+                    field: "--disk".to_owned(),
+                    value: kind.to_string(),
+                    allowed: format!("only --fault disk has a use for it, and this is {fault}"),
+                })
+            }
+            (fault, _) => Ok(fault),
+        }
     }
 
     fn apply_load(&self, plan: &mut Plan) -> Result<(), PlanError> {
@@ -190,24 +215,17 @@ impl fmt::Display for Struck {
 
 /// The arguments that a plan has no place for.
 pub(crate) fn out_of_place_in(plan: &Plan) -> Vec<&'static str> {
+    let of_faults = ["fault", "disk", "overlap", "random_faults"];
     let mut names = match plan.kind {
         // What is done to whom is what variants differ in.
-        Kind::Failover if !plan.variants.is_empty() => vec!["fault", "overlap"],
+        Kind::Failover if !plan.variants.is_empty() => vec!["fault", "disk", "overlap"],
         Kind::Failover => vec!["kind"],
         Kind::Formation => {
-            vec![
-                "groups",
-                "rate",
-                "clients",
-                "duration",
-                "fault",
-                "overlap",
-                "random_faults",
-                "kind",
-            ]
+            let of_load = ["groups", "rate", "clients", "duration", "kind"];
+            of_load.into_iter().chain(of_faults).collect()
         }
-        Kind::Steady => vec!["trials", "fault", "overlap", "random_faults", "kind"],
-        Kind::Lagging => return vec!["groups", "overlap", "random_faults", "kind"],
+        Kind::Steady => ["trials", "kind"].into_iter().chain(of_faults).collect(),
+        Kind::Lagging => return vec!["groups", "disk", "overlap", "random_faults", "kind"],
     };
     names.extend(lag::NAMES);
     names
@@ -267,6 +285,7 @@ pub(crate) mod tests {
             storage: Some(StorageKind::Memory),
             lease_reads: true,
             fault: Some(Struck::By(Fault::Pause)),
+            disk: None,
             kind: None,
             overlap: false,
             random_faults: false,
@@ -319,6 +338,35 @@ pub(crate) mod tests {
         let fault = Overrides { fault: Some(Struck::By(Fault::Kill)), ..Overrides::default() };
         let text = refused("steady", fault);
         assert_eq!(text, "--fault is kill, but steady has no faults: its kind is steady");
+        let disk = Overrides { disk: Some(DiskKind::Flip), ..Overrides::default() };
+        let text = refused("steady", disk);
+        assert_eq!(text, "--disk is flip, but steady has no faults: its kind is steady");
+    }
+
+    #[test]
+    fn a_kind_of_disk_fault_is_a_disk_fault() {
+        let disk = |fault: Option<Fault>, disk: Option<DiskKind>| {
+            let overrides =
+                Overrides { fault: fault.map(Struck::By), disk, ..Overrides::default() };
+            let mut plan = builtin("leader-failover");
+            overrides.apply(&mut plan, PROCESS).map(|()| plan).map_err(|error| error.to_string())
+        };
+        for fault in [None, Some(Fault::Disk)] {
+            for kind in DiskKind::ALL {
+                let plan = disk(fault, Some(kind)).unwrap();
+                let step = &plan.steps[0];
+                assert_eq!((step.fault, step.disk), (Fault::Disk, Some(DiskFault::of(kind))));
+                assert_eq!(plan::validate(&plan).and_then(|()| plan::fits(&plan, PROCESS)), Ok(()));
+            }
+        }
+        let error = disk(Some(Fault::Kill), Some(DiskKind::Stall)).unwrap_err();
+        assert_eq!(
+            error,
+            "--disk is stall, but only --fault disk has a use for it, and this is kill"
+        );
+        let silent = disk(Some(Fault::Disk), None).unwrap();
+        let error = plan::validate(&silent).unwrap_err().to_string();
+        assert!(error.contains("(--disk sync-error); the kinds are sync-error, write"), "{error}");
     }
 
     #[test]

@@ -63,6 +63,11 @@ fn usage_errors_are_three() {
         &["leader-failover", "--storage", "memory", "--nodes", "2"],
         &["cold-restart", "--storage", "memory"],
         &["cold-restart", "--fault", "isolate"],
+        &["leader-failover", "--fault", "disk"],
+        &["leader-failover", "--fault", "kill", "--disk", "flip"],
+        &["leader-failover", "--disk", "rust"],
+        &["leader-failover", "--disk", "flip", "--storage", "memory"],
+        &["leader-failover", "--disk", "flip", "--world", "swarm"],
         &["formation", "--rate", "5"],
         &["steady", "--trials", "2"],
         &["steady", "--batch-size", "500"],
@@ -190,6 +195,25 @@ fn a_good_plan_is_told_in_words() {
 }
 
 #[test]
+fn what_befalls_a_disk_is_told_in_words() {
+    for (disk, told) in [
+        (
+            "kind = \"stall\", sync_ms = 90",
+            "disk of the leader: stall, 90 ms for each sync; over 900",
+        ),
+        ("kind = \"no-space\"", "disk of the leader: no-space; it must stop"),
+        ("kind = \"flip\"", "the leader is killed and a bit of its store flipped"),
+    ] {
+        let plan = GOOD.replace("\"pause\"", "\"disk\"");
+        let (code, words, error) = validated(&format!("{plan}disk = {{ {disk} }}\n"));
+        assert_eq!(code, 0, "{error}");
+        assert!(words.contains(told), "{words}");
+        let refused = "world swarm has no disk that could fail";
+        assert!(words.contains(refused), "{words}");
+    }
+}
+
+#[test]
 fn a_bad_plan_is_told_by_line_and_field() {
     for (text, expected) in [
         (GOOD.replace("clients", "client"), &["line 5", "`client`", "`clients`"][..]),
@@ -209,6 +233,8 @@ fn a_bad_plan_is_told_by_line_and_field() {
         (format!("{GOOD}target = \"boss\"\n"), &["boss", "`leader`", "`all`, { node = 2 }"]),
         (format!("{GOOD}target = \"all\"\n"), &["line 11", "all nodes", "majority_may_be_lost"]),
         (GOOD.replace("failover", "steady"), &["line 7", "steady has no faults"]),
+        (GOOD.replace("\"pause\"", "\"disk\""), &["line 7", "steps[0].disk is absent", "stall"]),
+        (format!("{GOOD}disk = {{ kind = \"rust\" }}\n"), &["line 11", "rust", "`torn-write`"]),
         (format!("{GOOD}[expect]\noutage_max = 1\n"), &["line 12", "`outage_ms_max`"]),
         (format!("{GOOD}[expect]\nterm_changes_max = 1\n"), &["line 12", "only steady"]),
         (format!("{GOOD}[expect]\nterm_changes_max = {{ moon = 1 }}\n"), &["moon", "`loopback`"]),

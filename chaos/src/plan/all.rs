@@ -55,6 +55,7 @@ fn instead(fault: Fault) -> &'static str {
         }
         Fault::Partition => "of a partition the side says who is hit",
         Fault::Link => "links are hurt at one of their ends: give each node a step of its own",
+        Fault::Disk => "each disk fails by itself: give each node a step of its own",
         Fault::Clock | Fault::Kill | Fault::Pause | Fault::Restart => {
             "nodes have clocks of their own: give each a step of its own"
         }

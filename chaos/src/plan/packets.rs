@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    disk::DiskKind,
     fault::{CrashPoint, Fault, LinkRule, NodeNumber, Target},
     link::{self, LinkFaults},
     plan::{Flap, LagPlan, Plan, PlanError, Step, consensus, field},
@@ -67,7 +68,8 @@ pub(crate) struct Reach {
 /// Who reaches whom while the step is on that hits these nodes.
 pub(crate) fn reach(plan: &Plan, step: &Step, hit: &[NodeNumber]) -> Reach {
     let all = || (1..=plan.nodes).map(NodeNumber);
-    if matches!(step.fault, Fault::Clock | Fault::Transfer) {
+    let is_felt_by_none = matches!(step.fault, Fault::Clock | Fault::Transfer);
+    if is_felt_by_none || step.disk_kind() == Some(DiskKind::Stall) {
         return Reach { away: BTreeSet::new(), able: all().collect(), served: plan.nodes };
     }
     if !step.fault.hits_links() {
@@ -131,6 +133,9 @@ pub(super) fn check(
     if step.clock.is_some() && fault != Fault::Clock {
         return unused("clock", "clock");
     }
+    if step.disk.is_some() && fault != Fault::Disk {
+        return unused("disk", "disk");
+    }
     if step.faults.is_some() && fault != Fault::Link {
         return unused("faults", "link");
     }
@@ -165,6 +170,7 @@ pub(super) fn check(
         | Fault::Restart
         | Fault::Leave
         | Fault::Wipe
+        | Fault::Disk
         | Fault::Transfer => Ok(()),
     }
 }

@@ -9,6 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    disk::{DiskFault, DiskKind},
     fault::{CrashPoint, Fault, NodeNumber, Target},
     link::{LinkFaults, Share},
     plan::{
@@ -40,6 +41,7 @@ impl Default for RandomFaults {
             Fault::Partition,
             Fault::Link,
             Fault::Clock,
+            Fault::Disk,
         ];
         Self { faults, steps_max: 6 }
     }
@@ -72,7 +74,7 @@ pub fn draw_faults(plan: &Plan, world: WorldKind, seed: Seed) -> Result<Plan, Pl
             break;
         }
         let fault = stream.pick(&enabled).copied();
-        drawn.steps.extend(fault.map(|fault| step(fault, plan.nodes, load, &mut stream)));
+        drawn.steps.extend(fault.map(|fault| step(fault, plan, load, &mut stream)));
         if validate(&drawn).and_then(|()| fits(&drawn, world)).is_err() {
             drawn.steps.pop();
         }
@@ -173,6 +175,7 @@ fn possible(random: &RandomFaults, plan: &Plan, world: WorldKind) -> Vec<Fault> 
             remembers && is_group && world != WorldKind::Swarm
         }
         Fault::Clock => world != WorldKind::Swarm,
+        Fault::Disk => remembers && world != WorldKind::Swarm,
         _ => true,
     });
     possible
@@ -197,7 +200,7 @@ fn enabled(possible: &[Fault], world: WorldKind, stream: &mut Stream) -> Vec<Fau
     enabled
 }
 
-fn step(fault: Fault, nodes: u64, load: &WorkloadPlan, stream: &mut Stream) -> Step {
+fn step(fault: Fault, plan: &Plan, load: &WorkloadPlan, stream: &mut Stream) -> Step {
     let duration_ms = load.duration_ms;
     let return_after_ms = stream.between(LASTS_MS_MIN, duration_ms * 3 / 10);
     // It must be over some time before the trial is.
@@ -226,15 +229,17 @@ fn step(fault: Fault, nodes: u64, load: &WorkloadPlan, stream: &mut Stream) -> S
         point: CrashPoint::Any,
         hand_over: false,
         clock: None,
+        disk: None,
         flap: None,
     };
     if fault.hits_links() {
         (step.way, step.flap) = (way, flap);
     }
     match fault {
-        Fault::Partition => partition(&mut step, nodes, stream),
+        Fault::Partition => partition(&mut step, plan.nodes, stream),
         Fault::Link => step.faults = Some(link(stream)),
         Fault::Clock => step.clock = Some(clock(stream)),
+        Fault::Disk => step.disk = Some(disk(plan, stream)),
         Fault::Restart => step.hand_over = stream.chance(500),
         Fault::Transfer => step.target = Target::Leader,
         Fault::Kill | Fault::Pause | Fault::Isolate | Fault::Leave | Fault::Wipe => {}
@@ -307,6 +312,16 @@ fn clock(stream: &mut Stream) -> ClockFault {
     }
 }
 
+/// A bit is flipped only where stores may be lost: the node returns as another server.
+fn disk(plan: &Plan, stream: &mut Stream) -> DiskFault {
+    let may_wipe = plan.random.as_ref().is_some_and(|random| random.faults.contains(&Fault::Wipe));
+    let mut kinds = DiskKind::ALL.to_vec();
+    kinds.retain(|kind| may_wipe || !kind.costs_store());
+    let (drawn, sync_ms) = (stream.pick(&kinds).copied(), stream.between(20, 600));
+    let kind = drawn.unwrap_or(DiskKind::Stall);
+    DiskFault { kind, sync_ms: (kind == DiskKind::Stall).then_some(sync_ms) }
+}
+
 /// The kinds that say all there is to say by themselves.
 const ONE_WORD: [Fault; 5] =
     [Fault::Kill, Fault::Isolate, Fault::Transfer, Fault::Restart, Fault::Pause];
@@ -353,7 +368,7 @@ mod tests {
             let text = toml::to_string(&drawn).expect("plain data");
             assert_eq!(parse(&text).expect("its own text"), drawn);
         }
-        assert_eq!(kinds.len(), 8, "each kind is drawn now and then");
+        assert_eq!(kinds.len(), 9, "each kind is drawn now and then");
         assert!(sets.len() > 20, "seeds differ in what they enable: {}", sets.len());
         assert_ne!(draw(&plan, 1).steps, draw(&plan, 2).steps);
     }

@@ -7,6 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
+    disk::{DiskFault, DiskKind},
     fault::{CrashPoint, Fault, NodeNumber, Target},
     link::LinkFaults,
     plan::Way,
@@ -54,6 +55,9 @@ pub struct Step {
     /// For `clock`: what befalls the node's clocks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clock: Option<ClockFault>,
+    /// For `disk`: in which way it fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskFault>,
     /// For packet faults: it comes and goes until it is healed; it stays if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flap: Option<Flap>,
@@ -69,6 +73,22 @@ impl Step {
     /// The step once its fault was drawn.
     pub(crate) fn drawn(&self, fault: Fault) -> Self {
         Self { fault, among: Vec::new(), ..self.clone() }
+    }
+
+    /// In which way a disk fails, if one does.
+    pub(crate) fn disk_kind(&self) -> Option<DiskKind> {
+        let disk = self.disk.filter(|_| self.fault == Fault::Disk);
+        disk.map(|disk| disk.kind)
+    }
+
+    /// Whether the process ends, and another one returns in its place.
+    pub(crate) fn ends_process(&self) -> bool {
+        self.fault.ends_process() || self.disk_kind().is_some_and(DiskKind::ends_node)
+    }
+
+    /// Whether it changes who is a member.
+    pub(crate) fn changes_members(&self) -> bool {
+        self.fault.changes_members() || self.disk_kind().is_some_and(DiskKind::costs_store)
     }
 }
 

@@ -6,8 +6,8 @@
 use crate::{
     fault::{CrashPoint, Fault, NodeNumber, Target},
     plan::{
-        At, Kind, Mix, Plan, PlanError, Step, StorageKind, WorkloadPlan, all, consensus, field,
-        forgets, lag, packets, random, variant,
+        At, Kind, Mix, Plan, PlanError, Step, StorageKind, WorkloadPlan, all, consensus, disks,
+        field, forgets, lag, packets, random, variant,
     },
 };
 
@@ -89,8 +89,8 @@ fn groups(plan: &Plan) -> Result<(), PlanError> {
             Err(field("groups", groups, allowed))
         }
         groups if changes_members(plan) => {
-            let allowed = "of several groups none may lose or gain members: use 1, without leave, wipe \
-                           and evict_after_ms";
+            let allowed = "of several groups none may lose or gain members: use 1, without leave, \
+                           wipe, flipped bits and evict_after_ms";
             Err(field("groups", groups, allowed))
         }
         _ => Ok(()),
@@ -99,7 +99,7 @@ fn groups(plan: &Plan) -> Result<(), PlanError> {
 
 /// Whether anybody may be a member no longer while it runs.
 fn changes_members(plan: &Plan) -> bool {
-    let changes = |step: &Step| step.each().iter().any(|drawn| drawn.fault.changes_members());
+    let changes = |step: &Step| step.each().iter().any(Step::changes_members);
     plan.evict_after_ms.is_some() || plan.steps.iter().any(changes)
 }
 
@@ -175,7 +175,7 @@ fn step(plan: &Plan, load: &WorkloadPlan, number: usize, step: &Step) -> Result<
     let name = |part: &str| format!("steps[{number}].{part}");
     all::check(plan, step, name)?;
     let voters_min = u64::from(consensus(plan).voters_min);
-    if step.fault.changes_members() && plan.nodes < voters_min {
+    if step.changes_members() && plan.nodes < voters_min {
         let allowed = format!(
             "of {} nodes none can be spared for good: who is a member changes among {voters_min} \
              or more (voters_min)",
@@ -193,7 +193,8 @@ fn step(plan: &Plan, load: &WorkloadPlan, number: usize, step: &Step) -> Result<
         );
         return Err(field(&name("fault"), step.fault, allowed));
     }
-    if plan.storage == StorageKind::Memory && step.fault.changes_members() {
+    let needs_store = step.fault.changes_members() || step.fault == Fault::Disk;
+    if plan.storage == StorageKind::Memory && needs_store {
         let allowed = "it is for nodes that keep a store: use storage = \"disk\"";
         let value = format!("{} with storage = \"memory\"", step.fault);
         return Err(field(&name("fault"), value, allowed));
@@ -210,6 +211,7 @@ fn step(plan: &Plan, load: &WorkloadPlan, number: usize, step: &Step) -> Result<
         within(&name("target.node"), node, 1, plan.nodes)?;
     }
     packets::check(plan, step, name)?;
+    disks::check(step, name)?;
     within(&name("return_after_ms"), step.return_after_ms, 1, DURATION_MS_MAX)?;
     let (_, latest) = window(load, step.at);
     let end = latest.saturating_add(step.return_after_ms).saturating_add(RETURN_MARGIN_MS);

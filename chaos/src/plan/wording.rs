@@ -25,7 +25,7 @@ fn words_of(place: &str) -> Option<&'static str> {
 }
 
 /// Said of a value that has not even the shape of a word.
-const SHAPELESS: [&str; 10] = [
+const SHAPELESS: [&str; 11] = [
     "wanted string or table",
     "unit variant",
     "newtype variant",
@@ -35,9 +35,10 @@ const SHAPELESS: [&str; 10] = [
     "expected struct Flap",
     "expected struct RandomFaults",
     "expected struct ClockFault",
+    "expected struct DiskFault",
     "expected a tuple of size 2",
 ];
-const WORDS: [(&str, &str); 17] = [
+const WORDS: [(&str, &str); 18] = [
     ("kind", "\"failover\", \"formation\", \"steady\" or \"lagging\""),
     ("from", "\"replay\" or \"snapshot\""),
     ("batch_sizes", "a list of sizes, such as [100, 500, 2000]"),
@@ -46,14 +47,15 @@ const WORDS: [(&str, &str); 17] = [
     ("storage", "\"disk\" or \"memory\""),
     (
         "fault",
-        "\"isolate\", \"partition\", \"link\", \"clock\", \"kill\", \"pause\", \"restart\", \"leave\", \
-         \"wipe\" or \"transfer\"",
+        "\"isolate\", \"partition\", \"link\", \"clock\", \"disk\", \"kill\", \"pause\", \"restart\", \
+         \"leave\", \"wipe\" or \"transfer\"",
     ),
     ("among", "faults of which one is drawn, such as [\"kill\", \"pause\", \"isolate\"]"),
     ("target", "\"leader\", \"follower\", \"random\", \"all\" or { node = 2 }"),
     ("side", "the nodes of one side, such as [1, 2] or [\"leader\", \"follower\"]"),
     ("cut", "the pairs between which nothing passes, such as [[1, 3], [2, 3]]"),
     ("random", "a table such as { faults = [\"kill\", \"link\"], steps_max = 6 }"),
+    ("disk", "a table such as { kind = \"sync-error\" } or { kind = \"stall\", sync_ms = 200 }"),
     ("clock", "a table such as { rate_ppm = 50000 } or { wall_offset_ms = -5000 }"),
     (
         "point",
@@ -96,6 +98,7 @@ mod tests {
             ("[[steps]]\nat = 1\ncut = 3", "[[1, 3], [2, 3]]"),
             ("[[steps]]\nat = 1\ncut = [1, 3]", "[[1, 3], [2, 3]]"),
             ("[[steps]]\nat = 1\nclock = 3", "{ rate_ppm = 50000 }"),
+            ("[[steps]]\nat = 1\ndisk = 3", "{ kind = \"sync-error\" }"),
             ("[[steps]]\nat = 1\nflap = 3", "{ on_ms = 200, off_ms = 200 }"),
             ("[[steps]]\nat = 1\nway = 3", "\"both\", \"out\" or \"in\""),
             ("[[steps]]\nat = 1\nfaults = 3", "{ loss = 0.05, delay_ms = 20 }"),

@@ -158,6 +158,7 @@ fn in_swarm(number: usize, step: &Step) -> Result<(), PlanError> {
     let lacking = match step.fault {
         Fault::Restart => Some("processes that end in good order"),
         Fault::Leave | Fault::Wipe => Some(STEWARD),
+        Fault::Disk => Some("disk that could fail, only a model of what a crash loses"),
         _ => None,
     };
     if let Some(lacking) = lacking {

@@ -4,6 +4,7 @@
 //! harnesses never clash. Invariant: a node keeps its identity, its store and its address
 //! through every restart.
 
+mod disks;
 mod links;
 
 use std::{
@@ -19,6 +20,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
     cluster::{Cluster, ClusterError, CountsByLink, NodeEvent, NodeStatus, Settings},
+    disk::{DiskFault, DiskReport},
     fault::{CrashPoint, LinkRule, NodeNumber},
     history::LogLine,
     member::NETWORK,
@@ -33,6 +35,7 @@ use crate::{
     skew::ClockFault,
 };
 
+use disks::Disks;
 use links::Links;
 
 /// Nodes of one group or of several, each in a process of its own; seen as members of one.
@@ -47,6 +50,8 @@ pub struct ProcessCluster {
     links: Arc<Links>,
     /// What befalls their clocks, with all jumps so far.
     clocks: Arc<Mutex<BTreeMap<NodeNumber, ClockFault>>>,
+    /// What befalls their disks.
+    disks: Arc<Disks>,
     /// Nodes whose stores were taken away, until they have made new ones.
     wiped: Arc<Mutex<BTreeSet<NodeNumber>>>,
     /// The networks of clients, to be shut down with the cluster.
@@ -110,6 +115,7 @@ impl ProcessCluster {
             children: Arc::default(),
             links: Arc::default(),
             clocks: Arc::default(),
+            disks: Arc::new(Disks::new(settings.seed)),
             wiped: Arc::default(),
             networks: Arc::default(),
             program: places.program.clone(),
@@ -317,6 +323,7 @@ impl Cluster for ProcessCluster {
         // Only a node whose store was taken away may make another one.
         identity.init.store_must_exist &= !lock(&self.wiped).contains(&node);
         identity.init.clock = lock(&self.clocks).get(&node).copied().unwrap_or_default();
+        identity.init.disk = self.disks.of(node);
         let at = HostClock.now();
         let (child, _) = bind(self.program.clone(), identity, self.events.clone()).await?;
         join(&child, self.nodes()).await?;
@@ -359,6 +366,34 @@ impl Cluster for ProcessCluster {
                 Err(ClusterError::Fault { node, reason })
             }
         }
+    }
+
+    async fn disk(&self, node: NodeNumber, fault: Option<DiskFault>) -> Result<Time, ClusterError> {
+        let at = HostClock.now();
+        self.disks.set(node, fault);
+        // A node that is down learns it as it returns.
+        let Ok(child) = self.child(node) else { return Ok(at) };
+        match child.ask(Ask::Harm { fault }, "what befalls its disk", ASK_BOUND).await? {
+            Answer::Disk(report) if report.fault == fault => Ok(at),
+            other => Err(unexpected(node, &other)),
+        }
+    }
+
+    async fn disk_report(&self, node: NodeNumber) -> Result<DiskReport, ClusterError> {
+        match self.child(node)?.ask(Ask::Disk, "what befell its disk", ASK_BOUND).await? {
+            Answer::Disk(report) => Ok(report),
+            other => Err(unexpected(node, &other)),
+        }
+    }
+
+    async fn flip(&self, node: NodeNumber) -> Result<String, ClusterError> {
+        let store = self.identities.get(&node).and_then(|known| known.init.stores.first());
+        let flipped = match (store, self.child(node)) {
+            (Some(store), Err(_)) => self.disks.flip(store),
+            (Some(_), Ok(_)) => Err("it runs, and its store is in use".into()),
+            (None, _) => Err("it has no store".into()),
+        };
+        flipped.map_err(|reason| ClusterError::Fault { node, reason })
     }
 
     async fn link_counts(&self) -> Result<CountsByLink, ClusterError> {
@@ -466,6 +501,7 @@ fn init(settings: &Settings, node: NodeNumber, groups: &[String], stores: Vec<Pa
         consensus: settings.consensus.clone(),
         planted: settings.planted,
         clock: ClockFault::default(),
+        disk: None,
         stores,
         store_must_exist: false,
         entropy: stream.draw(),

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cluster::{NodeEvent, NodeStatus},
+    disk::{DiskFault, DiskReport},
     fault::NodeNumber,
     history::{LogLine, RequestId},
     link::{Direction, LinkFaults, LinkReport},
@@ -64,6 +65,13 @@ pub(super) enum Ask {
         /// What.
         fault: Option<ClockFault>,
     },
+    /// From now on this befalls your disk, or nothing; tell what does.
+    Harm {
+        /// What.
+        fault: Option<DiskFault>,
+    },
+    /// What came of what befalls your disk?
+    Disk,
     /// Hand leadership over to another; tell when you lead no more.
     HandOver,
     /// Leave the group in good order. Nothing but the end follows.
@@ -104,6 +112,8 @@ pub(super) struct Init {
     pub(super) planted: Option<Planted>,
     /// What befalls its clocks.
     pub(super) clock: ClockFault,
+    /// What befalls its disk.
+    pub(super) disk: Option<DiskFault>,
     /// Its stores, one for each group; without any it remembers nothing.
     pub(super) stores: Vec<PathBuf>,
     /// Whether it had its stores before: then a missing one is an error and not a new one.
@@ -174,6 +184,8 @@ pub(super) enum Answer {
     Links(Vec<LinkReport>),
     /// To `Clock`.
     Clock(ClockReading),
+    /// To `Harm` and `Disk`.
+    Disk(DiskReport),
     /// To `Leave`: it is no member any more.
     Left,
     /// To `Shutdown`.
@@ -227,6 +239,7 @@ mod tests {
     use super::*;
     use crate::{
         cluster::{Fetched, What},
+        disk::DiskKind,
         link::LinkCounts,
     };
 
@@ -253,6 +266,7 @@ mod tests {
             consensus: ConsensusProfile::Loopback.config(),
             planted: Some(Planted::LiveQuorum),
             clock: ClockFault { wall_offset_ms: -1, ..ClockFault::default() },
+            disk: Some(DiskFault::of(DiskKind::Stall)),
             stores: vec!["a/b".into()],
             store_must_exist: true,
             entropy: u64::MAX,
@@ -265,6 +279,9 @@ mod tests {
             Ask::Log { from: 1 },
             Ask::Links { links: vec![setting()] },
             Ask::Clock { fault: Some(ClockFault { rate_ppm: 5, ..ClockFault::default() }) },
+            Ask::Harm { fault: Some(DiskFault::of(DiskKind::TornWrite)) },
+            Ask::Harm { fault: None },
+            Ask::Disk,
             Ask::HandOver,
             Ask::Leave,
             Ask::Shutdown,
@@ -313,6 +330,11 @@ mod tests {
                 monotonic_ns: u64::MAX,
                 fault: ClockFault::default(),
                 wall_off_ms: -7,
+            }),
+            Answer::Disk(DiskReport {
+                errors: 1,
+                files: vec!["a".into()],
+                ..DiskReport::default()
             }),
             Answer::Bound(peer),
             Answer::Joined,

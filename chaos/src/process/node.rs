@@ -8,6 +8,7 @@ mod clock;
 mod listening;
 mod member;
 mod outbox;
+mod store;
 mod watcher;
 
 use std::{

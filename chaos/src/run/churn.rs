@@ -15,6 +15,7 @@ use crate::{
     cluster::{Cluster, MemberChange, NodeEvent, What},
     fault::{Fault, NodeNumber},
     outage::Strike,
+    plan::Plan,
     run::{Lab, Outcome, lab::check, recorder::Recorder},
 };
 
@@ -169,8 +170,8 @@ fn lapse(
     let gone_ms = ms(strike.at_ns, removed_ns);
     // Where a store was lost the old server goes because the new one has come: that is part of
     // its joining.
-    let is_replaced =
-        strike.fault == Fault::Wipe && returned_ns.is_some_and(|at_ns| at_ns <= removed_ns);
+    let loses_store = matches!(strike.fault, Fault::Wipe | Fault::Disk);
+    let is_replaced = loses_store && returned_ns.is_some_and(|at_ns| at_ns <= removed_ns);
     let since_return = |is| {
         let returned_ns = returned_ns?;
         first(is, returned_ns.max(removed_ns)).map(|at_ns| ms(returned_ns, at_ns))
@@ -187,9 +188,14 @@ fn lapse(
 }
 
 /// What to say of a plan that changes who is a member, once all of them are back.
-pub(crate) fn members(nodes: u64, strikes: &[Strike]) -> Option<Check> {
-    let count = |fault| strikes.iter().filter(|strike| strike.fault == fault).count();
-    let (left, wiped) = (count(Fault::Leave), count(Fault::Wipe));
+pub(crate) fn members(plan: &Plan, strikes: &[Strike]) -> Option<Check> {
+    let changes = |strike: &&Strike| {
+        let step = usize::try_from(strike.step).ok().and_then(|step| plan.steps.get(step));
+        step.is_some_and(|step| step.drawn(strike.fault).changes_members())
+    };
+    let changes: Vec<&Strike> = strikes.iter().filter(changes).collect();
+    let left = changes.iter().filter(|strike| strike.fault == Fault::Leave).count();
+    let (wiped, nodes) = (changes.len() - left, plan.nodes);
     let detail = format!("{left} left, {wiped} lost their stores; all {nodes} voted again");
     (left + wiped > 0).then(|| check("members", Verdict::Valid, detail))
 }

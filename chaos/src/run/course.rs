@@ -7,6 +7,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{
+    disk::DiskKind,
     fault::{Fault, NodeNumber},
     groups::share,
     history::{Course, Elected, Stalled, Struck},
@@ -68,18 +69,18 @@ fn struck(plan: &Plan, fault: &Scheduled, marks: &[Mark]) -> Option<Struck> {
     let rejoined_ns = marks.iter().find(same).and_then(|mark| mark.until_ns);
     // Who is a member no longer is none before it votes again: until then a majority must be
     // found without it.
-    let may_be_out = may_unseat(plan, fault.fault);
+    let drawn = step.drawn(fault.fault);
+    let may_be_out = may_unseat(plan, &drawn);
     Some(Struck {
         what: fault.fault.word().into(),
         node: node.0,
-        down: match fault.fault {
-            fault if fault == Fault::Pause || fault.ends_process() => {
-                hit.iter().map(|node| node.0).collect()
-            }
-            _ => Vec::new(),
+        down: match fault.fault == Fault::Pause || drawn.ends_process() {
+            true => hit.iter().map(|node| node.0).collect(),
+            false => Vec::new(),
         },
         cut: cut.map(|rule| (rule.from.0, rule.to.0)).collect(),
         hurts: step.flap.is_some()
+            || drawn.disk_kind() == Some(DiskKind::Stall)
             || step.clock.is_some_and(|clock| clock.rate_ppm != 0)
             || rules.iter().any(|rule| !rule.faults.block),
         from_ns,

@@ -11,9 +11,9 @@ use crate::{
     outage::{Strike, needed},
     plan::{Kind, Plan, WorkloadPlan, may_unseat},
     run::{
-        Outcome, RunError, churn,
+        Befallen, Outcome, RunError, churn,
         course::{LOAD_FROM_MS, LOAD_UNTIL_MS, MARKS_DROPPED, course, service_bound},
-        cutoff, expect,
+        cutoff, disks, expect,
         lab::{FORM_BOUND, check},
         measures,
         recorder::Records,
@@ -28,6 +28,8 @@ use crate::{
 pub(crate) struct Found {
     pub(crate) checks: Vec<Check>,
     pub(crate) strikes: Vec<Strike>,
+    /// What came of disks that were made to fail.
+    pub(crate) disks: Vec<Befallen>,
     pub(crate) driven: Driven,
     pub(crate) counts: BTreeMap<String, u64>,
     pub(crate) logs: Vec<NodeLog>,
@@ -82,6 +84,8 @@ pub(crate) fn judge_all(
     measures::trials(&mut outcome);
     churn::measure(&mut outcome, &records.events, &found.strikes);
     beside(&mut outcome, std::mem::take(&mut records.beside), plan.groups);
+    outcome.counts.extend(disks::counts(&found.disks));
+    checks.extend(disks::judge(&found.disks));
     let terms = measures::terms(plan, found.load_ns, &records);
     checks.extend(cutoff::checks(plan, &found.strikes, &frozen.history, terms.as_ref()));
     usage::measure(&mut outcome, &records, &found.strikes, found.load_ns);
@@ -116,7 +120,11 @@ fn beside(outcome: &mut Outcome, beside: Beside, groups: u64) {
 /// How long the load must go on, so that it can be told whether all is well after the last
 /// return; `None` where nothing was hit.
 pub(crate) fn well_again_ns(plan: &Plan, strikes: &[Strike]) -> Option<u64> {
-    let counted_ns = |strike: &Strike| match may_unseat(plan, strike.fault) {
+    let may_be_out = |strike: &Strike| {
+        let step = usize::try_from(strike.step).ok().and_then(|step| plan.steps.get(step));
+        step.is_some_and(|step| may_unseat(plan, &step.drawn(strike.fault)))
+    };
+    let counted_ns = |strike: &Strike| match may_be_out(strike) {
         // Only once it votes again is nothing broken any more.
         true => strike.rejoined_ns.max(strike.returned_ns),
         false => strike.returned_ns,

@@ -134,7 +134,7 @@ async fn under_load<C: Cluster>(
         found.checks.push(returned(&lost, found.strikes.len()));
     }
     if over == lab.plan.trials && !lab.stop.is_stopped() {
-        found.checks.extend(churn::members(lab.plan.nodes, &found.strikes));
+        found.checks.extend(churn::members(&lab.plan, &found.strikes));
     }
     go_on(lab, &found.strikes).await;
     Ok(())
@@ -169,6 +169,7 @@ async fn trial<C: Cluster>(
         lab.recorder.measure_beside(strike.clone(), led, load.rate_per_s).await?;
     }
     found.strikes.extend(carried.strikes);
+    found.disks.extend(carried.disks);
     for (name, count) in carried.befallen.faults().into_iter().filter(|(_, count)| *count > 0) {
         *found.counts.entry(format!("packets_{name}")).or_default() += count;
     }

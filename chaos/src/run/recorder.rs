@@ -38,6 +38,7 @@ pub(crate) struct Recorder {
 enum Fact {
     Phase(Phase),
     Progress { trial: u64, trials: u64 },
+    Doomed { node: NodeNumber, reply: oneshot::Sender<()> },
     Away { node: NodeNumber },
     Back { node: NodeNumber, forgot: bool },
     Fresh,
@@ -105,6 +106,14 @@ impl Recorder {
         self.operations.send(operation).await.map_err(|_| gone())
     }
 
+    /// The node is about to be hit in a way that makes it stop by itself. Resolves once that is
+    /// known, so that it is when the node says so.
+    pub(crate) async fn doomed(&self, node: NodeNumber) -> Result<(), RunError> {
+        let (reply, taken_in) = oneshot::channel();
+        self.tell(Fact::Doomed { node, reply }).await?;
+        taken_in.await.map_err(|_| gone())
+    }
+
     /// The node was hit: what it said no longer holds.
     pub(crate) async fn away(&self, node: NodeNumber) -> Result<(), RunError> {
         self.tell(Fact::Away { node }).await
@@ -169,6 +178,11 @@ fn take(journal: &mut Journal, fact: Fact) -> io::Result<()> {
     match fact {
         Fact::Phase(phase) => journal.phase(phase)?,
         Fact::Progress { trial, trials } => journal.progress(trial, trials)?,
+        Fact::Doomed { node, reply } => {
+            journal.doomed(node);
+            // Whoever asked may have been stopped meanwhile.
+            let _ = reply.send(());
+        }
         Fact::Away { node } => journal.away(node),
         Fact::Back { node, forgot } => journal.back(node, forgot),
         Fact::Fresh => journal.fresh(),

@@ -17,7 +17,7 @@ use crate::{
     invariant::{Sample, Sampled, Violation},
     plan::StorageKind,
     run::{Lab, RunError, Stop, Stopper, lab::check, recorder::nanos},
-    schedule::Schedule,
+    schedule::{Schedule, Scheduled},
     seed::mix,
 };
 
@@ -97,7 +97,12 @@ pub(crate) fn invariants(
     storage: StorageKind,
 ) -> Check {
     // Not from what was measured: of a trial that came to no end nothing was.
-    let ended = schedule.faults.iter().filter(|fault| fault.fault.ends_process());
+    let ends = |fault: &&Scheduled| {
+        let step = usize::try_from(fault.step).ok().and_then(|step| schedule.steps.get(step));
+        fault.fault.ends_process()
+            || step.is_some_and(|step| step.drawn(fault.fault).ends_process())
+    };
+    let ended = schedule.faults.iter().filter(ends);
     let returns: Vec<(NodeNumber, u64)> = ended
         .flat_map(|fault| fault.hit().into_iter().zip(std::iter::repeat(fault.returned_ns)))
         .filter_map(|(node, returned_ns)| Some((node, returned_ns?)))
@@ -182,10 +187,7 @@ const STATUSES_MAX: usize = 50_000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        fault::{Fault, Target},
-        schedule::Scheduled,
-    };
+    use crate::fault::{Fault, Target};
 
     fn status(node: u64, asked_ns: u64, role: Role, term: u64) -> Status {
         let node = NodeNumber(node);

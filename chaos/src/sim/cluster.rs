@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     cluster::{Cluster, ClusterError, CountsByLink, NodeEvent, NodeStatus, Settings, World},
+    disk::{DiskFault, DiskReport},
     fault::{CrashPoint, LinkRule, NodeNumber},
     history::LogLine,
     link::{LinkFaults, Table},
@@ -381,7 +382,12 @@ impl Cluster for SimCluster {
         let (at, part) = (clock::now(), self.part(node)?);
         self.cast(node, part.events)?;
         self.stage.order(Order::Start(node)).await?;
-        self.is_up(node).await?;
+        if let Err(error) = self.is_up(node).await {
+            // What is left of it must not be in the way of the next start.
+            self.silence(node)?;
+            self.stage.order(Order::Crash(node, clock::now())).await?;
+            return Err(error);
+        }
         Ok(at)
     }
 
@@ -398,6 +404,22 @@ impl Cluster for SimCluster {
         let (at, part) = (clock::now(), self.part(node)?);
         part.skew.send_modify(|skew| skew.set(at, *fault));
         Ok(at)
+    }
+
+    async fn disk(&self, node: NodeNumber, fault: Option<DiskFault>) -> Result<Time, ClusterError> {
+        let (at, part) = (clock::now(), self.part(node)?);
+        part.disk.harm().set(fault);
+        Ok(at)
+    }
+
+    async fn disk_report(&self, node: NodeNumber) -> Result<DiskReport, ClusterError> {
+        Ok(self.part(node)?.disk.harm().report())
+    }
+
+    async fn flip(&self, node: NodeNumber) -> Result<String, ClusterError> {
+        let flipped = self.part(node)?.disk.flip();
+        let nothing = || "its disk holds no log".to_owned();
+        flipped.ok_or_else(|| ClusterError::Fault { node, reason: nothing() })
     }
 
     async fn link_counts(&self) -> Result<CountsByLink, ClusterError> {

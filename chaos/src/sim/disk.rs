@@ -22,13 +22,20 @@ use runtime::{
     storage::{Medium, MediumFile},
 };
 
-use crate::seed::Stream;
+use crate::{
+    disk::{FaultyMedium, Harm, cold_bit, written_bytes},
+    seed::{Seed, Stream},
+};
 
 use image::{Change, Image, torn};
 
 /// A directory. Clones are the same directory.
 #[derive(Clone, Debug)]
-pub(super) struct Disk(Arc<Mutex<Inner>>);
+pub(super) struct Disk {
+    inner: Arc<Mutex<Inner>>,
+    /// What is done to it beside that.
+    harm: Harm,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -61,7 +68,8 @@ impl Disk {
     /// An empty disk. Sync times and losses are drawn from the stream.
     pub(super) fn new(path: PathBuf, stream: Stream) -> Self {
         let (seen, safe) = (Image::default(), Image::default());
-        Self(Arc::new(Mutex::new(Inner {
+        let harm = Harm::new(Stream::named(Seed(stream.clone().draw()), "harm"));
+        let inner = Arc::new(Mutex::new(Inner {
             path,
             stream,
             seen,
@@ -71,13 +79,31 @@ impl Disk {
             told: Time::default(),
             frozen: false,
             files_ever: 0,
-        })))
+        }));
+        Self { inner, harm }
     }
 
     /// The disk as a store writes to it.
     pub(super) fn medium(&self) -> Box<dyn Medium> {
         let path = self.inner().path.clone();
-        Box::new(Directory { disk: self.clone(), path })
+        let (directory, disk) = (Box::new(Directory { disk: self.clone(), path }), self.clone());
+        Box::new(FaultyMedium::new(directory, self.harm.clone(), move |by| disk.hold_up(by)))
+    }
+
+    /// What is done to it.
+    pub(super) fn harm(&self) -> &Harm {
+        &self.harm
+    }
+
+    /// The next sync is done that much later.
+    fn hold_up(&self, by: Duration) {
+        let mut inner = self.inner();
+        inner.busy_until = inner.busy_until.max(super::clock::now()).plus(by);
+    }
+
+    /// Changes a cold bit of what a crash has left; says of which file, if there is a log.
+    pub(super) fn flip(&self) -> Option<String> {
+        self.inner().flip()
     }
 
     /// When everything that was synced so far is durable.
@@ -125,11 +151,27 @@ impl Disk {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Inner {
+    fn flip(&mut self) -> Option<String> {
+        let files = &self.safe.files;
+        let length = |(name, file): (&String, &u64)| {
+            let content = files.get(file).map_or(&[][..], Vec::as_slice);
+            (name.clone(), written_bytes(name, content))
+        };
+        let lengths = self.safe.names.iter().map(length).collect();
+        let cold = cold_bit(&lengths, &mut self.stream)?;
+        let offset = usize::try_from(cold.offset).ok()?;
+        for image in [&mut self.safe, &mut self.seen] {
+            let content = image.files.get_mut(image.names.get(&cold.file)?)?;
+            *content.get_mut(offset)? ^= 1 << cold.bit;
+        }
+        Some(cold.file)
+    }
+
     fn change(&mut self, change: Change) -> io::Result<()> {
         if self.frozen {
             return Err(io::Error::other("the node is gone"));
@@ -356,7 +398,6 @@ mod tests {
     };
 
     use super::{super::clock, *};
-    use crate::seed::Seed;
 
     fn disk(seed: u64) -> Disk {
         clock::show(Time::default());

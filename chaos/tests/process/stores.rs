@@ -24,13 +24,13 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use crate::lab::{all, block_on, cluster, eventually, folder, world};
 
-const NODES: u64 = 3;
-const VICTIM: NodeNumber = NodeNumber(2);
+pub(crate) const NODES: u64 = 3;
+pub(crate) const VICTIM: NodeNumber = NodeNumber(2);
 const OTHER: NodeNumber = NodeNumber(3);
 
-/// Three nodes, a client that writes all the time, and a victim that was killed meanwhile.
-struct Hit {
-    cluster: ProcessCluster,
+/// Three nodes, a client that writes all the time, and a victim that is hit meanwhile.
+pub(crate) struct Hit {
+    pub(crate) cluster: ProcessCluster,
     folder: tempfile::TempDir,
     /// The acknowledged writes: term and value by index.
     acknowledged: Arc<Mutex<BTreeMap<u64, (u64, u64)>>>,
@@ -39,7 +39,15 @@ struct Hit {
 }
 
 impl Hit {
+    /// With the victim killed.
     async fn begin() -> Self {
+        let hit = Self::at_work().await;
+        hit.cluster.kill(&[VICTIM], CrashPoint::Any).await.expect("it is proven to be gone");
+        hit
+    }
+
+    /// With all of them up.
+    pub(crate) async fn at_work() -> Self {
         let folder = folder();
         let cluster = cluster(&world(folder.path()), NODES).await;
         let client = cluster.client(1, &all(NODES)).await.expect("it connects");
@@ -60,12 +68,11 @@ impl Hit {
         });
         let hit = Self { cluster, folder, acknowledged, stopping, writing };
         hit.more_writes().await;
-        hit.cluster.kill(&[VICTIM], CrashPoint::Any).await.expect("it is proven to be gone");
         hit
     }
 
     /// Where the node's store is.
-    fn store(&self, node: NodeNumber) -> PathBuf {
+    pub(crate) fn store(&self, node: NodeNumber) -> PathBuf {
         self.folder.path().join("stores/1").join(node.to_string())
     }
 
@@ -78,7 +85,7 @@ impl Hit {
         acknowledged.last_key_value().map_or(0, |(index, _)| *index)
     }
 
-    async fn more_writes(&self) {
+    pub(crate) async fn more_writes(&self) {
         let before = self.last_acknowledged();
         eventually("writes are acknowledged", Duration::from_secs(20), || async {
             self.last_acknowledged() > before + 100
@@ -95,7 +102,7 @@ impl Hit {
     }
 
     /// The victim has caught up with what is acknowledged by now.
-    async fn caught_up(&self) {
+    pub(crate) async fn caught_up(&self) {
         let last = Index(self.last_acknowledged());
         self.cluster.reached(VICTIM, last).await.expect("it catches up");
     }
@@ -103,6 +110,11 @@ impl Hit {
     /// Restarts the victim and compares every node's log with what was acknowledged.
     async fn end(self) {
         self.cluster.restart(VICTIM).await.expect("its store is whole again");
+        self.judge().await;
+    }
+
+    /// Compares every node's log with what was acknowledged.
+    pub(crate) async fn judge(self) {
         self.more_writes().await;
         self.stopping.send_replace(true);
         let last = Index(self.last_acknowledged());

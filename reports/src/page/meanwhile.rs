@@ -6,7 +6,7 @@
 use super::timeline::fault_words;
 use crate::event::{Event, What};
 use crate::figures::ms;
-use crate::lanes::{self, Lane, State, hit};
+use crate::lanes::{self, Lane, State, called, hit};
 use crate::record::Fault;
 
 /// What is known of the cluster over time.
@@ -53,7 +53,7 @@ impl Meanwhile<'_> {
     pub(super) fn told(&self, due_ms: f64, until_ms: f64) -> (Vec<Happening>, usize) {
         let mut happenings = Vec::new();
         for fault in self.faults {
-            let words = fault_words(&fault.fault, &hit(fault));
+            let words = fault_words(&called(fault), &hit(fault));
             let over_ms = fault.returned_ms.unwrap_or(f64::INFINITY);
             if fault.struck_ms <= until_ms && over_ms >= due_ms - BEFORE_MS {
                 happenings.push((fault.struck_ms, words.clone()));
@@ -128,6 +128,7 @@ mod tests {
         let fault = |struck_ms, returned_ms| Fault {
             trial: 1,
             fault: "kill".to_owned(),
+            disk: None,
             node: 1,
             nodes: vec![1],
             struck_ms,

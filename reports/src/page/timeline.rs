@@ -7,7 +7,7 @@
 use super::chart::{Panel, Swatch, WIDTH, legend, x_axis};
 use super::{lane, memory};
 use crate::figures::{count, ms};
-use crate::lanes::{self, Lane, hit};
+use crate::lanes::{self, Lane, called, hit};
 use crate::plot::{self, Ink, Scale, round_up};
 use crate::record::{Fault, Trial};
 use crate::seen::Seen;
@@ -131,7 +131,7 @@ pub(super) fn fault_words(fault: &str, nodes: &[u64]) -> String {
 }
 
 fn fault_title(fault: &Fault) -> String {
-    let words = fault_words(&fault.fault, &hit(fault));
+    let words = fault_words(&called(fault), &hit(fault));
     let at = format!("{words} at {:.3} s", fault.struck_ms / 1e3);
     match fault.returned_ms {
         Some(returned_ms) => format!("{at}, over after {}", ms(returned_ms - fault.struck_ms)),
@@ -148,7 +148,7 @@ fn outage_title(trial: &Trial, outage_ms: f64) -> String {
 
 fn fault_label(fault: &Fault) -> String {
     let nodes = hit(fault).into_iter().map(|node| format!(" n{node}"));
-    format!("{}{}", fault.fault, nodes.collect::<String>())
+    format!("{}{}", called(fault), nodes.collect::<String>())
 }
 
 fn draw_bands(panel: &mut Panel, bands: &[Band], x: &Scale, is_titled: bool) {

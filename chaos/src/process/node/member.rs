@@ -13,9 +13,11 @@ use super::{
     clock::NodeClock,
     listening::{self, Listening},
     outbox::Outbox,
+    store::HostStore,
 };
 use crate::{
     cluster::What,
+    disk::Harm,
     fault::NodeNumber,
     member::{Joined, Membership, Noting, nanos},
     process::{
@@ -23,6 +25,7 @@ use crate::{
         control::{Answer, Ask, Init, LinkSetting, Request, row_of},
     },
     register::Registers,
+    seed::{Seed, Stream},
 };
 
 /// A node that listens, and once told to is a member.
@@ -32,6 +35,8 @@ pub(super) struct Member {
     /// Below the network, if the node was started so that its links can be hurt.
     socket: Option<Arc<PacketSocket>>,
     clock: Arc<NodeClock>,
+    /// What befalls its disk.
+    harm: Harm,
     outbox: Outbox,
     /// In each group, the first one's first.
     joined: Vec<Joined<Registers>>,
@@ -41,7 +46,9 @@ impl Member {
     /// Listens.
     pub(super) async fn bind(init: Init, outbox: Outbox) -> Result<Self, String> {
         let Listening { network, socket, clock } = Listening::start(&init).await?;
-        Ok(Self { init, network, socket, clock, outbox, joined: Vec::new() })
+        let harm = Harm::new(Stream::named(Seed(init.entropy), "disk"));
+        harm.set(init.disk);
+        Ok(Self { init, network, socket, clock, harm, outbox, joined: Vec::new() })
     }
 
     /// Answers until it is told to end.
@@ -91,6 +98,11 @@ impl Member {
                 fault.into_iter().for_each(|fault| self.clock.set(fault));
                 Some(Ok(Answer::Clock(self.clock.read())))
             }
+            (Ask::Harm { fault }, _) => {
+                self.harm.set(fault);
+                Some(Ok(Answer::Disk(self.harm.report())))
+            }
+            (Ask::Disk, _) => Some(Ok(Answer::Disk(self.harm.report()))),
             (_, None) => Some(Err(format!("it has not joined group {group}, or not yet"))),
             (Ask::Status, Some(joined)) => {
                 Some(Ok(Answer::Status(joined.status(self.outbox.lost()))))
@@ -170,12 +182,12 @@ impl Member {
         let hear = move |at, event: &Event| noting.hear(at, event);
         let (network, machine) = (&self.network, Registers::default());
         match stores.get(place) {
-            Some(path) if *store_must_exist => {
-                let store = storage::Disk::existing(path);
-                Joined::join(network, &membership, machine, store, hear).await
-            }
             Some(path) => {
-                let store = storage::Disk::at(path);
+                let disk = match *store_must_exist {
+                    true => storage::Disk::existing(path),
+                    false => storage::Disk::at(path),
+                };
+                let store = HostStore { disk, harm: self.harm.clone() };
                 Joined::join(network, &membership, machine, store, hear).await
             }
             None => Joined::join(network, &membership, machine, storage::Memory, hear).await,

@@ -79,6 +79,11 @@ impl Journal {
         self.listener.progress(trial, trials)
     }
 
+    /// The node will stop by itself, and is meant to.
+    pub(super) fn doomed(&self, node: NodeNumber) {
+        self.view.send_modify(|view| view.doomed(node));
+    }
+
     /// The node was hit: what it said no longer holds.
     pub(crate) fn away(&self, node: NodeNumber) {
         self.view.send_modify(|view| view.away(node));

@@ -21,6 +21,8 @@ pub(crate) struct View {
     away: BTreeSet<NodeNumber>,
     /// When the first bond of each node came up, since it was last hit or came back.
     first_bonds: BTreeMap<NodeNumber, u64>,
+    /// Nodes that are meant to stop by themselves, and why they did once they have.
+    doomed: BTreeMap<NodeNumber, Option<String>>,
     /// Nodes that ended or stopped unasked, and why.
     pub(crate) failed: BTreeMap<NodeNumber, String>,
     /// When the last event that changed any of this took place.
@@ -65,6 +67,11 @@ impl View {
         self.first_bonds.get(&node).copied()
     }
 
+    /// Why a node stopped that was meant to, once it has.
+    pub(crate) fn stopped(&self, node: NodeNumber) -> Option<&str> {
+        self.doomed.get(&node)?.as_deref()
+    }
+
     /// The nodes that have said anything of their role.
     pub(crate) fn nodes(&self) -> impl Iterator<Item = NodeNumber> {
         self.roles.keys().copied()
@@ -94,9 +101,14 @@ impl View {
             What::Unbonded { with } => {
                 self.bonds.remove(&(node, *with));
             }
-            What::Died { reason } | What::Stopped { reason } => {
-                self.failed.insert(node, reason.clone());
-            }
+            What::Died { reason } | What::Stopped { reason } => match self.doomed.get_mut(&node) {
+                Some(why) => {
+                    why.get_or_insert_with(|| reason.clone());
+                }
+                None => {
+                    self.failed.insert(node, reason.clone());
+                }
+            },
             What::Founded
             | What::Member { .. }
             | What::Campaign { .. }
@@ -108,6 +120,10 @@ impl View {
         self.changed_ns = self.changed_ns.max(event.at_ns);
     }
 
+    pub(super) fn doomed(&mut self, node: NodeNumber) {
+        self.doomed.insert(node, None);
+    }
+
     pub(super) fn away(&mut self, node: NodeNumber) {
         self.away.insert(node);
         self.first_bonds.remove(&node);
@@ -116,6 +132,7 @@ impl View {
     pub(super) fn back(&mut self, node: NodeNumber, forgot: bool) {
         self.away.remove(&node);
         self.first_bonds.remove(&node);
+        self.doomed.remove(&node);
         if forgot {
             self.roles.remove(&node);
             self.follows.remove(&node);
@@ -152,6 +169,21 @@ mod tests {
         assert!(view.formed(2));
         take(&mut view, 2, What::Unbonded { with: NodeNumber(1) });
         assert!(!view.formed(2));
+    }
+
+    #[test]
+    fn a_node_that_is_meant_to_stop_has_not_failed_until_it_is_back() {
+        let mut view = View::default();
+        let stop = |reason: &str| What::Stopped { reason: reason.into() };
+        view.doomed(NodeNumber(1));
+        assert_eq!(view.stopped(NodeNumber(1)), None);
+        take(&mut view, 1, stop("its disk"));
+        take(&mut view, 1, stop("later"));
+        assert_eq!((view.stopped(NodeNumber(1)), view.failed.len()), (Some("its disk"), 0));
+        view.back(NodeNumber(1), true);
+        assert_eq!(view.stopped(NodeNumber(1)), None);
+        take(&mut view, 1, stop("again"));
+        assert_eq!(view.failed.len(), 1);
     }
 
     #[test]

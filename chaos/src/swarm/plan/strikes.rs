@@ -208,7 +208,7 @@ impl<'r, 'a> Strikes<'r, 'a> {
             Fault::Pause => nodes.iter().for_each(|node| world.stop_until(seat(*node), back_at)),
             Fault::Transfer => self.hand_over(seat(node))?,
             // No plan with these comes here: that is refused before.
-            Fault::Clock | Fault::Restart | Fault::Leave | Fault::Wipe => {}
+            Fault::Clock | Fault::Disk | Fault::Restart | Fault::Leave | Fault::Wipe => {}
             Fault::Isolate | Fault::Partition | Fault::Link => {
                 let rules = rules(self.run.plan, self.planned(place), nodes);
                 let Some(planned) = &mut self.run.world.planned else { return Ok(()) };
@@ -280,7 +280,7 @@ impl<'r, 'a> Strikes<'r, 'a> {
                 }
             }
             // It goes on by itself, just then.
-            Fault::Pause | Fault::Clock | Fault::Transfer => {}
+            Fault::Pause | Fault::Clock | Fault::Disk | Fault::Transfer => {}
             Fault::Isolate | Fault::Partition | Fault::Link => self.heal(place, node)?,
         }
         // Of a partition that takes nobody away, those at its ends may have fallen behind.
