@@ -3,6 +3,7 @@
 mod catch_up;
 mod commit;
 mod companion;
+mod counted;
 mod echo;
 mod filled;
 mod join;
@@ -14,6 +15,7 @@ mod open;
 mod outcome;
 mod stranger;
 mod strangers;
+mod throughput;
 mod turns;
 mod versus;
 
@@ -164,6 +166,25 @@ enum Bench {
         #[arg(long)]
         json: bool,
     },
+    /// Commands that a group of three with disks commits, by how many are under way at a time, in
+    /// turns of two seconds; exit code 1 if a term changed
+    Throughput {
+        /// Callers, each with one command after the other on the leader
+        #[arg(long, value_delimiter = ',', default_value = "1,16,64,256", value_parser = clap::value_parser!(u32).range(1..=4_096))]
+        concurrency: Vec<u32>,
+        /// Bytes in each command
+        #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+        bytes: u32,
+        /// Turns of each
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+        rounds: u32,
+        /// Where `runs` is
+        #[arg(long, default_value = ".")]
+        out: PathBuf,
+        /// Print the record as JSON instead of a table
+        #[arg(long)]
+        json: bool,
+    },
     /// Two commands by turns, each printing a record with --json, and the ratio of their medians
     Versus {
         /// The first command, in one word: "target/release/scenarios steady --duration 10s"
@@ -219,6 +240,10 @@ fn main() -> ExitCode {
             strangers::main(&wish, &out, json)
         }
         Bench::Lanes { rounds, writers, out, json } => lanes::main(rounds, writers, &out, json),
+        Bench::Throughput { concurrency, bytes, rounds, out, json } => {
+            let (concurrency, bytes, out) = (&*concurrency, bytes as usize, &*out);
+            throughput::main(&throughput::Wish { concurrency, bytes, rounds, out, json })
+        }
         Bench::Versus { a, b, turns, out, json } => {
             versus::main([&a, &b], turns, &out, json).map(|()| true)
         }
