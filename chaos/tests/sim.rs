@@ -83,6 +83,21 @@ const STORIES: &[Story] = &[
         holds: |outcome| all_struck(outcome, 3),
     },
     Story {
+        // Two of five hear all and are heard by nobody. Who is told to stand is one of them: the
+        // leader leads on, and hands over to another.
+        name: "where_who_is_told_to_stand_cannot_win_another_is_told",
+        plan: "scenario = \"unheard\"\nkind = \"failover\"\nnodes = 5\n[workload]\n\
+               rate_per_s = 20\nduration_ms = 20000\n[[steps]]\nat = 500\n\
+               fault = \"partition\"\nway = \"out\"\nreturn_after_ms = 12000\n\
+               cut = [[2, 1], [2, 3], [2, 4], [2, 5], [4, 1], [4, 3], [4, 5]]\n\
+               [[steps]]\nat = 510\nfault = \"transfer\"\nreturn_after_ms = 500\n",
+        holds: |outcome| {
+            all_struck(outcome, 2)?;
+            let is_late = outcome.schedule.faults[1].struck_ns > Some(5_000_000_000);
+            expect(is_late, "the first transfer came to nothing")
+        },
+    },
+    Story {
         name: "each_trial_draws_its_own_fault",
         plan: "scenario = \"drawn\"\nkind = \"failover\"\ntrials = 6\n[workload]\n\
                rate_per_s = 100\nduration_ms = 4000\n[[steps]]\nat = \"random\"\n\
