@@ -156,7 +156,7 @@ impl State {
     /// Less than all of it, from its beginning.
     fn beginning(&mut self, length: usize) -> Vec<Range<usize>> {
         let end = usize::try_from(self.stream.below(length as u64)).unwrap_or(0);
-        vec![0..end]
+        vec![Range { start: 0, end }]
     }
 
     /// Some of the sectors of a write and never all; of one within a single sector its beginning.
@@ -203,7 +203,7 @@ mod tests {
     fn a_write_divides_at_the_sectors_of_its_file() {
         assert_eq!(sectors(0, 1_024), [0..512, 512..1_024]);
         assert_eq!(sectors(500, 600), [0..12, 12..524, 524..600]);
-        assert_eq!(sectors(1_030, 100), [0..100]);
+        assert_eq!(sectors(1_030, 100), [Range { start: 0, end: 100 }]);
     }
 
     #[test]

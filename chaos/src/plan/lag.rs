@@ -97,15 +97,17 @@ impl LagPlan {
     }
 
     /// The settings of a group whose trial it is.
-    pub(super) fn consensus(&self, settings: ConsensusConfig) -> ConsensusConfig {
-        ConsensusConfig {
-            batch_size: self.batch_sizes.first().copied().unwrap_or(settings.batch_size),
-            inflight_per_peer_max: self
-                .inflight_per_peer_max
-                .unwrap_or(settings.inflight_per_peer_max),
-            catch_up_rate_max: self.rate_bytes_per_s_max.unwrap_or(settings.catch_up_rate_max),
-            ..settings
+    pub(super) fn consensus(&self, mut settings: ConsensusConfig) -> ConsensusConfig {
+        if let Some(size) = self.batch_sizes.first() {
+            settings.batch_size = *size;
         }
+        if let Some(inflight) = self.inflight_per_peer_max {
+            settings.inflight_per_peer_max = inflight;
+        }
+        if let Some(rate) = self.rate_bytes_per_s_max {
+            settings.catch_up_rate_max = rate;
+        }
+        settings
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a plan of another kind refuses each of these by name.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use chaos::fault::Fault;
 use chaos::link::{LinkFaults, Share};
@@ -84,14 +84,14 @@ impl LagOverrides {
                 "with --nodes {} a follower learns from all {others} others: give one of the two",
                 others + 1
             );
-            return Err(refusal("--peers", peers, allowed));
+            return Err(refusal("--peers", &peers, allowed));
         }
         if !(PEERS.0..=PEERS.1).contains(&peers) {
             let allowed = format!(
                 "must lie between {} and {}: the group has one node more, and without it a majority",
                 PEERS.0, PEERS.1
             );
-            return Err(refusal("--peers", peers, allowed));
+            return Err(refusal("--peers", &peers, allowed));
         }
         plan.nodes = peers + 1;
         Ok(())
@@ -136,12 +136,12 @@ pub(super) fn follower_fault(fault: Struck) -> Result<Fault, PlanError> {
         Struck::AtRandom => {
             let allowed = "a follower that lags was away for the same reason in each trial: use \
                            kill, pause, isolate or wipe";
-            Err(refusal("--fault", "random", allowed))
+            Err(refusal("--fault", &"random", allowed))
         }
     }
 }
 
-fn refusal(name: &str, value: impl ToString, allowed: impl Into<String>) -> PlanError {
+fn refusal(name: &str, value: &dyn fmt::Display, allowed: impl Into<String>) -> PlanError {
     PlanError::Field { field: name.to_owned(), value: value.to_string(), allowed: allowed.into() }
 }
 
@@ -176,7 +176,7 @@ mod tests {
         all.into_iter().find(|builtin| builtin.plan.scenario == name).unwrap().plan
     }
 
-    fn applied(overrides: Overrides) -> Result<Plan, String> {
+    fn applied(overrides: &Overrides) -> Result<Plan, String> {
         let mut plan = builtin("lagging-follower");
         let applied = overrides.apply(&mut plan, WorldKind::Process);
         let fits = applied.and_then(|()| plan::validate(&plan));
@@ -201,7 +201,7 @@ mod tests {
             rate_max: Some(1_000_000),
         };
         let fault = Some(Struck::By(Fault::Pause));
-        let plan = applied(Overrides { fault, trials: Some(3), ..of(given) }).unwrap();
+        let plan = applied(&Overrides { fault, trials: Some(3), ..of(given) }).unwrap();
         let lag = plan.lag.unwrap();
         assert_eq!((lag.fault, lag.from), (Fault::Pause, LagFrom::Snapshot));
         assert_eq!((lag.entries(), lag.command_bytes, plan.trials), (9_000, 100, 3));
@@ -215,20 +215,20 @@ mod tests {
     fn what_contradicts_itself_or_cannot_be_is_refused_with_what_is_allowed() {
         let peers = |peers, nodes| {
             let lag = LagOverrides { peers: Some(peers), ..LagOverrides::default() };
-            applied(Overrides { nodes, ..of(lag) }).map(|plan| plan.nodes)
+            applied(&Overrides { nodes, ..of(lag) }).map(|plan| plan.nodes)
         };
         assert_eq!((peers(2, None), peers(4, Some(5))), (Ok(3), Ok(5)));
         assert!(peers(2, Some(5)).unwrap_err().contains("learns from all 4 others"));
         assert!(peers(1, None).unwrap_err().starts_with("--peers is 1, but must lie between 2"));
         let sizes = |sizes: &[u32]| {
             let batch_size = sizes.to_vec();
-            applied(of(LagOverrides { batch_size, ..LagOverrides::default() })).unwrap_err()
+            applied(&of(LagOverrides { batch_size, ..LagOverrides::default() })).unwrap_err()
         };
         assert!(sizes(&[0]).contains("between 1 and 1048576 (--batch-size)"), "{}", sizes(&[0]));
         assert!(sizes(&[u32::MAX]).contains("(--batch-size)"));
         let none = LagOverrides { entries: Some(0), ..LagOverrides::default() };
-        assert!(applied(of(none)).unwrap_err().contains("between 1 and 5000000 (--entries)"));
-        let fault = |fault| applied(Overrides { fault: Some(fault), ..Overrides::default() });
+        assert!(applied(&of(none)).unwrap_err().contains("between 1 and 5000000 (--entries)"));
+        let fault = |fault| applied(&Overrides { fault: Some(fault), ..Overrides::default() });
         let random = fault(Struck::AtRandom).unwrap_err();
         assert!(random.contains("use kill, pause, isolate or wipe"), "{random}");
         let transfer = fault(Struck::By(Fault::Transfer)).unwrap_err();

@@ -175,7 +175,7 @@ fn cut(trace: &Trace, end: usize, survivors: Survivors, random: &mut Xoshiro256P
     };
     let image = trace.torn_image(end, names, |offset, length| match survivors {
         Survivors::None => Vec::new(),
-        Survivors::All => vec![0..length],
+        Survivors::All => vec![Range { start: 0, end: length }],
         Survivors::Torn => {
             let mut sectors = sectors(offset, length);
             sectors.retain(|_| random.random_range(0..2) == 0);
