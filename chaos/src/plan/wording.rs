@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn a_field_that_knows_words_names_them_whatever_it_is_given() {
         for (line, words) in [
-            ("kind = 3", "\"failover\", \"formation\" or \"steady\""),
+            ("kind = 3", "\"formation\", \"steady\" or \"lagging\""),
             ("profile = true", "\"lan\", \"wan\" or \"loopback\""),
             ("random = 3", "steps_max = 6"),
             ("storage = 1.5", "\"disk\" or \"memory\""),
