@@ -141,10 +141,10 @@ const STORIES: &[Story] = &[
         },
     },
     Story {
-        name: "a_paused_follower_goes_on_from_a_snapshot_where_the_log_is_compacted",
+        name: "a_killed_follower_goes_on_from_a_snapshot_where_the_log_is_compacted",
         plan: "scenario = \"lag\"\nkind = \"lagging\"\nnodes = 3\n[workload]\n\
                rate_per_s = 50\nclients = 3\nduration_ms = 1000\n\
-               [lag]\nfault = \"pause\"\nentries = 1200\ncommand_bytes = 8\n\
+               [lag]\nfault = \"kill\"\nentries = 1200\ncommand_bytes = 8\n\
                from = \"snapshot\"\n",
         holds: |outcome| {
             let caught = outcome.catch_ups.first();

@@ -96,7 +96,7 @@ fn the_sizes_stand_in_one_table_and_the_best_is_named() {
     let row = rows.iter().find(|row| row.first() == Some(&"500")).unwrap();
     assert_eq!(row[2..5], ["204.0", "200.0", "208.0"], "{text}");
     // Of 400 commits there is a p99, of one there is none.
-    assert!(row[10..].join(" ").starts_with("p99 396 ms max 7 ms of 1"), "{text}");
+    assert!(row[10..].join(" ").starts_with("p99 396 ms max 7.00 ms of 1"), "{text}");
     assert!(text.contains("Batch size 500 is the fastest"), "{text}");
     assert!(text.contains("more than noise (two-sided Mann-Whitney"), "{text}");
     assert!(!text.contains("batch_500"), "it has its section already: {text}");
