@@ -43,6 +43,7 @@ impl Outcome {
             faults: Vec::new(),
             trials: Vec::new(),
             lapses: Vec::new(),
+            catch_ups: Vec::new(),
             counts: BTreeMap::new(),
             ratios: BTreeMap::new(),
             metrics: BTreeMap::new(),
