@@ -130,13 +130,15 @@ pub(crate) fn joined(name: &str, word: &str, mut checks: Vec<(u64, Check)>) -> C
     let verdict = Verdict::combine(checks.iter().map(|(_, check)| check.verdict));
     // What is not as it should be comes first.
     checks.sort_by_key(|(group, check)| (check.verdict == Verdict::Valid, *group));
-    let details = checks
-        .iter()
-        .take(TOLD_MAX)
-        .map(|(part, check)| format!("{word} {part}: {}", check.detail));
-    let mut detail = details.collect::<Vec<_>>().join("; ");
-    if let Some(more) = checks.len().checked_sub(TOLD_MAX).filter(|more| *more > 0) {
-        detail.push_str(&format!("; and {more} more"));
+    let broken = checks.iter().take_while(|(_, check)| check.verdict != Verdict::Valid).count();
+    let told = checks.iter().take((broken + VALID_TOLD_MAX).min(TOLD_MAX));
+    let details = told.map(|(part, check)| format!("{word} {part}: {}", check.detail));
+    let details: Vec<_> = details.collect();
+    let mut detail = details.join("; ");
+    match (checks.len() - details.len(), details.len() >= broken) {
+        (0, _) => {}
+        (more, true) => detail.push_str(&format!("; and {more} more, all valid")),
+        (more, false) => detail.push_str(&format!("; and {more} more")),
     }
     Check { name: name.to_owned(), verdict, detail }
 }
@@ -179,8 +181,10 @@ impl Beside {
     }
 }
 
-/// As many as there may be groups; of more trials those that are as they should be are counted.
+/// As many as there may be groups.
 const TOLD_MAX: usize = 16;
+/// What is as it should be is told of so many, as examples; the others are counted.
+const VALID_TOLD_MAX: usize = 2;
 const OUTAGE_MS: &str = "beside_outage_ms";
 const LED_OUTAGE_MS: &str = "beside_led_outage_ms";
 
@@ -260,6 +264,24 @@ mod tests {
         let broken = judged(Some(77));
         assert_eq!(broken.verdict, Verdict::Invalid);
         assert!(broken.detail.starts_with("group 2: "), "{}", broken.detail);
+    }
+
+    #[test]
+    fn of_many_that_hold_two_are_told_and_the_others_counted() {
+        let told = |broken: &[u64]| {
+            let check = |number: u64| {
+                let is_broken = broken.contains(&number);
+                let verdict = if is_broken { Verdict::Invalid } else { Verdict::Valid };
+                (number, Check { name: "x".into(), verdict, detail: format!("detail {number}") })
+            };
+            joined("x", "trial", (1..=20).map(check).collect()).detail
+        };
+        let [one, two] = [1, 2].map(|number| format!("trial {number}: detail {number}"));
+        assert_eq!(told(&[]), format!("{one}; {two}; and 18 more, all valid"));
+        let broken = "trial 7: detail 7; trial 9: detail 9";
+        assert_eq!(told(&[9, 7]), format!("{broken}; {one}; {two}; and 16 more, all valid"));
+        let all: Vec<u64> = (1..=20).collect();
+        assert!(told(&all).ends_with("; trial 16: detail 16; and 4 more"), "{}", told(&all));
     }
 
     #[test]
