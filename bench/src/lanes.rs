@@ -15,6 +15,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use bytes::Bytes;
 use runtime::{Clock, Consistency, SystemClock};
 use tokio::task::JoinSet;
 
@@ -63,6 +64,7 @@ struct Measured {
 async fn measure(rounds: u32, writers: u32) -> Result<Measured> {
     let (node, _processes) = node::led().await?;
     let mut measured = Measured::default();
+    fill(&node).await?;
     // The first stretch warms up and is not counted.
     query_for(&node).await?;
     measured.terms.0 = node.groups[0].status().term.0;
@@ -78,6 +80,18 @@ async fn measure(rounds: u32, writers: u32) -> Result<Measured> {
     measured.terms.1 = node.groups[0].status().term.0;
     node.network.shutdown().await;
     Ok(measured)
+}
+
+/// Gives a newcomer something to fetch, in more entries than appends would bring it.
+async fn fill(node: &Node) -> Result<()> {
+    let command = Bytes::from(vec![7; HISTORY_ENTRY_BYTES]);
+    for _ in 0..HISTORY_BATCHES {
+        let batch = vec![command.clone(); HISTORY_BATCH];
+        for executed in node.groups[0].execute_many(batch).await {
+            executed.context("filling the log")?;
+        }
+    }
+    Ok(())
 }
 
 /// With the append lane full, and how much went through it.
@@ -135,3 +149,7 @@ async fn query_for(node: &Node) -> Result<Vec<Duration>> {
 const QUERIES_PER_S: u32 = 100;
 const STRETCH: Duration = Duration::from_secs(2);
 const ENTRY_BYTES: usize = 64 << 10;
+const HISTORY_ENTRY_BYTES: usize = 1 << 10;
+/// As many as one session may have unanswered.
+const HISTORY_BATCH: usize = 4_000;
+const HISTORY_BATCHES: usize = 10;

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use runtime::{
     ConsensusProfile, Event, GroupKey, Index, LeadershipPreference, Network, Peer, storage,
 };
@@ -52,8 +52,9 @@ pub(crate) fn main() -> Result<()> {
         while !*closed.borrow() {
             let network = node::bind().await?;
             let visited = visit(&network, &invitation, fetches.clone(), closed.clone()).await?;
-            caught_up += u64::from(visited);
             network.shutdown().await;
+            ensure!(visited != Visit::NeedsNoBulk, "what it missed came by ordinary replication");
+            caught_up += u64::from(visited == Visit::CaughtUp);
         }
         drop(fetches);
         saying.await??;
@@ -62,13 +63,21 @@ pub(crate) fn main() -> Result<()> {
     })
 }
 
-/// Whether it has caught up, and was not called away before.
+/// What a visit came to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Visit {
+    CaughtUp,
+    /// It has caught up, and the bulk lanes carried nothing.
+    NeedsNoBulk,
+    CalledAway,
+}
+
 async fn visit(
     network: &Network,
     invitation: &Invitation,
     fetches: std::sync::mpsc::Sender<()>,
     mut closed: watch::Receiver<bool>,
-) -> Result<bool> {
+) -> Result<Visit> {
     let group = network
         .group(GroupKey::from_secret(invitation.group.clone()))
         .machine(Echo::default())
@@ -85,15 +94,18 @@ async fn visit(
         .join()
         .await?;
     let when = group.when();
-    let caught_up = tokio::select! {
+    let visited = tokio::select! {
         applied = tokio::time::timeout(VISIT_MAX, when.applied(invitation.goal)) => {
             applied.context("not caught up in time")??;
-            true
+            match group.status().replayed.begun {
+                0 => Visit::NeedsNoBulk,
+                _ => Visit::CaughtUp,
+            }
         }
-        _ = closed.wait_for(|is_closed| *is_closed) => false,
+        _ = closed.wait_for(|is_closed| *is_closed) => Visit::CalledAway,
     };
     group.leave().await?;
-    Ok(caught_up)
+    Ok(visited)
 }
 
 fn say(what: &impl Serialize) -> Result<()> {
