@@ -21,20 +21,40 @@ pub(crate) fn catch_up(record: &RunRecord) -> Drawing {
     let banner = if record.banner().is_none() { 0.0 } else { 36.0 };
     let strips = ROW * compared.sizes.len() as f64;
     let below = if shown.is_empty() { 0.0 } else { 90.0 + CURVES * shown.len() as f64 };
-    let mut drawing = Drawing::new(WIDTH, 200.0 + banner + strips + below);
+    let verdict = compared.verdict.as_deref().map(lines).unwrap_or_default();
+    let more = VERDICT_LINE * verdict.len().saturating_sub(1) as f64;
+    let mut drawing = Drawing::new(WIDTH, 200.0 + banner + more + strips + below);
     let title = "Catch-up: how long a follower took to have what it missed";
     let top = header(&mut drawing, title, record);
-    if let Some(verdict) = &compared.verdict {
-        let verdict: String = verdict.chars().take(VERDICT_CHARS_MAX).collect();
-        drawing.text((LEFT, top + 14.0), &verdict, Ink::Text, Anchor::Start);
+    for (number, line) in verdict.iter().enumerate() {
+        let y = top + 14.0 + VERDICT_LINE * number as f64;
+        drawing.text((LEFT, y), line, Ink::Text, Anchor::Start);
     }
-    let left = LEFT + SIZES_WIDTH;
-    let upper = Panel { left, right: WIDTH - RIGHT, top: top + 46.0, bottom: top + 46.0 + strips };
+    let (left, top) = (LEFT + SIZES_WIDTH, top + 46.0 + more);
+    let upper = Panel { left, right: WIDTH - RIGHT, top, bottom: top + strips };
     draw_strips(&mut drawing, &upper, &compared);
     if !shown.is_empty() {
         draw_progress(&mut drawing, upper.bottom + 70.0, &shown);
     }
     drawing
+}
+
+/// The words in lines that fit into the width.
+fn lines(words: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in words.split_whitespace() {
+        let is_full = lines.last().is_some_and(|line| line.len() + word.len() > VERDICT_LINE_CHARS);
+        if is_full {
+            lines.push(String::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines
 }
 
 fn draw_strips(drawing: &mut Drawing, panel: &Panel, compared: &Compared<'_>) {
@@ -123,4 +143,6 @@ const SIZES_WIDTH: f64 = 60.0;
 const ROW: f64 = 36.0;
 const CURVES: f64 = 96.0;
 const PANELS_MAX: usize = 16;
-const VERDICT_CHARS_MAX: usize = 190;
+/// Of the words that say which size is the best.
+const VERDICT_LINE_CHARS: usize = 140;
+const VERDICT_LINE: f64 = 20.0;
