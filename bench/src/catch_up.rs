@@ -5,7 +5,6 @@
 //! committed when it began, and leaves again. The sizes take turns.
 
 use std::{
-    collections::BTreeSet,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -14,8 +13,8 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use runtime::{
-    Bootstrap, ConsensusConfig, ConsensusProfile, Event, Group, GroupKey, LeadershipPreference,
-    Network, Peer, Time, storage,
+    ConsensusConfig, ConsensusProfile, Event, Group, GroupKey, LeadershipPreference, Network, Peer,
+    Time, storage,
 };
 
 use crate::{echo::Echo, node, outcome::Outcome};
@@ -114,25 +113,7 @@ impl Full {
         consensus.validate()?;
         let peers: Vec<Peer> = networks.iter().map(Network::peer).collect();
         let key = GroupKey::from_secret(format!("bench catch-up {size}"));
-        let voters: BTreeSet<_> = peers.iter().map(|peer| peer.id).collect();
-        let mut groups = Vec::new();
-        for (place, network) in networks.iter().enumerate() {
-            let preference = match place {
-                0 => LeadershipPreference::Normal,
-                _ => LeadershipPreference::Reluctant { factor: 4 },
-            };
-            let builder = network
-                .group(key.clone())
-                .machine(Echo::default())
-                .consensus(consensus.clone())
-                .storage(storage::Memory)
-                .bootstrap(Bootstrap::Voters(voters.clone()))
-                .peers(peers.clone())
-                .preference(preference);
-            groups.push(builder.join().await?);
-        }
-        let leads = groups[0].when().is_leader();
-        tokio::time::timeout(WAIT_MAX, leads).await.context("no leader in time")??;
+        let groups = node::found_here(networks, &key, &consensus, |_| storage::Memory).await?;
         let mut left = entries as usize;
         while left > 0 {
             let batch = left.min(BATCH);

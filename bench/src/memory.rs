@@ -4,17 +4,14 @@
 //! could grow is in what the host says of this process. Invariant: it is looked at after equal
 //! numbers of commands, so that the curve is one over commands and not over time.
 
-use std::{collections::BTreeSet, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use reports::{Check, Verdict};
-use runtime::{
-    Bootstrap, Clock, ConsensusConfig, ConsensusProfile, Group, GroupKey, LeadershipPreference,
-    Network, Peer, SystemClock, storage,
-};
+use runtime::{Clock, ConsensusConfig, ConsensusProfile, GroupKey, SystemClock, storage};
 
-use crate::{echo::Echo, node, outcome::Outcome};
+use crate::{node, outcome::Outcome};
 
 /// What was asked for.
 pub(crate) struct Wish<'a> {
@@ -74,7 +71,8 @@ async fn measure(
     for _ in 0..node::NODES {
         networks.push(node::bind().await?);
     }
-    let groups = found(&networks, &consensus).await?;
+    let key = GroupKey::from_secret("bench memory");
+    let groups = node::found_here(&networks, &key, &consensus, |_| storage::Memory).await?;
     let clock = SystemClock::new();
     let began = clock.now();
     let (mut done, mut samples) = (0, Vec::new());
@@ -95,31 +93,6 @@ async fn measure(
         network.shutdown().await;
     }
     Ok((samples, took))
-}
-
-/// A group that the first of them leads.
-async fn found(networks: &[Network], consensus: &ConsensusConfig) -> Result<Vec<Group<Echo>>> {
-    let peers: Vec<Peer> = networks.iter().map(Network::peer).collect();
-    let voters: BTreeSet<_> = peers.iter().map(|peer| peer.id).collect();
-    let mut groups = Vec::new();
-    for (place, network) in networks.iter().enumerate() {
-        let preference = match place {
-            0 => LeadershipPreference::Normal,
-            _ => LeadershipPreference::Reluctant { factor: 4 },
-        };
-        let builder = network
-            .group(GroupKey::from_secret("bench memory"))
-            .machine(Echo::default())
-            .consensus(consensus.clone())
-            .storage(storage::Memory)
-            .bootstrap(Bootstrap::Voters(voters.clone()))
-            .peers(peers.clone())
-            .preference(preference);
-        groups.push(builder.join().await?);
-    }
-    let leads = groups[0].when().is_leader();
-    tokio::time::timeout(node::FORMING_MAX, leads).await.context("no leader in time")??;
-    Ok(groups)
 }
 
 /// What the host says this process has in memory.

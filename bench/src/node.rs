@@ -7,8 +7,9 @@ use std::{collections::BTreeSet, io::Write, time::Duration};
 
 use anyhow::{Context, Result};
 use runtime::{
-    Bootstrap, ConsensusProfile, Group, GroupKey, LeadershipPreference, Network, Peer, PeerId,
-    storage,
+    Bootstrap, ConsensusConfig, ConsensusProfile, Group, GroupKey, LeadershipPreference, Network,
+    Peer, PeerId,
+    storage::{self, Store},
 };
 use serde::{Deserialize, Serialize};
 
@@ -120,6 +121,36 @@ pub(crate) async fn led() -> Result<(Node, Vec<NodeProcess>)> {
     let leads = node.groups[0].when().is_leader();
     tokio::time::timeout(FORMING_MAX, leads).await.context("no leader in time")??;
     Ok((node, processes))
+}
+
+/// A group of members in this process, which the first of them leads.
+pub(crate) async fn found_here<S: Store>(
+    networks: &[Network],
+    key: &GroupKey,
+    consensus: &ConsensusConfig,
+    store: impl Fn(usize) -> S,
+) -> Result<Vec<Group<Echo>>> {
+    let peers: Vec<Peer> = networks.iter().map(Network::peer).collect();
+    let voters: BTreeSet<_> = peers.iter().map(|peer| peer.id).collect();
+    let mut groups = Vec::new();
+    for (place, network) in networks.iter().enumerate() {
+        let preference = match place {
+            0 => LeadershipPreference::Normal,
+            _ => LeadershipPreference::Reluctant { factor: 4 },
+        };
+        let builder = network
+            .group(key.clone())
+            .machine(Echo::default())
+            .consensus(consensus.clone())
+            .storage(store(place))
+            .bootstrap(Bootstrap::Voters(voters.clone()))
+            .peers(peers.clone())
+            .preference(preference);
+        groups.push(builder.join().await?);
+    }
+    let leads = groups[0].when().is_leader();
+    tokio::time::timeout(FORMING_MAX, leads).await.context("no leader in time")??;
+    Ok(groups)
 }
 
 /// The body of a node process: says who it is, learns who the others are, serves.

@@ -5,7 +5,6 @@
 //! time, and the stores are gone afterwards.
 
 use std::{
-    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -16,18 +15,10 @@ use std::{
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use runtime::{
-    Bootstrap, Clock, ConsensusProfile, Group, GroupKey, LeadershipPreference, Network,
-    SystemClock, storage::Disk,
-};
+use runtime::{Clock, ConsensusProfile, Group, GroupKey, Network, SystemClock, storage::Disk};
 use tokio::task::JoinSet;
 
-use crate::{
-    counted::Counted,
-    echo::Echo,
-    node::{self, FORMING_MAX},
-    outcome::Outcome,
-};
+use crate::{counted::Counted, echo::Echo, node, outcome::Outcome};
 
 /// What was asked for.
 pub(crate) struct Wish<'a> {
@@ -141,33 +132,15 @@ impl Formed {
         for _ in 0..node::NODES {
             networks.push(node::bind().await?);
         }
-        let peers: Vec<_> = networks.iter().map(Network::peer).collect();
-        let voters: BTreeSet<_> = peers.iter().map(|peer| peer.id).collect();
         let reports = Arc::<AtomicU64>::default();
-        let mut groups = Vec::new();
-        for (place, network) in networks.iter().enumerate() {
-            let is_first = place == 0;
-            let store = Counted {
-                store: Disk::at(stores.0.join(place.to_string())),
-                // Only what becomes durable at the leader is counted.
-                reports: if is_first { Arc::clone(&reports) } else { Arc::default() },
-            };
-            let preference = match is_first {
-                true => LeadershipPreference::Normal,
-                false => LeadershipPreference::Reluctant { factor: 4 },
-            };
-            let builder = network
-                .group(GroupKey::from_secret("bench throughput"))
-                .machine(Echo::default())
-                .consensus(ConsensusProfile::Lan.config())
-                .storage(store)
-                .bootstrap(Bootstrap::Voters(voters.clone()))
-                .peers(peers.clone())
-                .preference(preference);
-            groups.push(builder.join().await?);
-        }
-        let leads = groups[0].when().is_leader();
-        tokio::time::timeout(FORMING_MAX, leads).await.context("no leader in time")??;
+        let store = |place: usize| Counted {
+            store: Disk::at(stores.0.join(place.to_string())),
+            // Only what becomes durable at the leader is counted.
+            reports: if place == 0 { Arc::clone(&reports) } else { Arc::default() },
+        };
+        let (key, consensus) =
+            (GroupKey::from_secret("bench throughput"), ConsensusProfile::Lan.config());
+        let groups = node::found_here(&networks, &key, &consensus, store).await?;
         Ok(Self { networks, groups, reports, _stores: stores })
     }
 }
