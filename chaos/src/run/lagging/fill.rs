@@ -1,7 +1,7 @@
 //! The group commits what a follower misses: many commands at a time, each until it is certain.
 //!
-//! Invariant: no more than [`INFLIGHT_MAX`] commands are unanswered, each is tried for a bounded time, and
-//! one of which nobody knows whether it took effect is counted apart.
+//! Invariant: no more than [`INFLIGHT_MAX`] commands are unanswered, each is tried for a bounded
+//! time, and one of which nobody knows whether it took effect is counted apart.
 
 use std::{
     sync::{
