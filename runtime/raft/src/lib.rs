@@ -22,6 +22,7 @@ mod progress;
 mod quorum;
 mod raft;
 mod read;
+mod sequenced;
 mod server;
 mod session;
 mod voter;

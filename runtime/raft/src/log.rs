@@ -9,7 +9,7 @@ use std::{
     ops::RangeInclusive,
 };
 
-use crate::{Entry, Index, Position, RequestId, SessionId, Term};
+use crate::{Entry, Index, Position, RequestId, SessionId, Term, sequenced::Sequenced};
 
 /// The log of one server.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub struct Log {
     bytes: usize,
     /// Requests of entries that are not applied yet, by session and sequence, and where they
     /// stand. No session is here without one.
-    requests: BTreeMap<SessionId, BTreeMap<u64, Index>>,
+    requests: BTreeMap<SessionId, Sequenced<Index>>,
 }
 
 impl Log {
@@ -85,13 +85,12 @@ impl Log {
 
     /// Where an unapplied request stands.
     pub fn request(&self, request: RequestId) -> Option<Index> {
-        self.requests.get(&request.session)?.get(&request.sequence).copied()
+        self.requests.get(&request.session)?.get(request.sequence).copied()
     }
 
     /// How many unapplied requests of the session stand here with a sequence of at least `floor`.
     pub(crate) fn requests_from(&self, session: SessionId, floor: u64) -> usize {
-        // Little stands below a floor, and much above it where a client sends ahead.
-        self.requests.get(&session).map_or(0, |own| own.len() - own.range(..floor).count())
+        self.requests.get(&session).map_or(0, |own| own.count_from(floor))
     }
 
     /// Whether the entry at the position is here, which is to say: whether this log equals any
@@ -126,7 +125,7 @@ impl Log {
         assert!(entry.position.term >= last.term, "{} after {last}", entry.position);
         if let Some(request) = entry.request() {
             let own = self.requests.entry(request.session).or_default();
-            own.entry(request.sequence).or_insert(entry.position.index);
+            own.insert(request.sequence, entry.position.index);
         }
         self.bytes += memory_bytes(&entry);
         self.entries.push_back(entry);
@@ -178,8 +177,8 @@ impl Log {
 
     fn forget_request(&mut self, request: RequestId, index: Index) {
         let Some(own) = self.requests.get_mut(&request.session) else { return };
-        if own.get(&request.sequence) == Some(&index) {
-            own.remove(&request.sequence);
+        if own.get(request.sequence) == Some(&index) {
+            own.remove(request.sequence);
         }
         if own.is_empty() {
             self.requests.remove(&request.session);

@@ -4,11 +4,11 @@
 //! Generic over what is kept of a reply: the core keeps indexes, the runtime keeps replies.
 //! Invariant: bounded by `sessions_max` and `replies_per_session_max`.
 
-use std::collections::{BTreeMap, BTreeSet, btree_map::Entry as Place};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Entry, Index, Payload};
+use crate::{Entry, Index, Payload, sequenced::Sequenced};
 
 /// A session: the index of the entry that opened it.
 #[derive(
@@ -63,7 +63,7 @@ pub struct Sessions<R> {
 struct Session<R> {
     floor: u64,
     used: Index,
-    replies: BTreeMap<u64, R>,
+    replies: Sequenced<R>,
 }
 
 impl<R> Sessions<R> {
@@ -85,7 +85,7 @@ impl<R> Sessions<R> {
     /// What would become of the request if it were applied now.
     pub fn admission(&self, request: RequestId) -> Admission<'_, R> {
         let Some(session) = self.open.get(&request.session) else { return Admission::Expired };
-        match session.replies.get(&request.sequence) {
+        match session.replies.get(request.sequence) {
             Some(reply) => Admission::Duplicate(reply),
             None => session.admits(request.sequence, self.limits),
         }
@@ -114,10 +114,7 @@ impl<R> Sessions<R> {
 
     /// How many replies the session keeps from sequence `floor` on.
     pub(crate) fn replies_from(&self, session: SessionId, floor: u64) -> usize {
-        // Little is kept below a floor that a client has just raised.
-        self.open
-            .get(&session)
-            .map_or(0, |Session { replies, .. }| replies.len() - replies.range(..floor).count())
+        self.open.get(&session).map_or(0, |session| session.replies.count_from(floor))
     }
 
     /// Takes note of the next entry of the log. For a command: `apply` is called if and only if
@@ -138,14 +135,15 @@ impl<R> Sessions<R> {
                 };
                 session.touch(*floor, index);
                 let admits = session.admits(request.sequence, limits);
-                match session.replies.entry(request.sequence) {
-                    Place::Occupied(reply) => Admission::Duplicate(reply.into_mut()),
-                    Place::Vacant(place) => {
+                let Session { replies, .. } = session;
+                match replies.get(request.sequence) {
+                    None => {
                         if matches!(admits, Admission::Fresh) {
-                            place.insert(apply());
+                            replies.insert(request.sequence, apply());
                         }
                         admits
                     }
+                    Some(_) => replies.get(request.sequence).map_or(admits, Admission::Duplicate),
                 }
             }
             Payload::Noop | Payload::Configuration(_) => Admission::Fresh,
@@ -154,14 +152,14 @@ impl<R> Sessions<R> {
 
     /// The kept reply of a request.
     pub fn reply(&self, request: RequestId) -> Option<&R> {
-        self.open.get(&request.session)?.replies.get(&request.sequence)
+        self.open.get(&request.session)?.replies.get(request.sequence)
     }
 
     /// The same table with something else kept of each reply.
     pub fn map<T>(&self, mut keep: impl FnMut(&R) -> T) -> Sessions<T> {
         let open = self.open.iter().map(|(id, session)| {
             let replies =
-                session.replies.iter().map(|(sequence, reply)| (*sequence, keep(reply))).collect();
+                session.replies.iter().map(|(sequence, reply)| (sequence, keep(reply))).collect();
             (*id, Session { floor: session.floor, used: session.used, replies })
         });
         Sessions { limits: self.limits, open: open.collect(), silent: self.silent.clone() }
@@ -175,7 +173,7 @@ impl<R> Sessions<R> {
             self.open.remove(&oldest);
         }
         let id = SessionId(index);
-        self.open.insert(id, Session { floor: 0, used: index, replies: BTreeMap::new() });
+        self.open.insert(id, Session { floor: 0, used: index, replies: Sequenced::default() });
         self.silent.insert(index, id);
     }
 
@@ -207,11 +205,6 @@ impl<R> Session<R> {
     fn touch(&mut self, floor: u64, index: Index) {
         self.used = index;
         self.floor = self.floor.max(floor);
-        // One by one: a client that goes on steadily lets go of one reply with each command.
-        while let Some(reply) = self.replies.first_entry()
-            && *reply.key() < self.floor
-        {
-            reply.remove();
-        }
+        self.replies.raise(self.floor);
     }
 }

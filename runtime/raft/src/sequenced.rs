@@ -1,0 +1,149 @@
+//! Values by the sequence of a session's request.
+//!
+//! Sequences come almost in order and go from the front, so a queue serves: nothing is set aside
+//! for each of them, as a tree would. Invariant: sequences rise strictly. One that comes far out
+//! of order costs no more than moving what is kept, which its owner bounds.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+/// See the module.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "VecDeque<(u64, V)>")]
+pub(crate) struct Sequenced<V>(VecDeque<(u64, V)>);
+
+impl<V> Sequenced<V> {
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn get(&self, sequence: u64) -> Option<&V> {
+        self.find(sequence).ok().map(|place| &self.0[place].1)
+    }
+
+    /// Keeps a value, unless there is one of that sequence: that stays.
+    pub(crate) fn insert(&mut self, sequence: u64, value: V) {
+        if let Err(place) = self.find(sequence) {
+            self.0.insert(place, (sequence, value));
+        }
+    }
+
+    pub(crate) fn remove(&mut self, sequence: u64) {
+        if let Ok(place) = self.find(sequence) {
+            self.0.remove(place);
+        }
+    }
+
+    /// Lets go of all before `floor`.
+    pub(crate) fn raise(&mut self, floor: u64) {
+        // One by one: a client that goes on steadily lets go of one with each command.
+        while self.0.front().is_some_and(|(sequence, _)| *sequence < floor) {
+            self.0.pop_front();
+        }
+    }
+
+    /// How many there are from `floor` on.
+    pub(crate) fn count_from(&self, floor: u64) -> usize {
+        self.0.len() - self.find(floor).unwrap_or_else(|place| place)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &V)> {
+        self.0.iter().map(|(sequence, value)| (*sequence, value))
+    }
+
+    /// Its place, or the one that it would take.
+    fn find(&self, sequence: u64) -> Result<usize, usize> {
+        let (Some((first, _)), Some((last, _))) = (self.0.front(), self.0.back()) else {
+            return Err(0);
+        };
+        if sequence > *last {
+            return Err(self.0.len());
+        }
+        let Some(place) = sequence.checked_sub(*first) else { return Err(0) };
+        // Where none is missing before it, it stands as far from the first as it counts from it.
+        let guess = usize::try_from(place).unwrap_or(usize::MAX);
+        match self.0.get(guess) {
+            Some((found, _)) if *found == sequence => Ok(guess),
+            _ => self.0.binary_search_by_key(&sequence, |(sequence, _)| *sequence),
+        }
+    }
+}
+
+impl<V> Default for Sequenced<V> {
+    fn default() -> Self {
+        Self(VecDeque::new())
+    }
+}
+
+impl<V> FromIterator<(u64, V)> for Sequenced<V> {
+    fn from_iter<I: IntoIterator<Item = (u64, V)>>(values: I) -> Self {
+        let mut sequenced = Self::default();
+        values.into_iter().for_each(|(sequence, value)| sequenced.insert(sequence, value));
+        sequenced
+    }
+}
+
+/// What comes from elsewhere may be in any order.
+impl<V> TryFrom<VecDeque<(u64, V)>> for Sequenced<V> {
+    type Error = &'static str;
+
+    fn try_from(values: VecDeque<(u64, V)>) -> Result<Self, Self::Error> {
+        let rises =
+            values.iter().zip(values.iter().skip(1)).all(|((one, _), (next, _))| one < next);
+        rises.then_some(Self(values)).ok_or("sequences that do not rise")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    #[test]
+    fn it_holds_what_a_tree_would_whatever_comes() {
+        let mut state = 5u64;
+        let mut below = |bound: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) % bound
+        };
+        let (mut tree, mut queue) = (BTreeMap::new(), Sequenced::default());
+        for round in 0..20_000u64 {
+            let sequence = round / 4 + below(40);
+            match below(5) {
+                0 => {
+                    tree.remove(&sequence);
+                    queue.remove(sequence);
+                }
+                1 => {
+                    let floor = (round / 4).saturating_sub(below(10));
+                    tree = tree.split_off(&floor);
+                    queue.raise(floor);
+                }
+                _ => {
+                    tree.entry(sequence).or_insert(round);
+                    queue.insert(sequence, round);
+                }
+            }
+            assert_eq!(queue.get(sequence), tree.get(&sequence), "round {round}");
+            assert_eq!(queue.count_from(sequence), tree.range(sequence..).count());
+            assert_eq!((queue.len(), queue.is_empty()), (tree.len(), tree.is_empty()));
+        }
+        assert!(queue.iter().eq(tree.iter().map(|(sequence, value)| (*sequence, value))));
+        assert_eq!(tree.into_iter().collect::<Sequenced<_>>(), queue);
+    }
+
+    #[test]
+    fn what_does_not_rise_is_refused() {
+        let of = |sequences: &[u64]| {
+            let values: VecDeque<_> = sequences.iter().map(|sequence| (*sequence, ())).collect();
+            Sequenced::try_from(values)
+        };
+        assert!(of(&[]).is_ok() && of(&[3]).is_ok() && of(&[1, 2, u64::MAX]).is_ok());
+        assert!(of(&[1, 1]).is_err() && of(&[2, 1]).is_err() && of(&[1, 3, 2]).is_err());
+    }
+}
