@@ -11,10 +11,10 @@ use thiserror::Error;
 /// How a group keeps time and how much it takes on.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ConsensusConfig {
-    /// How often an idle leader and an idle bond speak.
+    /// How often an idle leader speaks, and a node to its idle clients.
     pub heartbeat_interval: Duration,
-    /// An idle bond speaks later than an interval after its last word, by half to all of this: so
-    /// bonds do not march in step, and one that carries a leader's heartbeats needs none of its own.
+    /// An idle bond speaks after a quarter of the silence that it bears, and half to all of this:
+    /// so bonds do not march in step, and one that carries a leader's heartbeats needs none.
     pub heartbeat_jitter: Duration,
     /// A bond closes after this many intervals without a word from the other side.
     pub max_missed_heartbeats: u32,
@@ -243,6 +243,12 @@ impl ConsensusConfig {
         self.lease_reads.then_some(LeaseLimits { drift_ppm_max, margin })
     }
 
+    /// How long who has nothing to say may keep silent: a word is heard a few times before the
+    /// other side, which bears `max_missed_heartbeats`, would take it for gone.
+    pub(crate) fn ping_interval(&self) -> Duration {
+        self.heartbeat_interval * (self.max_missed_heartbeats / PINGS_WHILE_SILENT).max(1)
+    }
+
     /// The longest wait for a leader.
     pub(crate) fn election_timeout_max(&self) -> Duration {
         self.election_timeout + self.election_timeout_jitter
@@ -342,6 +348,8 @@ impl ConsensusConfig {
     }
 }
 
+/// So often who is idle says that it is there, before it would be taken for gone.
+const PINGS_WHILE_SILENT: u32 = 4;
 /// As many as a majority can be counted for without a thought for the cost of each commit.
 pub(crate) const VOTERS_LIMIT: u32 = 9;
 /// As many as a leader can send its log to beside its voters.

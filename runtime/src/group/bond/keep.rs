@@ -126,8 +126,7 @@ impl Keeper {
     }
 
     fn ping_due(&self) -> Time {
-        let interval = self.side.member.consensus.heartbeat_interval;
-        self.bond.last_spoke().plus(interval + self.jitter)
+        self.bond.last_spoke().plus(self.side.member.consensus.ping_interval() + self.jitter)
     }
 
     fn silence_due(&self) -> Time {
@@ -156,7 +155,7 @@ impl Keeper {
             self.jitter = whole - part(whole / 2, self.side.network.draw());
             if let Err(dropped) = self.bond.send(Lane::Control, &MemberFrame::Ping, &self.side) {
                 self.side.metrics.dropped(Lane::Control, dropped);
-                // Not to try at once again: the next is due one interval later.
+                // Not to try at once again: the next is due as if it had been said.
                 self.bond.spoke(now);
             }
         }
