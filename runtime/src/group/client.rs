@@ -1,9 +1,11 @@
 //! A program that is no member speaks to a group through a [`Client`].
 //!
-//! It knows several nodes and holds a link to one of them. When that node falls silent, the
-//! agent takes the next and sends what is unanswered again, under the same request ids.
+//! It knows several nodes and holds a link to one of them. When that node falls silent, or knows
+//! of no leader and another does, the agent takes another and sends what is unanswered again,
+//! under the same request ids.
 
 mod agent;
+mod scout;
 #[cfg(test)]
 mod tests;
 

@@ -10,7 +10,7 @@ mod tests;
 use std::{sync::Arc, time::Duration};
 
 use metrics::counter;
-use raft::Time;
+use raft::{PeerId, Time};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -34,7 +34,8 @@ struct Counter {
     clock: Arc<dyn Clock>,
     consensus: ConsensusConfig,
     mailbox: Mailbox,
-    status: watch::Receiver<Status>,
+    /// The peer that this member knows to lead.
+    leader: watch::Receiver<Option<PeerId>>,
     answers: AnswerRoom,
 }
 
@@ -48,17 +49,23 @@ pub(crate) fn spawn(
     status: &watch::Receiver<Status>,
 ) {
     let mut links = network.serve_clients(group, key);
+    let (tell, leader) = watch::channel(None);
     let counter = Counter {
         clock: Arc::clone(network.clock()),
         consensus: consensus.clone(),
         mailbox: mailbox.clone(),
-        status: status.clone(),
+        leader,
         answers: AnswerRoom::new(),
     };
+    let mut status = status.clone();
     tokio::spawn(async move {
         let mut clients = JoinSet::new();
         loop {
+            // Every commit changes the status, and few of them the leader: clients wake for that.
+            let leads = status.borrow_and_update().leader.map(|leader| leader.peer);
+            tell.send_if_modified(|leader| std::mem::replace(leader, leads) != leads);
             tokio::select! {
+                Ok(()) = status.changed() => {}
                 link = links.recv() => match link {
                     Some(link) => {
                         clients.spawn(counter.clone().serve(link));
@@ -133,15 +140,17 @@ impl Counter {
 
     async fn write(&self, mut sender: LinkSender, mut outgoing: mpsc::Receiver<Answer>) {
         let interval = self.consensus.heartbeat_interval;
-        let mut ping_at = self.clock.now().plus(interval);
+        let mut leader = self.leader.clone();
+        // A client that looks for a leader hears first of all whether it has come to the right one.
+        let mut ping_at = self.clock.now();
         loop {
             // Answers are a sign of life, but do not say who leads: a client that is kept busy must
             // hear of it as well, or it looks for a leader of long ago once this node is gone.
-            let is_due = self.clock.now() >= ping_at;
+            let is_due = self.clock.now() >= ping_at || leader.has_changed().unwrap_or(false);
             // The answer's room is held until it is written.
             let (frame, _rooms) = tokio::select! {
                 biased;
-                () = std::future::ready(()), if is_due => (self.ping(), Vec::new()),
+                () = std::future::ready(()), if is_due => (ping(&mut leader), Vec::new()),
                 answer = outgoing.recv() => match answer {
                     Some(Answer { id, outcome, rooms }) => {
                         (ClientFrame::Answer { id, outcome }, rooms)
@@ -152,7 +161,8 @@ impl Counter {
                 () = self.mailbox.closed() => {
                     return sender.close(Code::GracefulShutdown, "this member leaves the group");
                 }
-                () = self.clock.sleep_until(ping_at) => (self.ping(), Vec::new()),
+                Ok(()) = leader.changed() => (ping(&mut leader), Vec::new()),
+                () = self.clock.sleep_until(ping_at) => (ping(&mut leader), Vec::new()),
             };
             if matches!(frame, ClientFrame::Ping { .. }) {
                 ping_at = self.clock.now().plus(interval);
@@ -176,15 +186,16 @@ impl Counter {
         }
     }
 
-    fn ping(&self) -> ClientFrame {
-        ClientFrame::Ping { leader: self.status.borrow().leader.map(|leader| leader.peer) }
-    }
-
     /// A client may wait as long as the group's settings allow, and no longer.
     fn deadline(&self, patience_ms: u32) -> Time {
         let most = self.consensus.forward_timeout.max(self.consensus.query_timeout);
         self.clock.now().plus(Duration::from_millis(patience_ms.into()).min(most))
     }
+}
+
+/// Says that this member lives, and whom it knows to lead.
+fn ping(leader: &mut watch::Receiver<Option<PeerId>>) -> ClientFrame {
+    ClientFrame::Ping { leader: *leader.borrow_and_update() }
 }
 
 /// Closes the link of a client that misbehaves, and counts it.

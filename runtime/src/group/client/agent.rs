@@ -21,6 +21,7 @@ use crate::{
         ConsensusConfig, GroupId, GroupKey,
         answer::Answered,
         budget::Room,
+        client::scout::{self, Found, Scout},
         metric::{CLIENT_SWITCHES, Refused, refused},
         wire::{Call, ClientFrame, Outcome, Reason},
     },
@@ -47,6 +48,8 @@ pub(super) struct Agent {
     place: usize,
     node: watch::Sender<Option<PeerId>>,
     connection: Option<Connection>,
+    /// While our node lives and knows of no leader.
+    scout: Option<Scout>,
     dials: JoinSet<Result<Link, String>>,
     /// Not to dial before.
     dial_at: Time,
@@ -76,14 +79,13 @@ struct Connection {
     heard: Time,
     spoke: Time,
     leader: Option<PeerId>,
-    /// Since when the node has known of no leader.
-    leaderless: Option<Time>,
 }
 
 enum Turn {
     Frame(Option<bytes::Bytes>),
     Ask(Option<Ask>),
     Dialed(Box<Result<Link, String>>),
+    Scouted(Box<Result<Found, String>>),
     Time,
 }
 
@@ -106,6 +108,7 @@ impl Agent {
             place,
             node,
             connection: None,
+            scout: None,
             dials: JoinSet::new(),
             dial_at: Time::default(),
             failures: 0,
@@ -120,14 +123,15 @@ impl Agent {
         let mut refusals = Vec::new();
         for _ in 0..self.members.len() {
             let peer = self.members[self.place].clone();
-            match dial(self.network.clone(), peer, self.group.clone(), &self.consensus).await {
+            let (network, group) = (self.network.clone(), self.group.clone());
+            match dial(network, peer, group, self.consensus.clone()).await {
                 Ok(link) => {
                     self.connected(link);
                     return Ok(());
                 }
                 Err(error) => refusals.push(error),
             }
-            self.place = (self.place + 1) % self.members.len();
+            self.place = self.next(self.place);
         }
         Err(format!("no member took this client in: {}", refusals.join("; ")))
     }
@@ -136,9 +140,10 @@ impl Agent {
     pub(super) async fn run(mut self, mut asks: mpsc::Receiver<Ask>) {
         loop {
             self.redial();
+            self.look_around();
             let due = self.due();
             let turn = {
-                let Self { connection, dials, clock, .. } = &mut self;
+                let Self { connection, scout, dials, clock, .. } = &mut self;
                 let receiver = connection.as_mut().map(|connection| &mut connection.receiver);
                 // Biased: what was received is heard before anyone is judged silent.
                 tokio::select! {
@@ -147,6 +152,7 @@ impl Agent {
                     Some(dialed) = dials.join_next() => {
                         Turn::Dialed(Box::new(dialed.unwrap_or_else(|error| Err(error.to_string()))))
                     }
+                    scouted = scouted(scout.as_mut()) => Turn::Scouted(Box::new(scouted)),
                     ask = asks.recv() => Turn::Ask(ask),
                     () = clock.sleep_until(due) => Turn::Time,
                 }
@@ -158,6 +164,7 @@ impl Agent {
                     Ok(link) => self.connected(link),
                     Err(error) => self.not_connected(&error),
                 },
+                Turn::Scouted(scouted) => self.scouted(*scouted),
                 Turn::Ask(Some(ask)) => self.ask(ask),
                 Turn::Ask(None) => return,
                 Turn::Time => {}
@@ -214,8 +221,7 @@ impl Agent {
             Ok(ClientFrame::Answer { id, outcome }) => self.answer(id, outcome),
             Ok(ClientFrame::Ping { leader }) => {
                 connection.leader = leader;
-                connection.leaderless =
-                    leader.is_none().then(|| connection.leaderless.unwrap_or(connection.heard));
+                self.knows(leader);
             }
             Ok(ClientFrame::Call { .. }) | Err(_) => self.lost(),
         }
@@ -244,6 +250,61 @@ impl Agent {
         drop(pending.reply.send(Answered { outcome, via: self.members[self.place].id }));
     }
 
+    /// Our node knows this leader, or none: then others are asked until it does.
+    fn knows(&mut self, leader: Option<PeerId>) {
+        if leader.is_some() || self.members.len() == 1 {
+            self.scout = None;
+        } else if self.scout.is_none() {
+            let pause = scout::first_pause(&self.consensus, self.network.draw());
+            self.scout = Some(Scout::new(self.next(self.place), self.clock.now().plus(pause)));
+        }
+    }
+
+    /// Sends the scout to the next node, if it is time.
+    fn look_around(&mut self) {
+        let now = self.clock.now();
+        let Some(scout) = self.scout.as_mut().filter(|scout| scout.due() <= now) else { return };
+        let peer = self.members[scout.place()].clone();
+        let dialing = dial(self.network.clone(), peer, self.group.clone(), self.consensus.clone());
+        let patience = self.consensus.handshake_timeout;
+        scout.ask(dialing, Arc::clone(&self.clock), patience);
+    }
+
+    /// The scout is back. Only a node that knows another leader than our own is any better: ours
+    /// knows that it does not lead.
+    fn scouted(&mut self, scouted: Result<Found, String>) {
+        let Some(place) = self.scout.as_ref().map(Scout::place) else { return };
+        match scouted {
+            Ok(Found { link, leader }) if leader != self.members[self.place].id => {
+                metrics::counter!(CLIENT_SWITCHES).increment(1);
+                self.part();
+                self.place = place;
+                self.connected(link);
+                if let Some(connection) = &mut self.connection {
+                    (connection.greeted, connection.leader) = (true, Some(leader));
+                }
+                return;
+            }
+            Ok(_) => tracing::debug!("the node that was asked takes ours for the leader"),
+            Err(error) => tracing::debug!(%error, "no leader there"),
+        }
+        let next = match self.next(place) {
+            ours if ours == self.place => self.next(ours),
+            next => next,
+        };
+        let (others, draw) = (self.members.len() - 1, self.network.draw());
+        let (now, consensus) = (self.clock.now(), &self.consensus);
+        if let Some(scout) = &mut self.scout {
+            // Each of the others gets its turn before the pause grows.
+            let round = scout.go_on(next) / u32::try_from(others).unwrap_or(1).max(1);
+            scout.wait_until(now.plus(pause(consensus, round, draw)));
+        }
+    }
+
+    fn next(&self, place: usize) -> usize {
+        (place + 1) % self.members.len()
+    }
+
     fn connected(&mut self, link: Link) {
         let (mut sender, receiver) = link.split();
         let (frames, mut outgoing) = mpsc::channel::<ClientFrame>(FRAMES_MAX);
@@ -265,7 +326,6 @@ impl Agent {
             heard: now,
             spoke: now,
             leader: None,
-            leaderless: None,
         });
         self.node.send_replace(Some(self.members[self.place].id));
         let unanswered: Vec<u64> = self.open.keys().copied().collect();
@@ -274,15 +334,22 @@ impl Agent {
         }
     }
 
-    /// The link is gone or its node silent: take another node, the leader if one was named.
-    fn lost(&mut self) {
-        let Some(connection) = self.connection.take() else { return };
+    /// Lets the link go. What was sent on it and is not answered may have taken effect.
+    fn part(&mut self) -> Option<Connection> {
+        self.scout = None;
+        let connection = self.connection.take()?;
         connection.writer.abort();
         for pending in self.open.values_mut() {
             pending.doubtful |= std::mem::take(&mut pending.sent);
         }
         self.node.send_replace(None);
-        let next = (self.place + 1) % self.members.len();
+        Some(connection)
+    }
+
+    /// The link is gone or its node silent: take another node, the leader if one was named.
+    fn lost(&mut self) {
+        let Some(connection) = self.part() else { return };
+        let next = self.next(self.place);
         let leader = self.members.iter().position(|peer| Some(peer.id) == connection.leader);
         self.place = leader.filter(|leader| *leader != self.place).unwrap_or(next);
         // A node that lets us in and says nothing is no better than one that does not let us in.
@@ -294,7 +361,7 @@ impl Agent {
 
     fn not_connected(&mut self, error: &str) {
         tracing::debug!(%error, "no link");
-        self.place = (self.place + 1) % self.members.len();
+        self.place = self.next(self.place);
         self.back_off();
     }
 
@@ -313,44 +380,26 @@ impl Agent {
         }
         let peer = self.members[self.place].clone();
         let (network, group) = (self.network.clone(), self.group.clone());
-        let consensus = self.consensus.clone();
-        self.dials.spawn(async move { dial(network, peer, group, &consensus).await });
+        self.dials.spawn(dial(network, peer, group, self.consensus.clone()));
     }
 
     fn due(&self) -> Time {
         let deadline = self.deadlines.first().map(|(at, _)| *at);
         let link = match &self.connection {
-            Some(connection) => Some(
-                self.silent_at(connection)
-                    .min(self.ping_at(connection))
-                    .min(self.useless_at(connection)),
-            ),
+            Some(connection) => Some(self.silent_at(connection).min(self.ping_at(connection))),
             None if self.dials.is_empty() => Some(self.dial_at),
             None => None,
         };
-        let never = Time(Duration::MAX);
-        deadline.unwrap_or(never).min(link.unwrap_or(never))
+        let scout = self.scout.as_ref().map(Scout::due);
+        [deadline, link, scout].into_iter().flatten().min().unwrap_or(NEVER)
     }
 
     fn silent_at(&self, connection: &Connection) -> Time {
         connection.heard.plus(self.consensus.client_silence_max)
     }
 
-    /// When to leave a node that lives but knows of no leader: it may be cut off from its peers
-    /// while others are not.
-    fn useless_at(&self, connection: &Connection) -> Time {
-        let election = self.consensus.election_timeout + self.consensus.election_timeout_jitter;
-        match connection.leaderless {
-            Some(since) if self.members.len() > 1 => since.plus(2 * election),
-            _ => Time(Duration::MAX),
-        }
-    }
-
-    /// A node bears a client's silence for `max_missed_heartbeats`: a few words in that time do.
     fn ping_at(&self, connection: &Connection) -> Time {
-        let ConsensusConfig { heartbeat_interval, max_missed_heartbeats, .. } = self.consensus;
-        let beats = (max_missed_heartbeats / PINGS_WHILE_SILENT).max(1);
-        connection.spoke.plus(heartbeat_interval * beats)
+        connection.spoke.plus(self.consensus.ping_interval())
     }
 
     /// A look at the clock that comes late means that we were stopped or starved: what the node
@@ -374,7 +423,7 @@ impl Agent {
         self.forgive(now);
         let Some(connection) = &self.connection else { return };
         let ping = now >= self.ping_at(connection);
-        if now >= self.silent_at(connection).min(self.useless_at(connection)) {
+        if now >= self.silent_at(connection) {
             metrics::counter!(CLIENT_SWITCHES).increment(1);
             return self.lost();
         }
@@ -420,11 +469,19 @@ async fn receive(receiver: Option<&mut LinkReceiver>) -> Option<Option<bytes::By
     }
 }
 
+/// What the scout brings; never resolves without one.
+async fn scouted(scout: Option<&mut Scout>) -> Result<Found, String> {
+    match scout {
+        Some(scout) => scout.back().await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn dial(
     network: Network,
     peer: Peer,
     (group, key): (GroupId, GroupKey),
-    consensus: &ConsensusConfig,
+    consensus: ConsensusConfig,
 ) -> Result<Link, String> {
     let link = network.dial_client(&peer, group, &key, consensus.handshake_timeout).await;
     // It names the peer.
@@ -434,5 +491,4 @@ async fn dial(
 }
 
 const FRAMES_MAX: usize = 4_096;
-/// So often a client says that it is there before a node would take it for gone.
-const PINGS_WHILE_SILENT: u32 = 4;
+const NEVER: Time = Time(Duration::MAX);

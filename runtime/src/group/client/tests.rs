@@ -64,41 +64,99 @@ fn query(bytes: usize) -> Vec<u8> {
     vec![0; bytes]
 }
 
+/// A client of two nodes, linked to the first, which lives and knows of no leader any more.
+struct Leaderless {
+    client: Client<Sum>,
+    consensus: ConsensusConfig,
+    cut_off: Node,
+    link: Link,
+    other: Node,
+}
+
+impl Leaderless {
+    async fn set() -> Self {
+        // What is asked meanwhile can wait.
+        let consensus = ConsensusConfig { query_timeout: Duration::from_secs(10), ..hasty() };
+        let (mut cut_off, other) = (Node::new(&consensus).await, Node::new(&consensus).await);
+        let client = client(&[&cut_off, &other], &consensus).await;
+        let link = cut_off.link().await;
+        Self { client, consensus, cut_off, link, other }
+    }
+
+    /// Waits for what shall happen while the first node says so.
+    async fn while_it_pings<T>(link: &mut Link, happens: impl Future<Output = T>) -> T {
+        let nobody = Mutex::new(None);
+        tokio::select! {
+            happened = soon("what shall happen", happens) => happened,
+            () = async { ping(link, &nobody).await; std::future::pending().await } => {
+                unreachable!("it is pending")
+            }
+        }
+    }
+}
+
 #[tokio::test]
-async fn a_node_that_lives_but_knows_of_no_leader_for_long_is_left_for_another() {
+async fn a_node_that_knows_of_no_leader_is_left_once_another_names_one() {
     let record = Record::default();
     let _recording = metrics::set_default_local_recorder(&record);
-    let consensus = hasty();
-    let (mut cut_off, mut other) = (Node::new(&consensus).await, Node::new(&consensus).await);
-    let client = client(&[&cut_off, &other], &consensus).await;
-    let clock = SystemClock::new();
-    let (id, leader) = (cut_off.id(), Mutex::new(Some(cut_off.id())));
-    let mut link = cut_off.link().await;
-    let known = other.id();
-    let moved = async {
-        // As long as it knows of a leader, and right after it, nothing happens.
-        let mut node = client.caller.port().node.clone();
-        let stay = clock.now().plus(Duration::from_millis(200));
-        tokio::select! {
-            _ = node.wait_for(|node| *node != Some(id)) => panic!("it left a node that leads"),
-            () = clock.sleep_until(stay) => {}
+    let Leaderless { client, cut_off, mut link, mut other, .. } = Leaderless::set().await;
+    let (ours, theirs) = (cut_off.id(), other.id());
+    let mut node = client.caller.port().node.clone();
+    let mut asked = Vec::new();
+    Leaderless::while_it_pings(&mut link, async {
+        // None, and then the one that says itself that it does not lead.
+        for leader in [None, Some(ours)] {
+            asked.push(other.link().await);
+            say(asked.last_mut().expect("it has come"), leader).await;
         }
-        *leader.lock().expect("nobody panics with it") = None;
-        let since = clock.now();
-        let moved = node.wait_for(|node| *node == Some(known)).await.expect("it runs").is_some();
-        assert!(moved);
-        clock.now().since(since)
-    };
-    let took = tokio::select! {
-        took = soon("another node", moved) => took,
-        () = async { ping(&mut link, &leader).await; std::future::pending().await } => {
-            unreachable!("it is pending")
-        }
-    };
-    let election = consensus.election_timeout + consensus.election_timeout_jitter;
-    assert!(took >= 2 * election, "it gave the group {took:?} to elect another");
+        asked.push(other.link().await);
+        assert_eq!(*node.borrow_and_update(), Some(ours), "nobody has named another leader");
+        say(asked.last_mut().expect("it has come"), Some(theirs)).await;
+        node.wait_for(|node| *node == Some(theirs)).await.expect("it runs");
+    })
+    .await;
     assert_eq!(record.counter(CLIENT_SWITCHES, &[]), 1);
-    other.link().await;
+}
+
+#[tokio::test]
+async fn what_a_node_without_a_leader_was_asked_is_asked_where_there_is_one() {
+    let Leaderless { client, mut link, mut other, cut_off: _cut_off, .. } = Leaderless::set().await;
+    let theirs = other.id();
+    let answered = Leaderless::while_it_pings(&mut link, async {
+        let asking = client.query(query(8), Consistency::Weak);
+        let answering = async {
+            let mut link = other.link().await;
+            say(&mut link, Some(theirs)).await;
+            answer(&mut link, theirs).await;
+        };
+        tokio::select! {
+            asked = asking => asked,
+            () = answering => panic!("the client has left"),
+        }
+    })
+    .await;
+    assert_eq!(answered.expect("it is answered").via, theirs);
+}
+
+#[tokio::test]
+async fn a_node_that_finds_its_leader_soon_is_not_left_and_nobody_else_is_asked() {
+    let Leaderless { client, consensus, cut_off, mut link, mut other } = Leaderless::set().await;
+    let clock = SystemClock::new();
+    say(&mut link, None).await;
+    let (id, leader) = (cut_off.id(), Mutex::new(Some(cut_off.id())));
+    let enough = clock.now().plus(4 * consensus.heartbeat_interval);
+    tokio::select! {
+        _ = other.links.recv() => panic!("an election goes on, and it asks elsewhere"),
+        () = ping(&mut link, &leader) => panic!("it left a node that knows its leader"),
+        () = clock.sleep_until(enough) => {}
+    }
+    assert_eq!(client.node(), Some(id));
+}
+
+/// Tells a client whom the node knows to lead.
+async fn say(link: &mut Link, leader: Option<PeerId>) {
+    let frame = postcard::to_stdvec(&ClientFrame::Ping { leader }).expect("plain");
+    link.send(&frame).await.expect("the client is there");
 }
 
 #[tokio::test]

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use raft::NodeId;
+
 use super::*;
 use crate::{
-    Client, ConsensusProfile, Group, SystemClock,
+    Client, ConsensusProfile, Group, StateMachine as _, SystemClock,
     group::{
         samples::{JumpingClock, Sum, alone, network, network_on, soon, until},
         wire::{Call, Outcome, Reason},
@@ -168,7 +170,9 @@ async fn a_client_with_as_many_calls_under_way_as_may_be_is_told_so_and_others_a
 async fn a_client_that_is_kept_busy_hears_who_leads() {
     let scene = Scene::set(&ConsensusProfile::Lan.config()).await;
     let mut link = scene.link().await;
-    // Answer upon answer, so that there is never a pause for a ping.
+    let first = soon("a ping", link.recv()).await.expect("it is served");
+    assert!(matches!(postcard::from_bytes(&first), Ok(ClientFrame::Ping { .. })));
+    // Answer upon answer, so that there is never a pause for another.
     let told = async {
         for id in 0.. {
             link.send(&query(id, 4)).await.expect("it is open");
@@ -180,6 +184,28 @@ async fn a_client_that_is_kept_busy_hears_who_leads() {
         None
     };
     assert_eq!(soon("a ping", told).await, Some(scene.served.peer().id));
+}
+
+#[tokio::test]
+async fn a_client_is_told_who_leads_as_soon_as_it_is_known() {
+    let hour = Duration::from_secs(3_600);
+    let consensus = ConsensusConfig { heartbeat_interval: hour, ..ConsensusProfile::Lan.config() };
+    let (served, hand, key) = (network().await, network().await, GroupKey::from_secret("serve"));
+    let group = GroupId::of(&key, Sum::SIGNATURE, &consensus);
+    let (mailbox, _delivered) = Mailbox::open(&consensus);
+    let (shown, status) = watch::channel(Status::new(NodeId::small(1)));
+    spawn(&served, group, &key, &consensus, &mailbox, &status);
+    let (peer, bound) = (served.peer(), Duration::from_secs(20));
+    let dialed = hand.dial_client(&peer, group, &key, bound);
+    let mut link = soon("a link", dialed).await.expect("it proves the key");
+    for leads in [None, Some(NodeId::small(2)), None, Some(NodeId::small(3))] {
+        shown.send_modify(|status| status.leader = leads);
+        let told = soon("a ping", link.recv()).await.expect("it is served");
+        let told: ClientFrame = postcard::from_bytes(&told).expect("a node's frame");
+        assert_eq!(told, ClientFrame::Ping { leader: leads.map(|leader| leader.peer) });
+        // What is no news of the leader is none for clients.
+        shown.send_modify(|status| status.commit = raft::Index(status.commit.0 + 1));
+    }
 }
 
 #[tokio::test]
