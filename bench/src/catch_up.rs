@@ -13,8 +13,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use runtime::{
-    ConsensusConfig, ConsensusProfile, Event, Group, GroupKey, LeadershipPreference, Network, Peer,
-    Time, storage,
+    ConsensusConfig, Event, Group, GroupKey, LeadershipPreference, Network, Peer, Time, storage,
 };
 
 use crate::{echo::Echo, node, outcome::Outcome};
@@ -109,7 +108,7 @@ impl Full {
         entries: u32,
         bytes: usize,
     ) -> Result<Self> {
-        let consensus = ConsensusConfig { batch_size: size, ..ConsensusProfile::Lan.config() };
+        let consensus = ConsensusConfig { batch_size: size, ..node::whole_log() };
         consensus.validate()?;
         let peers: Vec<Peer> = networks.iter().map(Network::peer).collect();
         let key = GroupKey::from_secret(format!("bench catch-up {size}"));

@@ -9,9 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use runtime::{
-    ConsensusProfile, Event, GroupKey, Index, LeadershipPreference, Network, Peer, storage,
-};
+use runtime::{Event, GroupKey, Index, LeadershipPreference, Network, Peer, storage};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -81,7 +79,7 @@ async fn visit(
     let group = network
         .group(GroupKey::from_secret(invitation.group.clone()))
         .machine(Echo::default())
-        .consensus(ConsensusProfile::Lan.config())
+        .consensus(node::whole_log())
         .storage(storage::Memory)
         .peers(invitation.peers.clone())
         .preference(LeadershipPreference::Observer)

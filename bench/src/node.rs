@@ -61,6 +61,11 @@ pub(crate) async fn start(network: Network, roster: &Roster) -> Result<Node> {
     Ok(Node { network, groups })
 }
 
+/// Settings of a group whose log is to be there from its first entry on.
+pub(crate) fn whole_log() -> ConsensusConfig {
+    ConsensusConfig { snapshot_log_bytes: 0, ..ConsensusProfile::Lan.config() }
+}
+
 /// A member of the group that the node at place `leader` leads.
 async fn join(network: &Network, roster: &Roster, leader: usize) -> Result<Group<Echo>> {
     let preference = match roster.place == leader || roster.leading == Leading::Anyone {
@@ -71,7 +76,7 @@ async fn join(network: &Network, roster: &Roster, leader: usize) -> Result<Group
     let group = network
         .group(GroupKey::from_secret(group_name(leader)))
         .machine(Echo::default())
-        .consensus(ConsensusProfile::Lan.config())
+        .consensus(whole_log())
         .storage(storage::Memory)
         .bootstrap(Bootstrap::Voters(voters))
         .peers(roster.peers.iter().filter(|peer| peer.id != network.peer().id).cloned())

@@ -226,6 +226,8 @@ pub fn consensus(plan: &Plan) -> ConsensusConfig {
         // Every node of a plan votes: one that was a member no longer must find a place again.
         voters_max: consensus.voters_max.max(u32::try_from(plan.nodes).unwrap_or(u32::MAX)),
         snapshot_log_entries,
+        // Judges of logs want all of them, unless the plan says otherwise.
+        snapshot_log_bytes: 0,
         // Short, so that whoever was away for a while needs the snapshot.
         snapshot_tail_entries: snapshot_log_entries / 4,
         evict_after: plan.evict_after_ms.map_or(consensus.evict_after, Duration::from_millis),

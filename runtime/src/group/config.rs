@@ -155,7 +155,7 @@ impl ConsensusProfile {
             sessions_max: 4_096,
             replies_per_session_max: 4_096,
             snapshot_log_entries: 0,
-            snapshot_log_bytes: 0,
+            snapshot_log_bytes: 64 << 20,
             snapshot_tail_entries: 16_384,
             lease_reads: false,
             clock_drift_ppm_max: 100_000,
