@@ -46,6 +46,7 @@ pub(crate) fn nightly() -> Vec<Step> {
         Step { name: "flags", about: "a user's RUSTFLAGS leave all but the simulator", run: flags },
         Step { name: "failover", about: "leader-failover, 100 trials, release", run: failover },
         Step { name: "benches", about: "the criterion benches, core to member", run: benches },
+        Step { name: "peers", about: "the workspace of its own beside others builds", run: peers },
         Step { name: "run", about: "the README's first command", run: first_command },
         Step {
             name: "embed",
@@ -199,6 +200,12 @@ fn failover(root: &Path) -> anyhow::Result<Outcome> {
 /// Says what changed since the last time on this machine; a figure fails nothing.
 fn benches(root: &Path) -> anyhow::Result<Outcome> {
     let words = "cargo bench --locked -p tessera-raft -p bench --bench *";
+    program(root, &words.split(' ').collect::<Vec<_>>())
+}
+
+/// No other build sees it, though it uses what this workspace has.
+fn peers(root: &Path) -> anyhow::Result<Outcome> {
+    let words = "cargo check --locked --manifest-path bench/peers/Cargo.toml";
     program(root, &words.split(' ').collect::<Vec<_>>())
 }
 
