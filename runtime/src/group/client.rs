@@ -8,6 +8,7 @@ mod agent;
 mod scout;
 #[cfg(test)]
 mod tests;
+mod unanswered;
 
 use std::{fmt, sync::Arc};
 
@@ -21,7 +22,7 @@ use crate::{
         answer::Answered,
         budget::Budget,
         caller::{Caller, CommandError, Consistency, Executed, Port, Queried, QueryError},
-        client::agent::{Agent, Ask},
+        client::{agent::Agent, unanswered::Ask},
         metric::{Refused, refused},
         wire::{Call, Outcome, Reason},
     },

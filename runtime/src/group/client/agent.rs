@@ -1,17 +1,12 @@
-//! The task behind a client: one link at a time, and every unanswered call.
+//! The task behind a client: one link at a time, and what is asked and heard over it.
 //!
-//! Invariant: each call is answered once, at its deadline at the latest; one that was ever sent
-//! and not answered ends as `Unknown`.
+//! Invariant: what was asked is sent again over each new link until it is answered.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use raft::{PeerId, Time};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     task::{AbortHandle, JoinSet},
 };
 
@@ -19,23 +14,15 @@ use crate::{
     Clock, Link, Network, Peer,
     group::{
         ConsensusConfig, GroupId, GroupKey,
-        answer::Answered,
-        budget::Room,
-        client::scout::{self, Found, Scout},
+        client::{
+            scout::{self, Found, Scout},
+            unanswered::{Ask, Unanswered},
+        },
         metric::{CLIENT_SWITCHES, Refused, refused},
-        wire::{Call, ClientFrame, Outcome, Reason},
+        wire::{ClientFrame, Outcome, Reason},
     },
     network::LinkReceiver,
 };
-
-/// A call on its way to the agent.
-pub(super) struct Ask {
-    pub(super) call: Call,
-    pub(super) deadline: Time,
-    pub(super) reply: oneshot::Sender<Answered>,
-    /// What the call weighs, until it is answered.
-    pub(super) room: Room,
-}
 
 /// The task's state.
 pub(super) struct Agent {
@@ -54,20 +41,7 @@ pub(super) struct Agent {
     /// Not to dial before.
     dial_at: Time,
     failures: u32,
-    open: BTreeMap<u64, Pending>,
-    deadlines: BTreeSet<(Time, u64)>,
-    drawn: u64,
-}
-
-struct Pending {
-    call: Call,
-    deadline: Time,
-    reply: oneshot::Sender<Answered>,
-    room: Room,
-    /// Sent on the present link, and not answered yet.
-    sent: bool,
-    /// Sent on a link that was lost before the answer.
-    doubtful: bool,
+    unanswered: Unanswered,
 }
 
 struct Connection {
@@ -112,9 +86,7 @@ impl Agent {
             dials: JoinSet::new(),
             dial_at: Time::default(),
             failures: 0,
-            open: BTreeMap::new(),
-            deadlines: BTreeSet::new(),
-            drawn: 0,
+            unanswered: Unanswered::default(),
         }
     }
 
@@ -177,39 +149,38 @@ impl Agent {
     }
 
     fn ask(&mut self, ask: Ask) {
-        self.drawn += 1;
-        let (id, Ask { call, deadline, reply, room }) = (self.drawn, ask);
-        let pending = Pending { call, deadline, reply, room, sent: false, doubtful: false };
-        self.open.insert(id, pending);
-        self.deadlines.insert((deadline, id));
-        if self.open.len() > self.consensus.requests_max as usize {
+        let id = self.unanswered.add(ask);
+        if self.unanswered.len() > self.consensus.requests_max as usize {
             refused(Refused::Agent);
-            return self.finish(id, Outcome::Refused(Reason::Busy));
+            return self.unanswered.give_up(id, Reason::Busy, self.via());
         }
         self.send(id);
     }
 
     /// Sends a call if there is a link; else it is sent when there is one.
     fn send(&mut self, id: u64) {
-        let now = self.clock.now();
+        let (now, via) = (self.clock.now(), self.via());
         let Some(connection) = &mut self.connection else { return };
-        let Some(pending) = self.open.get_mut(&id) else { return };
-        let patience = pending.deadline.since(now).as_millis();
-        let patience_ms = u32::try_from(patience).unwrap_or(u32::MAX);
-        let frame = ClientFrame::Call { id, call: pending.call.clone(), patience_ms };
+        let Some((call, deadline)) = self.unanswered.call(id) else { return };
+        let patience_ms = u32::try_from(deadline.since(now).as_millis()).unwrap_or(u32::MAX);
+        let frame = ClientFrame::Call { id, call: call.clone(), patience_ms };
         match connection.frames.try_send(frame) {
             Ok(()) => {
-                pending.sent = true;
+                self.unanswered.sent(id);
                 connection.spoke = now;
             }
             // The node does not read as fast as we ask.
             Err(mpsc::error::TrySendError::Full(_)) => {
                 refused(Refused::Link);
-                let outcome = given_up(pending, Reason::Busy);
-                self.finish(id, outcome);
+                self.unanswered.give_up(id, Reason::Busy, via);
             }
             Err(mpsc::error::TrySendError::Closed(_)) => self.lost(),
         }
+    }
+
+    /// Who answers, as far as the asker is told.
+    fn via(&self) -> PeerId {
+        self.members[self.place].id
     }
 
     fn frame(&mut self, bytes: &[u8]) {
@@ -228,26 +199,17 @@ impl Agent {
     }
 
     fn answer(&mut self, id: u64, outcome: Outcome) {
-        let Some(pending) = self.open.get_mut(&id) else { return };
+        let via = self.via();
         match outcome {
             // The node goes; another one can still do it.
-            Outcome::Refused(Reason::Stopped) | Outcome::Unknown(Reason::Stopped) => self.lost(),
-            Outcome::Refused(reason) => {
-                pending.sent = false;
-                let outcome = given_up(pending, reason);
-                self.finish(id, outcome);
+            Outcome::Refused(Reason::Stopped) | Outcome::Unknown(Reason::Stopped) => {
+                if self.unanswered.call(id).is_some() {
+                    self.lost();
+                }
             }
-            outcome => self.finish(id, outcome),
+            Outcome::Refused(reason) => self.unanswered.refused(id, reason, via),
+            outcome => self.unanswered.finish(id, outcome, via),
         }
-    }
-
-    fn finish(&mut self, id: u64, outcome: Outcome) {
-        let Some(pending) = self.open.remove(&id) else { return };
-        self.deadlines.remove(&(pending.deadline, id));
-        // First, so that whoever has the answer finds the room free.
-        drop(pending.room);
-        // The asker may have gone.
-        drop(pending.reply.send(Answered { outcome, via: self.members[self.place].id }));
     }
 
     /// Our node knows this leader, or none: then others are asked until it does.
@@ -328,10 +290,7 @@ impl Agent {
             leader: None,
         });
         self.node.send_replace(Some(self.members[self.place].id));
-        let unanswered: Vec<u64> = self.open.keys().copied().collect();
-        for id in unanswered {
-            self.send(id);
-        }
+        self.unanswered.ids().into_iter().for_each(|id| self.send(id));
     }
 
     /// Lets the link go. What was sent on it and is not answered may have taken effect.
@@ -339,9 +298,7 @@ impl Agent {
         self.scout = None;
         let connection = self.connection.take()?;
         connection.writer.abort();
-        for pending in self.open.values_mut() {
-            pending.doubtful |= std::mem::take(&mut pending.sent);
-        }
+        self.unanswered.lost();
         self.node.send_replace(None);
         Some(connection)
     }
@@ -384,7 +341,7 @@ impl Agent {
     }
 
     fn due(&self) -> Time {
-        let deadline = self.deadlines.first().map(|(at, _)| *at);
+        let deadline = self.unanswered.due();
         let link = match &self.connection {
             Some(connection) => Some(self.silent_at(connection).min(self.ping_at(connection))),
             None if self.dials.is_empty() => Some(self.dial_at),
@@ -415,11 +372,7 @@ impl Agent {
 
     fn time(&mut self) {
         let now = self.clock.now();
-        while let Some((_, id)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
-            let Some(pending) = self.open.get_mut(&id) else { break };
-            let outcome = given_up(pending, Reason::Timeout);
-            self.finish(id, outcome);
-        }
+        self.unanswered.expire(now, self.via());
         self.forgive(now);
         let Some(connection) = &self.connection else { return };
         let ping = now >= self.ping_at(connection);
@@ -441,16 +394,6 @@ impl Drop for Agent {
             connection.writer.abort();
         }
     }
-}
-
-/// What to say of a call that no node took, or that none answered in time.
-fn given_up(pending: &Pending, reason: Reason) -> Outcome {
-    let changes = matches!(pending.call, Call::Command { .. });
-    let outcome = match changes && (pending.doubtful || pending.sent) {
-        true => Outcome::Unknown,
-        false => Outcome::Refused,
-    };
-    outcome(reason)
 }
 
 /// How long to leave members alone that did not serve us for so many rounds.
