@@ -55,6 +55,7 @@
 #![warn(clippy::missing_errors_doc)]
 
 mod clock;
+mod encoded;
 pub mod group;
 mod machine;
 mod metric;

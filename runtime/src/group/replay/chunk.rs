@@ -5,10 +5,12 @@
 //! not even decoded.
 
 use bytes::Bytes;
-use raft::{Configuration, Entry, Payload, Position, RequestId};
-use serde::Deserialize;
+use raft::{Entry, Position};
 
-use crate::group::replay::frame::Digest;
+use crate::{
+    encoded::{self, ENTRY_BYTES_MIN},
+    group::replay::frame::Digest,
+};
 
 /// The entries, one after the other. Returns the place of the last.
 pub(crate) fn encode<'a>(
@@ -78,43 +80,17 @@ pub(crate) fn digest(prev: Position, encoded: &[u8]) -> Digest {
     *hasher.finalize().as_bytes()
 }
 
-/// An [`Entry`] as it stands in a chunk.
-#[derive(Deserialize)]
-struct Encoded<'a> {
-    position: Position,
-    #[serde(borrow)]
-    payload: EncodedPayload<'a>,
-}
-
-#[derive(Deserialize)]
-enum EncodedPayload<'a> {
-    Noop,
-    OpenSession { nonce: u64 },
-    Command { request: RequestId, floor: u64, command: &'a [u8] },
-    Configuration(Configuration),
-}
-
 /// The entries of a chunk that reaches from `prev` to `last`; `None` if it does not.
 ///
 /// Their commands are parts of it and no copies: it stays in memory until the last of them goes,
 /// and logs let go of neighbours together.
-pub(crate) fn decode(prev: Position, last: Position, encoded: &Bytes) -> Option<Vec<Entry>> {
+pub(crate) fn decode(prev: Position, last: Position, chunk: &Bytes) -> Option<Vec<Entry>> {
     let count = usize::try_from(last.index.since(prev.index)).ok()?;
-    // An entry has three bytes at least: nothing is set aside for those that cannot be there.
-    let mut entries: Vec<Entry> = Vec::with_capacity(count.min(encoded.len() / 3));
-    let mut rest: &[u8] = encoded;
+    // Nothing is set aside for entries that cannot be there.
+    let mut entries: Vec<Entry> = Vec::with_capacity(count.min(chunk.len() / ENTRY_BYTES_MIN));
+    let mut rest: &[u8] = chunk;
     while !rest.is_empty() {
-        let (Encoded { position, payload }, behind) = postcard::take_from_bytes(rest).ok()?;
-        let payload = match payload {
-            EncodedPayload::Noop => Payload::Noop,
-            EncodedPayload::OpenSession { nonce } => Payload::OpenSession { nonce },
-            EncodedPayload::Command { request, floor, command } => {
-                Payload::Command { request, floor, command: encoded.slice_ref(command) }
-            }
-            EncodedPayload::Configuration(configuration) => Payload::Configuration(configuration),
-        };
-        entries.push(Entry { position, payload });
-        rest = behind;
+        rest = encoded::take(rest, &mut entries, |command| chunk.slice_ref(command)).ok()?;
     }
     let reaches = entries.last().map(|entry| entry.position) == Some(last);
     (reaches && entries.len() == count).then_some(entries)
@@ -129,7 +105,7 @@ const CONTEXT: &str = "tessera 2026 chunk of a replicated log";
 
 #[cfg(test)]
 mod tests {
-    use raft::{Index, NodeId, SessionId, Term};
+    use raft::{Configuration, Index, NodeId, Payload, RequestId, SessionId, Term};
 
     use super::*;
 

@@ -1,0 +1,135 @@
+//! An entry as it stands among others in a record on disk, or in a chunk on the wire.
+//!
+//! Knows neither records nor chunks. Invariant: what is taken is what serde takes for an
+//! [`Entry`], and what it refuses is refused for the same reason; but the command is not copied
+//! unless the caller does so.
+
+use bytes::Bytes;
+use raft::{Configuration, Entry, Payload, Position, RequestId};
+use serde::Deserialize;
+
+/// Moves the entry that the bytes begin with behind the others; yields the bytes after it.
+/// `own` makes a command of the part of them that is one.
+pub(crate) fn take<'a>(
+    bytes: &'a [u8],
+    entries: &mut Vec<Entry>,
+    own: impl FnOnce(&'a [u8]) -> Bytes,
+) -> postcard::Result<&'a [u8]> {
+    let (Encoded { position, payload }, behind) = postcard::take_from_bytes(bytes)?;
+    let payload = match payload {
+        EncodedPayload::Noop => Payload::Noop,
+        EncodedPayload::OpenSession { nonce } => Payload::OpenSession { nonce },
+        EncodedPayload::Command { request, floor, command } => {
+            Payload::Command { request, floor, command: own(command) }
+        }
+        EncodedPayload::Configuration(configuration) => Payload::Configuration(configuration),
+    };
+    entries.push(Entry { position, payload });
+    Ok(behind)
+}
+
+/// An [`Entry`] whose command is still where it was found.
+#[derive(Deserialize)]
+struct Encoded<'a> {
+    position: Position,
+    #[serde(borrow)]
+    payload: EncodedPayload<'a>,
+}
+
+#[derive(Deserialize)]
+enum EncodedPayload<'a> {
+    Noop,
+    OpenSession { nonce: u64 },
+    Command { request: RequestId, floor: u64, command: &'a [u8] },
+    Configuration(Configuration),
+}
+
+/// No entry takes fewer: term, index, and what it holds.
+pub(crate) const ENTRY_BYTES_MIN: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use fuzz::Target;
+    use raft::{Index, NodeId, SessionId, Term};
+
+    use super::*;
+
+    fn payloads() -> Vec<Payload> {
+        let configuration = Configuration {
+            voters: [1, 2].map(NodeId::small).into(),
+            learners: [NodeId::small(3)].into(),
+        };
+        let mut payloads = vec![Payload::Noop, Payload::Configuration(configuration)];
+        for number in [0, 1, 0x7f, 0x80, 0x3fff, 0x4000, 1 << 56, (1 << 63) - 1, 1 << 63, u64::MAX]
+        {
+            payloads.push(Payload::OpenSession { nonce: number });
+            for length in [0, 1, 0x7f, 0x80, 300] {
+                let request = RequestId { session: SessionId(Index(number)), sequence: number };
+                let command = vec![length as u8; length].into();
+                payloads.push(Payload::Command { request, floor: number, command });
+            }
+        }
+        payloads
+    }
+
+    fn entries() -> Vec<Entry> {
+        let numbers = [(0, 0), (1, 1), (0x80, 0x4000), (u64::MAX, u64::MAX)];
+        let entries = numbers.into_iter().flat_map(|(term, index)| {
+            let position = Position { term: Term(term), index: Index(index) };
+            payloads().into_iter().map(move |payload| Entry { position, payload })
+        });
+        entries.collect()
+    }
+
+    /// One entry and what is behind it, as it is taken here and as serde takes it.
+    fn both(bytes: &[u8]) -> [postcard::Result<(Entry, &[u8])>; 2] {
+        let mut entries = Vec::new();
+        let taken = take(bytes, &mut entries, Bytes::copy_from_slice);
+        assert_eq!(entries.len(), usize::from(taken.is_ok()), "one entry or none");
+        let taken = taken.map(|behind| (entries.remove(0), behind));
+        [taken, postcard::take_from_bytes(bytes)]
+    }
+
+    #[test]
+    fn whatever_an_entry_may_hold_is_taken_as_serde_takes_it() {
+        for entry in entries() {
+            let mut bytes = postcard::to_stdvec(&entry).expect("plain values always encode");
+            assert!(bytes.len() >= ENTRY_BYTES_MIN, "{entry:?} takes {} bytes", bytes.len());
+            for length in 0..bytes.len() {
+                let [taken, expected] = both(&bytes[..length]);
+                assert_eq!(taken, expected, "{entry:?} cut to {length} bytes");
+            }
+            bytes.extend([1, 2, 3]);
+            assert_eq!(both(&bytes)[0], Ok((entry, &[1, 2, 3][..])));
+        }
+    }
+
+    #[test]
+    fn garbage_is_taken_or_refused_as_serde_does_it() {
+        let valid: Vec<Vec<u8>> = entries()
+            .iter()
+            .map(|entry| postcard::to_stdvec(entry).expect("plain values always encode"))
+            .collect();
+        let target = Target {
+            name: "entries",
+            command: "cargo test -p runtime --lib encoded",
+            inputs: 50_000,
+            heap_bytes_max: (1 << 14, 64),
+        };
+        let mut counts = [0, 0];
+        let is_full = target.throw(
+            [],
+            |draws| {
+                let mut bytes = draws.one_of(&valid).clone();
+                draws.garble(&mut bytes, &valid, &[]);
+                bytes
+            },
+            |bytes: &Vec<u8>| {
+                let [taken, expected] = both(bytes);
+                assert_eq!(taken, expected);
+                counts[usize::from(taken.is_ok())] += 1;
+            },
+        );
+        assert!(!is_full || counts.iter().all(|count| *count > 100), "refused, taken: {counts:?}");
+    }
+}
