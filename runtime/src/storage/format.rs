@@ -8,9 +8,11 @@
 //! Invariant: a header is valid in one place only. Its checksum covers store, segment and offset,
 //! so that neither a stale copy nor a command that imitates a header can pass for one.
 
+use bytes::Bytes;
+use raft::{Entry, Index, StoreId};
 use serde::{Serialize, de::DeserializeOwned};
 
-use raft::StoreId;
+use crate::encoded;
 
 /// What a record is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -153,9 +155,41 @@ pub(crate) fn encode_body(value: &impl Serialize, buffer: &mut Vec<u8>) -> Resul
 
 /// The value that a body is, whole.
 pub(crate) fn decode_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
-    let (value, rest) = postcard::take_from_bytes(body)
-        .map_err(|error| format!("the record cannot be decoded: {error}"))?;
-    if rest.is_empty() { Ok(value) } else { Err(format!("{} bytes too many", rest.len())) }
+    let (value, rest) = postcard::take_from_bytes(body).map_err(|error| undecoded(&error))?;
+    refuse_more(rest).map(|()| value)
+}
+
+/// What the body of a record of entries begins with: the index that they follow, and how many
+/// there are; and the bytes behind that.
+pub(crate) fn decode_entries_head(body: &[u8]) -> Result<(Index, u64, &[u8]), String> {
+    let ((after, count), rest) =
+        postcard::take_from_bytes(body).map_err(|error| undecoded(&error))?;
+    Ok((after, count, rest))
+}
+
+/// Adds the entries that the rest of the body is, which shall be so many.
+///
+/// Their commands are parts of the body and no copies: it stays in memory until the last of them
+/// goes. It is no more than one group of writes, and logs let go of neighbours together.
+pub(crate) fn decode_entries(
+    body: &Bytes,
+    mut rest: &[u8],
+    count: u64,
+    entries: &mut Vec<Entry>,
+) -> Result<(), String> {
+    for _ in 0..count {
+        let taken = encoded::take(rest, entries, |command| body.slice_ref(command));
+        rest = taken.map_err(|error| undecoded(&error))?;
+    }
+    refuse_more(rest)
+}
+
+fn undecoded(error: &postcard::Error) -> String {
+    format!("the record cannot be decoded: {error}")
+}
+
+fn refuse_more(rest: &[u8]) -> Result<(), String> {
+    if rest.is_empty() { Ok(()) } else { Err(format!("{} bytes too many", rest.len())) }
 }
 
 pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
@@ -178,7 +212,10 @@ const MAGIC: [u8; 4] = *b"TsRc";
 
 #[cfg(test)]
 mod tests {
+    use raft::{Configuration, NodeId, Payload, Position, Term};
+
     use super::*;
+    use crate::storage::samples::entry;
 
     const PLACE: Place = Place { store: StoreId(9), segment: 3, offset: 64 };
     const HEADER: Header = Header {
@@ -225,6 +262,61 @@ mod tests {
         decode_body::<(u8, u16)>(&body).expect_err("too long");
         // A length that the bytes cannot hold is no reason to allocate it.
         decode_body::<Vec<u64>>(&[0xff, 0xff, 0xff, 0xff, 0x0f]).expect_err("4 G elements");
+    }
+
+    /// A body of entries as it is decoded here, and as serde does it whole.
+    fn both(body: &[u8]) -> [Result<(Index, Vec<Entry>), String>; 2] {
+        let body = Bytes::copy_from_slice(body);
+        let decode = || {
+            let (mut entries, (after, count, rest)) = (Vec::new(), decode_entries_head(&body)?);
+            decode_entries(&body, rest, count, &mut entries)?;
+            Ok((after, entries))
+        };
+        [decode(), decode_body(&body)]
+    }
+
+    #[test]
+    fn entries_decode_as_serde_does_it_and_are_refused_in_the_same_words() {
+        let position = |index| Position { term: Term(300), index: Index(index) };
+        let other = |index, payload| Entry { position: position(index), payload };
+        let configuration = Configuration::of([NodeId::small(1), NodeId::small(2)]);
+        let entries = [
+            other(200, Payload::Noop),
+            other(201, Payload::OpenSession { nonce: u64::MAX }),
+            entry(300, 202, 0),
+            entry(300, 203, 200),
+            other(204, Payload::Configuration(configuration)),
+            entry(301, 205, 1),
+        ];
+        for count in 0..=entries.len() {
+            let written = (Index(199), entries[..count].to_vec());
+            let mut body = Vec::new();
+            let length = encode_body(&written, &mut body).expect("small") as usize;
+            body.truncate(length);
+            assert_eq!(both(&body)[0], Ok(written), "{count} entries");
+            for length in 0..length {
+                let [found, expected] = both(&body[..length]);
+                assert_eq!(found, expected, "{count} entries cut to {length} bytes");
+                found.expect_err("too short");
+            }
+            let [found, expected] = both(&[&body[..], &[0, 0]].concat());
+            assert_eq!(found, expected, "{count} entries and two bytes");
+            assert_eq!(found, Err("2 bytes too many".into()));
+            for at in 0..body.len() {
+                let mut body = body.clone();
+                body[at] ^= 0x81;
+                let [found, expected] = both(&body);
+                assert_eq!(found, expected, "{count} entries, byte {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_count_that_the_bytes_cannot_hold_is_refused_where_they_end() {
+        let announced = postcard::to_stdvec(&(Index(0), u64::MAX)).expect("numbers");
+        let [found, expected] = both(&announced);
+        assert_eq!(found, expected);
+        found.expect_err("no entries");
     }
 
     #[test]

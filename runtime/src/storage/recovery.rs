@@ -14,7 +14,8 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use raft::{Entry, Index, Position, StoreId};
+use bytes::Bytes;
+use raft::{Index, Position, StoreId};
 
 use super::{
     Contents, Founding, Owner, StorageError,
@@ -216,14 +217,15 @@ impl Reader {
             let bytes = window.bytes(offset, HEADER_BYTES as u64)?;
             let found = bytes.and_then(|bytes| Header::decode(bytes, self.place(segment, offset)));
             let Some((header, checksum)) = found else { return Ok(Stop::Open) };
-            let body = window.bytes(offset + HEADER_BYTES as u64, header.padded_bytes())?;
-            let Some(body) = body.filter(|body| crc32fast::hash(body) == header.body_checksum)
+            let body = window.take(offset + HEADER_BYTES as u64, header.padded_bytes())?;
+            let Some(mut body) = body.filter(|body| crc32fast::hash(body) == header.body_checksum)
             else {
                 return Ok(Stop::Open);
             };
+            body.truncate(header.body_bytes as usize);
             let corrupt = |what| StorageError::corrupt(&segment.path, offset, what);
             self.follows(&header).map_err(corrupt)?;
-            self.take(header.kind, &body[..header.body_bytes as usize]).map_err(corrupt)?;
+            self.take(header.kind, &body.into()).map_err(corrupt)?;
             self.cursor = Cursor {
                 offset: offset + HEADER_BYTES as u64 + header.padded_bytes(),
                 sequence: header.sequence,
@@ -278,19 +280,10 @@ impl Reader {
         Ok(())
     }
 
-    fn take(&mut self, kind: Kind, body: &[u8]) -> Result<(), String> {
+    fn take(&mut self, kind: Kind, body: &Bytes) -> Result<(), String> {
         match kind {
             Kind::HardState => self.outline.elect(format::decode_body(body)?)?,
-            Kind::Entries => {
-                let (after, entries): (Index, Vec<Entry>) = format::decode_body(body)?;
-                self.outline.replace(after, &entries)?;
-                // What is not committed may be replaced from before where we began to read.
-                self.start = self.start.min(after);
-                self.reached(entries.last().map(|entry| entry.position));
-                // The outline has just found `after` in the log.
-                self.contents.entries.truncate(after.since(self.start) as usize);
-                self.contents.entries.extend(entries);
-            }
+            Kind::Entries => self.take_entries(body)?,
             Kind::Founding => {
                 let founding: Founding = format::decode_body(body)?;
                 if self.contents.founding.replace(founding).is_some() {
@@ -315,6 +308,22 @@ impl Reader {
             Kind::Seal | Kind::End => return Err(format!("{kind:?} with a body")),
         }
         self.contents.hard_state = self.outline.hard_state();
+        Ok(())
+    }
+
+    fn take_entries(&mut self, body: &Bytes) -> Result<(), String> {
+        let (after, count, rest) = format::decode_entries_head(body)?;
+        // What is not committed may be replaced from before where we began to read.
+        self.start = self.start.min(after);
+        let entries = &mut self.contents.entries;
+        entries.truncate(after.since(self.start) as usize);
+        let kept = entries.len();
+        format::decode_entries(body, rest, count, entries)?;
+        // A contradiction is seen only now that they are in: the store is refused, and they go.
+        let taken = &entries[kept..];
+        self.outline.replace(after, taken)?;
+        let last = taken.last().map(|entry| entry.position);
+        self.reached(last);
         Ok(())
     }
 
