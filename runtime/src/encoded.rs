@@ -1,12 +1,40 @@
 //! An entry as it stands among others in a record on disk, or in a chunk on the wire.
 //!
-//! Knows neither records nor chunks. Invariant: what is taken is what serde takes for an
-//! [`Entry`], and what it refuses is refused for the same reason; but the command is not copied
-//! unless the caller does so.
+//! Knows neither records nor chunks. Invariant: what is put is what serde makes of an [`Entry`],
+//! what is taken is what serde takes for one, and what it refuses is refused for the same reason;
+//! but a command is put in one piece, and taken without a copy unless the caller makes one.
 
 use bytes::Bytes;
 use raft::{Configuration, Entry, Payload, Position, RequestId};
 use serde::Deserialize;
+
+/// Adds the entry to the bytes.
+pub(crate) fn put(entry: &Entry, bytes: &mut Vec<u8>) {
+    let Payload::Command { request, floor, command } = &entry.payload else {
+        let taken = std::mem::take(bytes);
+        *bytes = postcard::to_extend(entry, taken).expect("plain values always encode");
+        return;
+    };
+    // Nearly all entries are commands, and a tenth of a catch-up went into encoding them byte by
+    // byte.
+    let (position, session) = (entry.position, request.session.0);
+    let (term, index, length) = (position.term.0, position.index.0, command.len() as u64);
+    let numbers = [term, index, COMMAND, session.0, request.sequence, *floor, length];
+    let (mut head, mut count) = ([0; HEAD_BYTES_MAX], 0);
+    for mut number in numbers {
+        // As postcard has it: seven bits in a byte, the lowest first.
+        while number >= 0x80 {
+            head[count] = number as u8 | 0x80;
+            number >>= 7;
+            count += 1;
+        }
+        head[count] = number as u8;
+        count += 1;
+    }
+    bytes.reserve(count + command.len());
+    bytes.extend_from_slice(&head[..count]);
+    bytes.extend_from_slice(command);
+}
 
 /// Moves the entry that the bytes begin with behind the others; yields the bytes after it.
 /// `own` makes a command of the part of them that is one.
@@ -44,6 +72,10 @@ enum EncodedPayload<'a> {
     Configuration(Configuration),
 }
 
+/// Seven numbers of up to ten bytes.
+const HEAD_BYTES_MAX: usize = 70;
+/// The place of a command among the payloads.
+const COMMAND: u64 = 2;
 /// No entry takes fewer: term, index, and what it holds.
 pub(crate) const ENTRY_BYTES_MIN: usize = 3;
 
@@ -93,7 +125,11 @@ mod tests {
     #[test]
     fn whatever_an_entry_may_hold_is_taken_as_serde_takes_it() {
         for entry in entries() {
-            let mut bytes = postcard::to_stdvec(&entry).expect("plain values always encode");
+            let plain = postcard::to_stdvec(&entry).expect("plain values always encode");
+            let mut bytes = vec![9];
+            put(&entry, &mut bytes);
+            assert_eq!(bytes[1..], plain, "{entry:?}, behind another");
+            let mut bytes = plain;
             assert!(bytes.len() >= ENTRY_BYTES_MIN, "{entry:?} takes {} bytes", bytes.len());
             for length in 0..bytes.len() {
                 let [taken, expected] = both(&bytes[..length]);
