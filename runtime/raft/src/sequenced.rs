@@ -45,6 +45,10 @@ impl<V> Sequenced<V> {
         while self.0.front().is_some_and(|(sequence, _)| *sequence < floor) {
             self.0.pop_front();
         }
+        // A burst is over: its room goes back, and that of a steady client stays.
+        if self.0.is_empty() && self.0.capacity() > ROOM_KEPT {
+            self.0 = VecDeque::new();
+        }
     }
 
     /// How many there are from `floor` on.
@@ -99,6 +103,9 @@ impl<V> TryFrom<VecDeque<(u64, V)>> for Sequenced<V> {
     }
 }
 
+/// What an empty queue may keep room for.
+const ROOM_KEPT: usize = 64;
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -135,6 +142,16 @@ mod tests {
         }
         assert!(queue.iter().eq(tree.iter().map(|(sequence, value)| (*sequence, value))));
         assert_eq!(tree.into_iter().collect::<Sequenced<_>>(), queue);
+    }
+
+    #[test]
+    fn the_room_of_a_burst_is_given_back_once_it_is_over() {
+        let mut queue = Sequenced::default();
+        (1..=4_096).for_each(|sequence| queue.insert(sequence, ()));
+        queue.raise(4_096);
+        assert_eq!((queue.len(), queue.0.capacity() >= 4_096), (1, true), "it goes on");
+        queue.raise(4_097);
+        assert!(queue.is_empty() && queue.0.capacity() <= ROOM_KEPT);
     }
 
     #[test]
