@@ -9,7 +9,7 @@ use std::{path::Path, time::Duration};
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use reports::{Check, Verdict};
-use runtime::{Clock, ConsensusConfig, ConsensusProfile, GroupKey, SystemClock, storage};
+use runtime::{Clock, ConsensusConfig, GroupKey, SystemClock, storage};
 
 use crate::{node, outcome::Outcome};
 
@@ -64,7 +64,8 @@ async fn measure(
     bytes: usize,
     snapshot_entries: u32,
 ) -> Result<(Vec<Sample>, Duration)> {
-    let config = ConsensusProfile::Lan.config();
+    // Only their number is a reason, so that 0 is never.
+    let config = node::whole_log();
     let consensus = ConsensusConfig { snapshot_log_entries: snapshot_entries, ..config };
     consensus.validate()?;
     let mut networks = Vec::new();
