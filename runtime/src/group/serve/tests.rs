@@ -8,6 +8,7 @@ use super::*;
 use crate::{
     Client, ConsensusProfile, Group, StateMachine as _, SystemClock,
     group::{
+        mailbox::Mail,
         samples::{JumpingClock, Sum, alone, network, network_on, soon, until},
         wire::{Call, Outcome, Reason},
     },
@@ -184,6 +185,31 @@ async fn a_client_that_is_kept_busy_hears_who_leads() {
         None
     };
     assert_eq!(soon("a ping", told).await, Some(scene.served.peer().id));
+}
+
+#[tokio::test]
+async fn a_client_waits_no_longer_than_any_call_may_take_whatever_it_says() {
+    let consensus = ConsensusProfile::Lan.config();
+    let (served, hand, key) = (network().await, network().await, GroupKey::from_secret("serve"));
+    let group = GroupId::of(&key, Sum::SIGNATURE, &consensus);
+    let (mailbox, mut delivered) = Mailbox::open(&consensus);
+    let (_shown, status) = watch::channel(Status::new(NodeId::small(1)));
+    spawn(&served, group, &key, &consensus, &mailbox, &status);
+    let (peer, bound) = (served.peer(), Duration::from_secs(20));
+    let dialed = hand.dial_client(&peer, group, &key, bound);
+    let mut link = soon("a link", dialed).await.expect("it proves the key");
+    let most = consensus.forward_timeout.max(consensus.query_timeout);
+    let ms = Duration::from_millis;
+    for (patience_ms, borne) in [(0, ms(0)), (7, ms(7)), (u32::MAX, most)] {
+        let call = Call::WeakQuery { query: Vec::new().into() };
+        let frame = framed(&ClientFrame::Call { id: patience_ms.into(), call, patience_ms });
+        let before = served.clock().now();
+        link.send(&frame).await.expect("it is open");
+        let mail = soon("the call", delivered.recv()).await.expect("it is open");
+        let after = served.clock().now();
+        let Mail::Call { deadline, .. } = mail else { panic!("a client can only call") };
+        assert!((before.plus(borne)..=after.plus(borne)).contains(&deadline), "{patience_ms} ms");
+    }
 }
 
 #[tokio::test]
