@@ -1,7 +1,7 @@
 //! The second half of a fault: it ends, its nodes come back, and they catch up.
 //!
-//! Knows no aim. Invariant: what came of a strike is marked once all of its nodes have caught up,
-//! or it is lost by name.
+//! Knows no aim. Invariant: a strike is marked anew as each of its nodes has caught up, and the
+//! last counts; one that does not is lost by name, unless a later strike killed it first.
 
 use std::{collections::BTreeSet, sync::Arc};
 

@@ -11,12 +11,13 @@ use thiserror::Error;
 /// How a group keeps time and how much it takes on.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ConsensusConfig {
-    /// How often an idle leader speaks, and a node to its idle clients.
+    /// How often an idle leader speaks, and a node says to its clients who leads.
     pub heartbeat_interval: Duration,
-    /// An idle bond speaks after a quarter of the silence that it bears, and half to all of this:
-    /// so bonds do not march in step, and one that carries a leader's heartbeats needs none.
+    /// An idle bond speaks after a quarter of `max_missed_heartbeats`, and half to all of this: so
+    /// bonds do not march in step, and one that carries a leader's heartbeats needs none.
     pub heartbeat_jitter: Duration,
-    /// A bond closes after this many intervals without a word from the other side.
+    /// A bond closes after this many intervals, each with its jitter, without a word from the other
+    /// side; a client's link after this many intervals.
     pub max_missed_heartbeats: u32,
     /// The shortest wait for a leader before a follower stands (Raft §5.2).
     pub election_timeout: Duration,
@@ -243,8 +244,8 @@ impl ConsensusConfig {
         self.lease_reads.then_some(LeaseLimits { drift_ppm_max, margin })
     }
 
-    /// How long who has nothing to say may keep silent: a word is heard a few times before the
-    /// other side, which bears `max_missed_heartbeats`, would take it for gone.
+    /// How long who has nothing to say may keep silent: a quarter of what the other side bears by
+    /// `max_missed_heartbeats`, or one interval where that is more.
     pub(crate) fn ping_interval(&self) -> Duration {
         self.heartbeat_interval * (self.max_missed_heartbeats / PINGS_WHILE_SILENT).max(1)
     }
@@ -348,7 +349,8 @@ impl ConsensusConfig {
     }
 }
 
-/// So often who is idle says that it is there, before it would be taken for gone.
+/// So often who is idle says that it is there, before it would be taken for gone; fewer times where
+/// `max_missed_heartbeats` is below this.
 const PINGS_WHILE_SILENT: u32 = 4;
 /// As many as a majority can be counted for without a thought for the cost of each commit.
 pub(crate) const VOTERS_LIMIT: u32 = 9;

@@ -170,7 +170,7 @@ pub(crate) fn decode_entries_head(body: &[u8]) -> Result<(Index, u64, &[u8]), St
 /// Adds the entries that the rest of the body is, which shall be so many.
 ///
 /// Their commands are parts of the body and no copies: it stays in memory until the last of them
-/// goes. It is no more than one group of writes, and logs let go of neighbours together.
+/// goes. It is one record, of 1 MiB or one entry, and logs let go of neighbours together.
 pub(crate) fn decode_entries(
     body: &Bytes,
     mut rest: &[u8],

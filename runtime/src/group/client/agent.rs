@@ -1,6 +1,7 @@
 //! The task behind a client: one link at a time, and what is asked and heard over it.
 //!
-//! Invariant: what was asked is sent again over each new link until it is answered.
+//! Invariant: what was asked is sent again over each new link until it is answered, as far as the
+//! link's queue has room; what is beyond that is given up as busy.
 
 use std::{sync::Arc, time::Duration};
 
