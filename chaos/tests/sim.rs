@@ -273,6 +273,23 @@ const STORIES: &[Story] = &[
         },
     },
     Story {
+        // What the disk had done was forgotten when the stall ended, and its node accused of having
+        // stopped for nothing (seed 0xd92f5f18bdf3b60b).
+        name: "of_two_faults_of_one_disk_the_end_of_one_leaves_the_other_be",
+        plan: "scenario = \"disk-twice\"\nkind = \"failover\"\nnodes = 3\n[workload]\n\
+               rate_per_s = 100\nduration_ms = 5000\n\
+               [[steps]]\nat = 500\nfault = \"disk\"\nreturn_after_ms = 2000\n\
+               disk = { kind = \"stall\", sync_ms = 60 }\n\
+               [[steps]]\nat = 1200\nfault = \"disk\"\ndisk = { kind = \"sync-error\" }\n\
+               return_after_ms = 2500\n",
+        holds: |outcome| {
+            all_struck(outcome, 2)?;
+            let hit: Vec<_> = outcome.schedule.faults.iter().map(|fault| fault.node).collect();
+            let errors = outcome.counts.get("disk_errors");
+            expect(hit[0] == hit[1] && errors == Some(&1), &format!("{hit:?}, {errors:?} errors"))
+        },
+    },
+    Story {
         name: "groups_form_again_and_again",
         plan: "scenario = \"formation\"\nkind = \"formation\"\nnodes = 3\ntrials = 4\n",
         holds: |outcome| expect(outcome.counts.get("formed") == Some(&4), "four groups formed"),

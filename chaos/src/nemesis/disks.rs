@@ -71,25 +71,32 @@ impl Disks {
         place: usize,
     ) -> Result<Time, ClusterError> {
         let cluster = &lab.cluster;
-        let Some((node, fault)) = self.on.remove(&place) else { return Ok(cluster.now()) };
+        let Some((node, fault)) = self.on.get(&place).copied() else { return Ok(cluster.now()) };
+        let before = self.in_force(node);
+        self.on.remove(&place);
+        let after = self.in_force(node);
         match fault.kind {
-            DiskKind::Stall => cluster.disk(node, self.in_force(node)).await,
             DiskKind::Flip => {
                 cluster.wipe(node).await?;
-                cluster.restart(node).await
+                return cluster.restart(node).await;
             }
-            _ => {
-                cluster.end(node).await?;
-                cluster.disk(node, self.in_force(node)).await?;
-                cluster.restart(node).await
-            }
+            DiskKind::Stall => {}
+            _ => drop(cluster.end(node).await?),
         }
+        // What befalls the disk and goes on is left alone: to set it again would forget what it
+        // has done already.
+        let at = match before == after {
+            true => cluster.now(),
+            false => cluster.disk(node, after.map(|(_, fault)| fault)).await?,
+        };
+        if fault.kind == DiskKind::Stall { Ok(at) } else { cluster.restart(node).await }
     }
 
-    fn in_force(&self, node: NodeNumber) -> Option<DiskFault> {
-        let of_node = self.on.values().filter(|(other, _)| *other == node);
-        let on_medium = of_node.filter(|(_, fault)| fault.kind != DiskKind::Flip);
-        on_medium.map(|(_, fault)| *fault).next_back()
+    /// What befalls the disk of the node now, and its place.
+    fn in_force(&self, node: NodeNumber) -> Option<(usize, DiskFault)> {
+        let of_node = self.on.iter().filter(|(_, (other, _))| *other == node);
+        let on_medium = of_node.filter(|(_, (_, fault))| fault.kind != DiskKind::Flip);
+        on_medium.map(|(place, (_, fault))| (*place, *fault)).next_back()
     }
 }
 
