@@ -28,11 +28,13 @@ const CUT_OFF: &str = "scenario = \"cut-off\"\nkind = \"failover\"\nnodes = 5\n[
     pinned = true\nclients = 10\nrate_per_s = 250\nduration_ms = 8000\n[[steps]]\nat = \"random\"\n\
     fault = \"isolate\"\nreturn_after_ms = 4000\n";
 
-/// It is back just after another was elected, with more entries than that one has.
-const CUT_OFF_FOR_A_MOMENT: &str = "scenario = \"moment\"\nkind = \"failover\"\nnodes = 3\n\
-    trials = 8\n[workload]\npinned = true\nclients = 9\nrate_per_s = 600\n\
-    mix = { read = 10, write = 80, cas = 10 }\nduration_ms = 3000\n[[steps]]\nat = \"random\"\n\
-    fault = \"isolate\"\nreturn_after_ms = 270\n";
+/// Two others lead one after the other while a leader is cut off that goes on writing: where the
+/// second looks for what both know, it has entries of its own.
+const LED_TWICE_MEANWHILE: &str = "scenario = \"led-twice\"\nkind = \"failover\"\nnodes = 5\n\
+    trials = 4\n[workload]\npinned = true\nclients = 10\nrate_per_s = 600\n\
+    mix = { read = 10, write = 80, cas = 10 }\nduration_ms = 5000\n[[steps]]\nat = 500\n\
+    fault = \"isolate\"\nreturn_after_ms = 1900\n[[steps]]\nat = 660\nfault = \"kill\"\n\
+    return_after_ms = 2000\n";
 
 /// Leaders die again and again, with something on its way to every disk.
 const KILLED: &str = "scenario = \"killed\"\nkind = \"failover\"\nnodes = 5\ntrials = 4\n\
@@ -51,7 +53,7 @@ const MUTANTS: &[Mutant] = &[
         plan: CUT_OFF,
         caught_in: &[("sim", 10), ("process", 3)],
     },
-    Mutant { rule: Planted::NoBackOff, plan: CUT_OFF_FOR_A_MOMENT, caught_in: &[("sim", 20)] },
+    Mutant { rule: Planted::NoBackOff, plan: LED_TWICE_MEANWHILE, caught_in: &[("sim", 20)] },
     Mutant { rule: Planted::AcknowledgeBeforeSync, plan: KILLED, caught_in: &[("sim", 40)] },
     Mutant { rule: Planted::DedupUnknown, plan: KILLED, caught_in: &[("sim", 40)] },
     Mutant { rule: Planted::VoteNotWritten, plan: KILLED, caught_in: &[("sim", 20)] },
