@@ -139,6 +139,30 @@ async fn what_a_node_without_a_leader_was_asked_is_asked_where_there_is_one() {
 }
 
 #[tokio::test]
+async fn a_node_that_lets_us_in_and_names_nobody_is_passed_over_after_a_while() {
+    let consensus = hasty();
+    let (mut cut_off, mut mute) = (Node::new(&consensus).await, Node::new(&consensus).await);
+    let mut other = Node::new(&consensus).await;
+    let client = client(&[&cut_off, &mute, &other], &consensus).await;
+    let mut link = cut_off.link().await;
+    let (clock, theirs) = (SystemClock::new(), other.id());
+    let mut node = client.caller.port().node.clone();
+    let borne = Leaderless::while_it_pings(&mut link, async {
+        let _held = mute.link().await;
+        let asked = clock.now();
+        let mut link = other.link().await;
+        let borne = clock.now().since(asked);
+        say(&mut link, Some(theirs)).await;
+        node.wait_for(|node| *node == Some(theirs)).await.expect("it runs");
+        borne
+    })
+    .await;
+    // Its own look at the clock comes a moment before ours.
+    let least = consensus.handshake_timeout - Duration::from_millis(100);
+    assert!(borne >= least, "it was given {borne:?}");
+}
+
+#[tokio::test]
 async fn a_node_that_finds_its_leader_soon_is_not_left_and_nobody_else_is_asked() {
     let Leaderless { client, consensus, cut_off, mut link, mut other } = Leaderless::set().await;
     let clock = SystemClock::new();
