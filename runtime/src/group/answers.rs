@@ -66,6 +66,11 @@ impl Answers {
         Some(Awaited { answers: self.clone(), id, place })
     }
 
+    /// Whether the client waits for anything.
+    pub(crate) fn are_awaited(&self) -> bool {
+        !self.places.is_empty()
+    }
+
     /// Answers a call that has no place. It must not take the place of those that have one.
     pub(crate) fn refuse(&self, id: u64, outcome: Outcome) {
         let spare = self.queue.capacity() > self.queue.max_capacity() - REFUSALS_MAX;

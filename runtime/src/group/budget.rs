@@ -40,6 +40,11 @@ impl Budget {
         self.bytes_max
     }
 
+    /// Whether nothing is held.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.held_bytes.load(Ordering::Relaxed) == 0
+    }
+
     /// Room for so many bytes, if there is. One thing fits into an empty budget whatever it
     /// weighs: each has a limit of its own, which may be larger than the budget.
     pub(crate) fn take(self: &Arc<Self>, bytes: usize) -> Option<Room> {

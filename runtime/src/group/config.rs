@@ -11,13 +11,13 @@ use thiserror::Error;
 /// How a group keeps time and how much it takes on.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ConsensusConfig {
-    /// How often an idle leader speaks, and a node says to its clients who leads.
+    /// How often an idle leader speaks, and a node that owes its client an answer.
     pub heartbeat_interval: Duration,
     /// An idle bond speaks after a quarter of `max_missed_heartbeats`, and half to all of this: so
     /// bonds do not march in step, and one that carries a leader's heartbeats needs none.
     pub heartbeat_jitter: Duration,
     /// A bond closes after this many intervals, each with its jitter, without a word from the other
-    /// side; a client's link after this many intervals.
+    /// side; the link of a client that waits for nothing after this many intervals.
     pub max_missed_heartbeats: u32,
     /// The shortest wait for a leader before a follower stands (Raft §5.2).
     pub election_timeout: Duration,
@@ -83,7 +83,8 @@ pub struct ConsensusConfig {
     pub fetch_timeout: Duration,
     /// Bytes per second that a member fetches so, and that it serves so, each in all.
     pub catch_up_rate_max: u32,
-    /// How long a node and its client may keep silent before the client tries another node.
+    /// How long a node may keep silent that owes its client an answer, before the client tries
+    /// another one.
     pub client_silence_max: Duration,
     /// The longest wait for a connection and its handshake.
     pub handshake_timeout: Duration,
@@ -248,6 +249,11 @@ impl ConsensusConfig {
     /// `max_missed_heartbeats`, or one interval where that is more.
     pub(crate) fn ping_interval(&self) -> Duration {
         self.heartbeat_interval * (self.max_missed_heartbeats / PINGS_WHILE_SILENT).max(1)
+    }
+
+    /// How long a node and a client that waits for nothing bear each other's silence.
+    pub(crate) fn silence_max(&self) -> Duration {
+        self.heartbeat_interval * self.max_missed_heartbeats
     }
 
     /// The longest wait for a leader.

@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 use metrics::counter;
 use raft::{PeerId, Time};
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     task::JoinSet,
 };
 
@@ -86,16 +86,17 @@ impl Counter {
         link.set_frame_bytes_max(self.consensus.frame_bytes_max());
         let (answers, outgoing) = self.answers.queue();
         let (sender, receiver) = link.split();
+        let first_awaited = Notify::new();
         // Two futures, not two turns: reading never waits for writing.
         tokio::select! {
-            () = self.read(receiver, answers) => {}
-            () = self.write(sender, outgoing) => {}
+            () = self.read(receiver, &answers, &first_awaited) => {}
+            () = self.write(sender, outgoing, &answers, &first_awaited) => {}
         }
     }
 
-    async fn read(&self, mut receiver: LinkReceiver, answers: Answers) {
+    async fn read(&self, mut receiver: LinkReceiver, answers: &Answers, first_awaited: &Notify) {
         let interval = self.consensus.heartbeat_interval;
-        let silence_max = interval * self.consensus.max_missed_heartbeats;
+        let silence_max = self.consensus.silence_max();
         let mut due = self.clock.now().plus(silence_max);
         let mailbox = self.mailbox.share();
         loop {
@@ -118,16 +119,21 @@ impl Counter {
             // Its own end, or a frame too large, of which the link has told it.
             let Some(bytes) = received else { return };
             match postcard::from_bytes(&bytes) {
-                Ok(ClientFrame::Call { id, call, patience_ms }) => match answers.expect(id) {
-                    Some(awaited) => {
-                        let answerer = Answerer::client(awaited);
-                        mailbox.call(call, self.deadline(patience_ms), answerer);
+                Ok(ClientFrame::Call { id, call, patience_ms }) => {
+                    if !answers.are_awaited() {
+                        first_awaited.notify_one();
                     }
-                    None => {
-                        refused(Refused::Client);
-                        answers.refuse(id, Outcome::Refused(Reason::Busy));
+                    match answers.expect(id) {
+                        Some(awaited) => {
+                            let answerer = Answerer::client(awaited);
+                            mailbox.call(call, self.deadline(patience_ms), answerer);
+                        }
+                        None => {
+                            refused(Refused::Client);
+                            answers.refuse(id, Outcome::Refused(Reason::Busy));
+                        }
                     }
-                },
+                }
                 Ok(ClientFrame::Ping { .. }) => {}
                 Ok(ClientFrame::Answer { .. }) | Err(_) => {
                     let reason = "not a client's frame";
@@ -138,12 +144,23 @@ impl Counter {
         }
     }
 
-    async fn write(&self, mut sender: LinkSender, mut outgoing: mpsc::Receiver<Answer>) {
-        let interval = self.consensus.heartbeat_interval;
+    async fn write(
+        &self,
+        mut sender: LinkSender,
+        mut outgoing: mpsc::Receiver<Answer>,
+        answers: &Answers,
+        first_awaited: &Notify,
+    ) {
         let mut leader = self.leader.clone();
         // A client that looks for a leader hears first of all whether it has come to the right one.
-        let mut ping_at = self.clock.now();
+        let mut spoke = None;
         loop {
+            // Who waits for an answer must soon know that none will come; who does not has time.
+            let silence = match answers.are_awaited() {
+                true => self.consensus.heartbeat_interval,
+                false => self.consensus.ping_interval(),
+            };
+            let ping_at = spoke.map_or(Time::default(), |spoke: Time| spoke.plus(silence));
             // Answers are a sign of life, but do not say who leads: a client that is kept busy must
             // hear of it as well, or it looks for a leader of long ago once this node is gone.
             let is_due = self.clock.now() >= ping_at || leader.has_changed().unwrap_or(false);
@@ -162,11 +179,10 @@ impl Counter {
                     return sender.close(Code::GracefulShutdown, "this member leaves the group");
                 }
                 Ok(()) = leader.changed() => (ping(&mut leader), Vec::new()),
+                () = first_awaited.notified() => continue,
                 () = self.clock.sleep_until(ping_at) => (ping(&mut leader), Vec::new()),
             };
-            if matches!(frame, ClientFrame::Ping { .. }) {
-                ping_at = self.clock.now().plus(interval);
-            }
+            spoke = Some(self.clock.now());
             let Ok(bytes) = postcard::to_stdvec(&frame) else { return };
             let patience = self.consensus.handshake_timeout;
             // Biased: a client that reads again is not turned away because our timer came late.

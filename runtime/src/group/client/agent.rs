@@ -52,6 +52,8 @@ struct Connection {
     /// Whether the node has said anything.
     greeted: bool,
     heard: Time,
+    /// When a call was sent while no other waited for its answer.
+    asked: Time,
     spoke: Time,
     leader: Option<PeerId>,
 }
@@ -161,6 +163,7 @@ impl Agent {
     /// Sends a call if there is a link; else it is sent when there is one.
     fn send(&mut self, id: u64) {
         let (now, via) = (self.clock.now(), self.via());
+        let alone = self.unanswered.len() == 1;
         let Some(connection) = &mut self.connection else { return };
         let Some((call, deadline)) = self.unanswered.call(id) else { return };
         let patience_ms = u32::try_from(deadline.since(now).as_millis()).unwrap_or(u32::MAX);
@@ -169,6 +172,9 @@ impl Agent {
             Ok(()) => {
                 self.unanswered.sent(id);
                 connection.spoke = now;
+                if alone {
+                    connection.asked = now;
+                }
             }
             // The node does not read as fast as we ask.
             Err(mpsc::error::TrySendError::Full(_)) => {
@@ -287,6 +293,7 @@ impl Agent {
             writer,
             greeted: false,
             heard: now,
+            asked: now,
             spoke: now,
             leader: None,
         });
@@ -352,8 +359,22 @@ impl Agent {
         [deadline, link, scout].into_iter().flatten().min().unwrap_or(NEVER)
     }
 
+    /// How long its silence is borne: whoever waits for an answer, or for a first word, must
+    /// soon know that none will come.
+    fn borne(&self, connection: &Connection) -> Duration {
+        let (waiting, idle) = (self.consensus.client_silence_max, self.consensus.silence_max());
+        match self.unanswered.len() == 0 && connection.greeted {
+            true => idle.max(waiting),
+            false => waiting,
+        }
+    }
+
     fn silent_at(&self, connection: &Connection) -> Time {
-        connection.heard.plus(self.consensus.client_silence_max)
+        let waits_since = match self.unanswered.len() {
+            0 => connection.heard,
+            _ => connection.heard.max(connection.asked),
+        };
+        waits_since.plus(self.borne(connection))
     }
 
     fn ping_at(&self, connection: &Connection) -> Time {
@@ -364,10 +385,12 @@ impl Agent {
     /// said meanwhile may still wait to be read, so it is given two intervals more.
     fn forgive(&mut self, now: Time) {
         let interval = self.consensus.heartbeat_interval;
-        let silence_max = self.consensus.client_silence_max;
-        let Some(connection) = &mut self.connection else { return };
-        if now.since(connection.heard.plus(silence_max)) >= interval {
-            connection.heard = Time(now.plus(2 * interval).0.saturating_sub(silence_max));
+        let Some(connection) = &self.connection else { return };
+        let (borne, silent_at) = (self.borne(connection), self.silent_at(connection));
+        if now.since(silent_at) >= interval
+            && let Some(connection) = &mut self.connection
+        {
+            connection.heard = Time(now.plus(2 * interval).0.saturating_sub(borne));
         }
     }
 

@@ -203,6 +203,28 @@ async fn a_client_comes_back_to_a_silent_node_ever_more_rarely() {
     }
 }
 
+#[tokio::test]
+async fn a_client_that_waits_for_nothing_bears_more_silence_than_one_that_waits() {
+    let consensus =
+        ConsensusConfig { max_missed_heartbeats: 10_000, ..ConsensusProfile::Loopback.config() };
+    let mut silent = Node::new(&consensus).await;
+    let client = client(&[&silent], &consensus).await;
+    let mut link = silent.link().await;
+    say(&mut link, Some(silent.id())).await;
+    let clock = SystemClock::new();
+    let enough = clock.now().plus(10 * consensus.client_silence_max);
+    tokio::select! {
+        _ = silent.links.recv() => panic!("it has nothing to wait for, and leaves"),
+        () = clock.sleep_until(enough) => {}
+    }
+    assert_eq!(client.node(), Some(silent.id()));
+    // The node does not answer: this ends with the client's move, or the test does.
+    tokio::select! {
+        _ = client.query(query(8), Consistency::Weak) => panic!("it waits for a silent node"),
+        _ = silent.link() => {}
+    }
+}
+
 /// Answers whatever it is asked, and between answers says that it lives.
 async fn answer(link: &mut Link, leader: PeerId) {
     let mut ticks = tokio::time::interval(Duration::from_millis(5));

@@ -53,6 +53,35 @@ impl Scene {
     }
 }
 
+/// A member that is played by hand, as its clients see it, and the link of one of them.
+struct Played {
+    served: Network,
+    shown: watch::Sender<Status>,
+    delivered: mpsc::Receiver<Mail>,
+    link: Link,
+    _hand: Network,
+}
+
+impl Played {
+    async fn by(consensus: &ConsensusConfig) -> Self {
+        let (served, hand) = (network().await, network().await);
+        let key = GroupKey::from_secret("serve");
+        let group = GroupId::of(&key, Sum::SIGNATURE, consensus);
+        let (mailbox, delivered) = Mailbox::open(consensus);
+        let (shown, status) = watch::channel(Status::new(NodeId::small(1)));
+        spawn(&served, group, &key, consensus, &mailbox, &status);
+        let (peer, bound) = (served.peer(), Duration::from_secs(20));
+        let dialed = hand.dial_client(&peer, group, &key, bound);
+        let link = soon("a link", dialed).await.expect("it proves the key");
+        Self { served, shown, delivered, link, _hand: hand }
+    }
+
+    async fn hears(&mut self) -> ClientFrame {
+        let told = soon("a word", self.link.recv()).await.expect("it is served");
+        postcard::from_bytes(&told).expect("a node's frame")
+    }
+}
+
 /// With what the member closed the link.
 async fn closed(link: &Link) -> (Code, String) {
     until("a close", || link.closing().is_some()).await;
@@ -169,44 +198,42 @@ async fn a_client_with_as_many_calls_under_way_as_may_be_is_told_so_and_others_a
 
 #[tokio::test]
 async fn a_client_that_is_kept_busy_hears_who_leads() {
-    let scene = Scene::set(&ConsensusProfile::Lan.config()).await;
-    let mut link = scene.link().await;
-    let first = soon("a ping", link.recv()).await.expect("it is served");
-    assert!(matches!(postcard::from_bytes(&first), Ok(ClientFrame::Ping { .. })));
+    let mut played = Played::by(&ConsensusProfile::Lan.config()).await;
+    assert_eq!(played.hears().await, ClientFrame::Ping { leader: None });
+    let leads = NodeId::small(2);
     // Answer upon answer, so that there is never a pause for another.
-    let told = async {
-        for id in 0.. {
-            link.send(&query(id, 4)).await.expect("it is open");
-            let frame = link.recv().await.expect("it is served");
-            if let Ok(ClientFrame::Ping { leader }) = postcard::from_bytes(&frame) {
-                return leader;
-            }
+    let mut told = None;
+    for id in 0..ANSWERS_UNTIL_TOLD {
+        played.link.send(&query(id, 4)).await.expect("it is open");
+        let Some(Mail::Call { answerer, .. }) = soon("a call", played.delivered.recv()).await
+        else {
+            panic!("a client can only call")
+        };
+        answerer.answer(Outcome::Refused(Reason::Busy));
+        match played.hears().await {
+            ClientFrame::Ping { leader } => told = leader,
+            _ => played.shown.send_modify(|status| status.leader = Some(leads)),
         }
-        None
-    };
-    assert_eq!(soon("a ping", told).await, Some(scene.served.peer().id));
+        if told.is_some() {
+            break;
+        }
+    }
+    assert_eq!(told, Some(leads.peer));
 }
 
 #[tokio::test]
 async fn a_client_waits_no_longer_than_any_call_may_take_whatever_it_says() {
     let consensus = ConsensusProfile::Lan.config();
-    let (served, hand, key) = (network().await, network().await, GroupKey::from_secret("serve"));
-    let group = GroupId::of(&key, Sum::SIGNATURE, &consensus);
-    let (mailbox, mut delivered) = Mailbox::open(&consensus);
-    let (_shown, status) = watch::channel(Status::new(NodeId::small(1)));
-    spawn(&served, group, &key, &consensus, &mailbox, &status);
-    let (peer, bound) = (served.peer(), Duration::from_secs(20));
-    let dialed = hand.dial_client(&peer, group, &key, bound);
-    let mut link = soon("a link", dialed).await.expect("it proves the key");
+    let mut played = Played::by(&consensus).await;
     let most = consensus.forward_timeout.max(consensus.query_timeout);
     let ms = Duration::from_millis;
     for (patience_ms, borne) in [(0, ms(0)), (7, ms(7)), (u32::MAX, most)] {
         let call = Call::WeakQuery { query: Vec::new().into() };
         let frame = framed(&ClientFrame::Call { id: patience_ms.into(), call, patience_ms });
-        let before = served.clock().now();
-        link.send(&frame).await.expect("it is open");
-        let mail = soon("the call", delivered.recv()).await.expect("it is open");
-        let after = served.clock().now();
+        let before = played.served.clock().now();
+        played.link.send(&frame).await.expect("it is open");
+        let mail = soon("the call", played.delivered.recv()).await.expect("it is open");
+        let after = played.served.clock().now();
         let Mail::Call { deadline, .. } = mail else { panic!("a client can only call") };
         assert!((before.plus(borne)..=after.plus(borne)).contains(&deadline), "{patience_ms} ms");
     }
@@ -216,21 +243,30 @@ async fn a_client_waits_no_longer_than_any_call_may_take_whatever_it_says() {
 async fn a_client_is_told_who_leads_as_soon_as_it_is_known() {
     let hour = Duration::from_secs(3_600);
     let consensus = ConsensusConfig { heartbeat_interval: hour, ..ConsensusProfile::Lan.config() };
-    let (served, hand, key) = (network().await, network().await, GroupKey::from_secret("serve"));
-    let group = GroupId::of(&key, Sum::SIGNATURE, &consensus);
-    let (mailbox, _delivered) = Mailbox::open(&consensus);
-    let (shown, status) = watch::channel(Status::new(NodeId::small(1)));
-    spawn(&served, group, &key, &consensus, &mailbox, &status);
-    let (peer, bound) = (served.peer(), Duration::from_secs(20));
-    let dialed = hand.dial_client(&peer, group, &key, bound);
-    let mut link = soon("a link", dialed).await.expect("it proves the key");
+    let mut played = Played::by(&consensus).await;
     for leads in [None, Some(NodeId::small(2)), None, Some(NodeId::small(3))] {
-        shown.send_modify(|status| status.leader = leads);
-        let told = soon("a ping", link.recv()).await.expect("it is served");
-        let told: ClientFrame = postcard::from_bytes(&told).expect("a node's frame");
+        played.shown.send_modify(|status| status.leader = leads);
+        let told = played.hears().await;
         assert_eq!(told, ClientFrame::Ping { leader: leads.map(|leader| leader.peer) });
         // What is no news of the leader is none for clients.
-        shown.send_modify(|status| status.commit = raft::Index(status.commit.0 + 1));
+        let next = |status: &mut Status| status.commit = raft::Index(status.commit.0 + 1);
+        played.shown.send_modify(next);
+    }
+}
+
+#[tokio::test]
+async fn a_client_hears_each_heartbeat_while_it_waits_for_an_answer_and_little_before() {
+    let consensus =
+        ConsensusConfig { max_missed_heartbeats: 10_000, ..ConsensusProfile::Lan.config() };
+    let mut played = Played::by(&consensus).await;
+    let ping = ClientFrame::Ping { leader: None };
+    assert_eq!(played.hears().await, ping);
+    let idle = tokio::time::timeout(10 * consensus.heartbeat_interval, played.link.recv()).await;
+    assert!(idle.is_err(), "it waits for nothing, and hears {idle:?}");
+    // Nobody takes the call out of the mailbox: it stays unanswered.
+    played.link.send(&query(1, 4)).await.expect("it is open");
+    for _ in 0..5 {
+        assert_eq!(played.hears().await, ping);
     }
 }
 
@@ -319,3 +355,6 @@ async fn a_member_that_leaves_says_goodbye_to_its_clients() {
     assert_eq!(code, Code::GracefulShutdown, "{reason}");
     assert!(reason.contains("this member leaves the group"), "{reason}");
 }
+
+/// Each answer could be the last before the word that one leads; it comes with the next.
+const ANSWERS_UNTIL_TOLD: u64 = 1_000;
