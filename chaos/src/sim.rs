@@ -112,6 +112,7 @@ impl Simulation {
         let stage = Arc::new(Stage::new(plan.nodes, trace));
         for (number, host) in &stage.hosts {
             let host = Arc::clone(host);
+            shim::show_next(sim.elapsed());
             sim.host(Host::name(*number), move || {
                 let host = Arc::clone(&host);
                 async move {
@@ -133,6 +134,7 @@ impl Simulation {
         let ran: Arc<Mutex<Option<Result<Outcome, RunError>>>> = Arc::default();
         let (world, plan) = (SimWorld { stage: Arc::clone(&self.stage) }, plan.clone());
         let outcome = Arc::clone(&ran);
+        shim::show_next(self.sim.elapsed());
         self.sim.client(HARNESS, async move {
             let done = run::run(&world, &plan, seed, Box::new(relay), stop).await;
             *outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(done);
@@ -177,6 +179,8 @@ impl Simulation {
     }
 
     fn carry_out(&mut self, order: Order) {
+        // Whoever ends gets a new runtime as well as whoever starts.
+        shim::show_next(self.sim.elapsed());
         match order {
             Order::Start(node) => self.sim.bounce(Host::name(node)),
             Order::Crash(node, at) => {

@@ -1,26 +1,30 @@
 //! Virtual time: one for the whole simulation, and a clock for each who reads it.
 //!
-//! Invariant: times of all hosts can be compared, also across their restarts.
+//! Invariant: times of all hosts can be compared, also across their restarts: the clocks of their
+//! runtimes are set to the simulation's at each start, see [`shim::show_next`].
 
-use std::{cell::Cell, future::Future, pin::Pin, time::Duration};
+use std::{future::Future, pin::Pin, time::Duration};
 
 use runtime::{Clock, Time};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
+use super::shim;
 use crate::skew::Skew;
-
-thread_local! {
-    /// What was read last: what a crash drops may ask for the time while no host runs.
-    static SHOWN: Cell<Time> = const { Cell::new(Time(Duration::ZERO)) };
-}
 
 /// How long the simulation has been going on.
 pub(super) fn now() -> Time {
-    let in_runtime = tokio::runtime::Handle::try_current().is_ok();
-    if let Some(elapsed) = in_runtime.then(turmoil::sim_elapsed).flatten() {
-        SHOWN.set(Time(elapsed));
+    Time(shim::elapsed())
+}
+
+/// Whether the host that runs goes by the simulation's time.
+pub(super) fn agrees() -> Result<(), String> {
+    let (shown, elapsed) = (now(), turmoil::sim_elapsed().map(Time));
+    match elapsed {
+        Some(elapsed) if elapsed != shown => {
+            Err(format!("its clock shows {shown:?} when the simulation is at {elapsed:?}"))
+        }
+        _ => Ok(()),
     }
-    SHOWN.get()
 }
 
 /// The harness' clock.
@@ -71,7 +75,11 @@ impl Clock for SimClock {
     }
 
     fn sleep_until(&self, deadline: Time) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(tokio::time::sleep(deadline.since(now())))
+        let began = shim::began().map(Instant::from_std);
+        Box::pin(match began.and_then(|began| began.checked_add(deadline.0)) {
+            Some(due) => tokio::time::sleep_until(due),
+            None => tokio::time::sleep(deadline.since(now())),
+        })
     }
 }
 
@@ -103,5 +111,5 @@ const WALL_START: Duration = Duration::from_secs(1_700_000_000);
 /// Outside of a simulation the clock shows what a test wants.
 #[cfg(test)]
 pub(super) fn show(at: Time) {
-    SHOWN.set(at);
+    shim::show(at.0);
 }

@@ -131,7 +131,11 @@ impl Host {
     pub(super) async fn run(self: Arc<Self>) {
         *lock(&self.runtime) = Some(Handle::current().id());
         let Some(part) = self.part() else { return };
-        if let Err(reason) = self.live(&part).await {
+        let lived = match clock::agrees() {
+            Ok(()) => self.live(&part).await,
+            disagrees => disagrees,
+        };
+        if let Err(reason) = lived {
             let died = What::Died { reason: reason.clone() };
             self.tell(&part, clock::now(), died);
             self.doing.send_replace(Doing::Failed(reason));

@@ -16,7 +16,7 @@ use std::{
     ffi::CStr,
     mem, ptr, slice,
     sync::atomic::{AtomicPtr, AtomicUsize, Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use libc::{c_char, c_int, c_long, c_uint, c_void, clockid_t, timespec};
@@ -82,6 +82,30 @@ thread_local! {
 /// In the whole process: what looks at interfaces does so from a thread of its own.
 static SIMULATIONS: AtomicUsize = AtomicUsize::new(0);
 
+/// When the simulation of this thread began.
+pub(super) fn began() -> Option<Instant> {
+    ORIGIN.get()
+}
+
+/// How long it has been going on, by the clock of the host that runs; between hosts, by the last
+/// one's.
+pub(super) fn elapsed() -> Duration {
+    Duration::from_nanos(monotonic_ns().saturating_sub(START_NS))
+}
+
+/// Between hosts: it has been going on for so long.
+pub(super) fn show(elapsed: Duration) {
+    let elapsed_ns = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
+    SHOWN_NS.set(START_NS.saturating_add(elapsed_ns));
+}
+
+/// Between hosts: the runtime that turmoil makes next will show that it has been going on for so
+/// long.
+pub(super) fn show_next(elapsed: Duration) {
+    show(elapsed);
+    SHOWN_NS.set(SHOWN_NS.get() - RUNTIME_AHEAD_NS);
+}
+
 pub(super) fn is_active() -> bool {
     // Threads that end ask for the time as well, when their own variables are gone.
     ACTIVE.try_with(Cell::get).unwrap_or(false)
@@ -90,9 +114,8 @@ pub(super) fn is_active() -> bool {
 /// The paused clock of the simulated host that runs; between hosts, what the last one showed.
 fn monotonic_ns() -> u64 {
     if !READING.replace(true) {
-        if let Some(origin) = ORIGIN.get()
-            && tokio::runtime::Handle::try_current().is_ok()
-        {
+        if let Some(origin) = ORIGIN.get() {
+            // Outside of a runtime it asks this function in turn.
             #[expect(clippy::disallowed_methods, reason = "this is the simulated clock itself")]
             let since = tokio::time::Instant::now().into_std().saturating_duration_since(origin);
             let since_ns = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
@@ -271,6 +294,8 @@ unsafe extern "C" fn pthread_create(
 }
 
 const ROUTES: &CStr = c"/proc/net/route";
+/// So long a runtime of turmoil's sleeps before anything runs in it, and shows it.
+const RUNTIME_AHEAD_NS: u64 = 1_000_000;
 /// Far from zero: what counts back from the start must not underflow.
 const START_NS: u64 = 1_000_000 * 1_000_000_000;
 /// When the wall clock starts: 2023-11-14, 22:13:20 UTC.
