@@ -1,9 +1,10 @@
 //! How long a heartbeat round takes while a lane beside that of the heartbeats is full.
 //!
 //! A strong query on the leader is answered after one round of heartbeats on the control lane;
-//! nothing else of it leaves the process. Three kinds of stretches take turns: idle; large
+//! nothing else of it leaves the process. Four kinds of stretches take turns: idle; large
 //! entries fill the append lane; a newcomer that catches up again and again fills the bulk
-//! lanes. Invariant: what is written is bounded, since the log stays in memory.
+//! lanes; a process fills the cores and sends nothing, which is what a full lane is held against
+//! where nodes have few cores. Invariant: what is written is bounded, since the log stays in memory.
 
 use std::{
     path::Path,
@@ -42,11 +43,14 @@ pub(crate) fn main(rounds: u32, writers: u32, out: &Path, json: bool) -> Result<
     };
     let idle = p99("idle", &measured.idle)?;
     let (append, bulk) = (p99("append_full", &measured.append)?, p99("bulk_full", &measured.bulk)?);
+    let busy = p99("cores_full", &measured.busy)?;
     outcome.count("written_bytes", measured.written_bytes);
     outcome.count("newcomers_caught_up", measured.caught_up);
     let is_calm = outcome.no_election(measured.terms);
     outcome.ratio("append_full_to_idle_round_p99", append / idle);
     outcome.ratio("bulk_full_to_idle_round_p99", bulk / idle);
+    outcome.ratio("cores_full_to_idle_round_p99", busy / idle);
+    outcome.ratio("bulk_full_to_cores_full_round_p99", bulk / busy);
     outcome.finish(out, json)?;
     Ok(is_calm)
 }
@@ -56,6 +60,7 @@ struct Measured {
     idle: Vec<Duration>,
     append: Vec<Duration>,
     bulk: Vec<Duration>,
+    busy: Vec<Duration>,
     written_bytes: u64,
     caught_up: u64,
     terms: (u64, u64),
@@ -76,6 +81,7 @@ async fn measure(rounds: u32, writers: u32) -> Result<Measured> {
         let (times, caught_up) = while_fetched(&node).await?;
         measured.bulk.extend(times);
         measured.caught_up += caught_up;
+        measured.busy.append(&mut while_busy(&node).await?);
     }
     measured.terms.1 = node.groups[0].status().term.0;
     node.network.shutdown().await;
@@ -131,6 +137,12 @@ async fn while_fetched(node: &Node) -> Result<(Vec<Duration>, u64)> {
     newcomer.dismiss();
     let caught_up = tokio::task::spawn_blocking(move || newcomer.hear()).await??;
     Ok((times, caught_up))
+}
+
+/// With every core kept busy by somebody else.
+async fn while_busy(node: &Node) -> Result<Vec<Duration>> {
+    let _until_dropped = Companion::spawn("spinner")?;
+    query_for(node).await
 }
 
 /// Queries at a steady pace; a late one does not make those behind it late.

@@ -13,6 +13,7 @@ mod newcomer;
 mod node;
 mod open;
 mod outcome;
+mod spinner;
 mod stranger;
 mod strangers;
 mod throughput;
@@ -151,7 +152,8 @@ enum Bench {
         json: bool,
     },
     /// Heartbeat rounds, as strong queries see them, by turns idle, while large entries fill the append
-    /// lane, and while a newcomer that catches up fills the bulk lanes; exit code 1 if a term changed
+    /// lane, while a newcomer that catches up fills the bulk lanes, and while busy loops fill the cores;
+    /// exit code 1 if a term changed
     Lanes {
         /// Rounds, each with two seconds of each kind
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(2..=20))]
@@ -210,6 +212,9 @@ enum Bench {
     /// A member that comes and goes, in a process of its own; started by the benchmarks
     #[command(hide = true)]
     Newcomer,
+    /// Busy loops on every core; started by the benchmarks
+    #[command(hide = true)]
+    Spinner,
     /// Followers that catch up, one for each line of input; started by the program in bench/peers
     #[command(hide = true)]
     Turns {
@@ -266,6 +271,7 @@ fn main() -> ExitCode {
         Bench::Node => node::main().map(|()| true),
         Bench::Stranger => stranger::main().map(|()| true),
         Bench::Newcomer => newcomer::main().map(|()| true),
+        Bench::Spinner => spinner::main().map(|()| true),
         Bench::Turns { entries, bytes, batch_sizes } => {
             turns::main(entries, bytes, batch_sizes).map(|()| true)
         }

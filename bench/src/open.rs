@@ -1,9 +1,14 @@
 //! How long a member's store takes to open, beside reading its files once, by turns.
 //!
 //! Both are timed twice: with the files in the host's memory, and after the host was asked to
-//! forget them, as it has after a restart. An opening ends when the member has every entry.
+//! forget them, as it has after a restart. An opening ends when the member has every entry. How
+//! much it reads of them is counted as well.
 
-use std::{fs::File, path::Path, time::Duration};
+use std::{
+    fs::{self, File},
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, ensure};
 use runtime::{Clock, SystemClock};
@@ -28,6 +33,8 @@ pub(crate) struct Wish<'a> {
 struct Taken {
     open: Vec<Duration>,
     read: Vec<Duration>,
+    /// What each opening read.
+    opened_bytes: Vec<u64>,
 }
 
 pub(crate) fn main(wish: &Wish<'_>) -> Result<()> {
@@ -46,6 +53,9 @@ pub(crate) fn main(wish: &Wish<'_>) -> Result<()> {
             turn(&filled, entries, &mut cold, || forget(&filled))?;
         }
         outcome.count(&format!("entries_{entries}_file_bytes"), bytes);
+        let most = warm.opened_bytes.iter().chain(&cold.opened_bytes).max();
+        let times = *most.context("no turn")? as f64 / bytes as f64;
+        outcome.ratio(&format!("entries_{entries}_opened_to_file_bytes"), times);
         for (name, taken) in [("warm", &warm), ("cold", &cold)] {
             let named = |what: &str| format!("entries_{entries}_{name}_{what}");
             let open = outcome.summarise(&named("open_us"), &taken.open).context("no turn")?;
@@ -70,13 +80,21 @@ fn turn(
     taken.read.push(clock.now().since(began));
 
     prepare()?;
-    let began = clock.now();
+    let (read_before, began) = (bytes_read()?, clock.now());
     let (contents, open) = filled.read_back()?;
     taken.open.push(clock.now().since(began));
+    taken.opened_bytes.push(bytes_read()? - read_before);
     let found = contents.entries.len();
     ensure!(found == entries as usize, "{found} entries came back instead of {entries}");
     open.close();
     Ok(bytes)
+}
+
+/// What this process has read so far, from wherever.
+fn bytes_read() -> Result<u64> {
+    let counts = fs::read_to_string(COUNTS).with_context(|| format!("reading {COUNTS}"))?;
+    let read = counts.lines().find_map(|line| line.strip_prefix("rchar: "));
+    read.and_then(|read| read.parse().ok()).with_context(|| format!("no rchar in {COUNTS}"))
 }
 
 /// Has the host forget what it holds of the files. They are synced, so it can.
@@ -88,3 +106,6 @@ fn forget(filled: &Filled) -> Result<()> {
     }
     Ok(())
 }
+
+/// See `proc_pid_io(5)`.
+const COUNTS: &str = "/proc/self/io";
