@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     Peer,
     group::bond::{
-        Side,
+        Admittance, Side,
         keep::{self, Kept},
         part,
         table::{Bond, Claim, Told},
@@ -37,12 +37,17 @@ pub(super) async fn dial_for_ever(side: Arc<Side>, tell: mpsc::Sender<Told>, pee
         true => Duration::ZERO,
         false => consensus.redial_backoff_min,
     };
+    // Nor once it knows that the group was there before it, which has not heard of it yet.
+    let mut admittance = side.member.admittance.clone();
+    let mut may_be_new = admittance.borrow().lineage.is_none();
     loop {
         let wait = side.clock.sleep_until(side.clock.now().plus(pause));
         let came = tokio::select! {
             came = bonded.wait_for(|bonded| *bonded) => came.is_ok(),
             () = wait => false,
+            () = adopted(&mut admittance), if may_be_new => false,
         };
+        may_be_new = false;
         if !came {
             match attempt(&side, &tell, &side.wanted(peer)).await {
                 Ok(outcome) => side.metrics.dialed(outcome),
@@ -60,6 +65,13 @@ pub(super) async fn dial_for_ever(side: Arc<Side>, tell: mpsc::Sender<Told>, pee
         }
         let stood = side.clock.now().since(since);
         pause = backoff.after_bond(stood, side.network.draw());
+    }
+}
+
+/// Resolves once this node is of the lineage of somebody whom it met.
+async fn adopted(admittance: &mut watch::Receiver<Admittance>) {
+    if admittance.wait_for(|admittance| admittance.lineage.is_some()).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -81,6 +81,25 @@ async fn the_higher_dials_itself_when_the_lower_does_not() {
 }
 
 #[tokio::test]
+async fn a_newcomer_waits_for_nobodys_dial_once_it_knows_the_group() {
+    let (lower, higher) = match secret(1).peer_id() < secret(2).peer_id() {
+        true => (1, 2),
+        false => (2, 1),
+    };
+    let there = Wish::new(lower).founded([1, 2, 3]);
+    let lineage = there.admittance.lineage;
+    let mut there = there.start(&[]).await;
+    let mut wish = Wish::new(higher);
+    let hour = Duration::from_secs(3_600);
+    (wish.consensus.redial_backoff_min, wish.consensus.redial_backoff_max) = (hour, hour);
+    let mut newcomer = wish.start(&[there.peer()]).await;
+    let early = tokio::time::timeout(Duration::from_millis(100), newcomer.events.recv()).await;
+    assert!(early.is_err(), "it may be one of the founders, and waits");
+    newcomer.admit.send_modify(|admittance| admittance.lineage = lineage);
+    assert_eq!((newcomer.up().await, there.up().await), (there.node, newcomer.node));
+}
+
+#[tokio::test]
 async fn a_peer_that_restarts_replaces_its_bond_at_once() {
     // So patient that no silence can have ended the old bond.
     let mut wish = Wish::new(1);
