@@ -165,7 +165,11 @@ fn take(
 
 /// Makes the log contain these entries. Entries that are there already stay, with all that
 /// follows them: an old append must not undo a newer one (Raft §5.3).
-fn merge(server: &mut Server, entries: Vec<Entry>, effects: &mut Vec<Effect>) -> Result<(), Halt> {
+fn merge(
+    server: &mut Server,
+    mut entries: Vec<Entry>,
+    effects: &mut Vec<Effect>,
+) -> Result<(), Halt> {
     let start = server.log.start().index;
     let is_news =
         |entry: &Entry| entry.position.index >= start && !server.log.contains(entry.position);
@@ -178,8 +182,8 @@ fn merge(server: &mut Server, entries: Vec<Entry>, effects: &mut Vec<Effect>) ->
         server.halt(halt, effects);
         return Err(halt);
     }
-    let news = entries.into_iter().skip(first).collect();
-    server.replace(index.prev(), news, effects);
+    entries.drain(..first);
+    server.replace(index.prev(), entries, effects);
     Ok(())
 }
 

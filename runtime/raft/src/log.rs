@@ -177,9 +177,7 @@ impl Log {
 
     fn forget_request(&mut self, request: RequestId, index: Index) {
         let Some(own) = self.requests.get_mut(&request.session) else { return };
-        if own.get(request.sequence) == Some(&index) {
-            own.remove(request.sequence);
-        }
+        own.remove(request.sequence, &index);
         if own.is_empty() {
             self.requests.remove(&request.session);
         }

@@ -29,13 +29,44 @@ impl<V> Sequenced<V> {
     /// Keeps a value, unless there is one of that sequence: that stays.
     pub(crate) fn insert(&mut self, sequence: u64, value: V) {
         if let Err(place) = self.find(sequence) {
-            self.0.insert(place, (sequence, value));
+            self.put(place, sequence, value);
         }
     }
 
-    pub(crate) fn remove(&mut self, sequence: u64) {
-        if let Ok(place) = self.find(sequence) {
-            self.0.remove(place);
+    /// The value of that sequence; if there is none it is made of `value`, should that be some.
+    pub(crate) fn get_or_put(
+        &mut self,
+        sequence: u64,
+        value: impl FnOnce() -> Option<V>,
+    ) -> Option<&V> {
+        match self.find(sequence) {
+            Ok(place) => Some(&self.0[place].1),
+            Err(place) => {
+                self.put(place, sequence, value()?);
+                None
+            }
+        }
+    }
+
+    fn put(&mut self, place: usize, sequence: u64, value: V) {
+        match place == self.0.len() {
+            // The way of almost all: nothing has to make room.
+            true => self.0.push_back((sequence, value)),
+            false => self.0.insert(place, (sequence, value)),
+        }
+    }
+
+    /// Removes the value of that sequence, if it is this one.
+    pub(crate) fn remove(&mut self, sequence: u64, value: &V)
+    where
+        V: PartialEq,
+    {
+        match self.find(sequence) {
+            Ok(place) if self.0[place].1 != *value => {}
+            // The way of almost all again.
+            Ok(0) => drop(self.0.pop_front()),
+            Ok(place) => drop(self.0.remove(place)),
+            Err(_) => {}
         }
     }
 
@@ -123,13 +154,20 @@ mod tests {
             let sequence = round / 4 + below(40);
             match below(5) {
                 0 => {
-                    tree.remove(&sequence);
-                    queue.remove(sequence);
+                    let value = tree.remove(&sequence).unwrap_or_default();
+                    queue.remove(sequence, &(value + 1));
+                    queue.remove(sequence, &value);
                 }
                 1 => {
                     let floor = (round / 4).saturating_sub(below(10));
                     tree = tree.split_off(&floor);
                     queue.raise(floor);
+                }
+                2 => {
+                    let known = tree.get(&sequence);
+                    assert_eq!(queue.get_or_put(sequence, || None), known);
+                    assert_eq!(queue.get_or_put(sequence, || Some(round)), known);
+                    tree.entry(sequence).or_insert(round);
                 }
                 _ => {
                     tree.entry(sequence).or_insert(round);

@@ -199,7 +199,12 @@ impl Server {
     pub(crate) fn persist_after(&mut self, after: Index, effects: &mut Vec<Effect>) {
         let last = self.log.last().index;
         let entries = self.log.slice(after.next()..=last, usize::MAX);
-        let id = self.writes.entries(after, last);
+        self.persist(after, entries, effects);
+    }
+
+    /// Has these written, which are all that the log has after `after`.
+    fn persist(&mut self, after: Index, entries: Vec<Entry>, effects: &mut Vec<Effect>) {
+        let id = self.writes.entries(after, self.log.last().index);
         effects.push(Effect::Persist { id, write: Write::Entries { after, entries } });
     }
 
@@ -213,9 +218,9 @@ impl Server {
             self.membership.truncate(after);
             effects.push(Effect::Note(Note::Truncated { after, last }));
         }
-        entries.into_iter().for_each(|entry| self.push(entry));
+        entries.iter().for_each(|entry| self.push(entry.clone()));
         self.note_configured(configured, effects);
-        self.persist_after(after, effects);
+        self.persist(after, entries, effects);
     }
 
     /// Says so if another configuration than the one at `before` is in force.

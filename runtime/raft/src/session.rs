@@ -135,16 +135,9 @@ impl<R> Sessions<R> {
                 };
                 session.touch(*floor, index);
                 let admits = session.admits(request.sequence, limits);
-                let Session { replies, .. } = session;
-                match replies.get(request.sequence) {
-                    None => {
-                        if matches!(admits, Admission::Fresh) {
-                            replies.insert(request.sequence, apply());
-                        }
-                        admits
-                    }
-                    Some(_) => replies.get(request.sequence).map_or(admits, Admission::Duplicate),
-                }
+                let fresh = || matches!(admits, Admission::Fresh).then(apply);
+                let known = session.replies.get_or_put(request.sequence, fresh);
+                known.map_or(admits, Admission::Duplicate)
             }
             Payload::Noop | Payload::Configuration(_) => Admission::Fresh,
         }
