@@ -5,11 +5,13 @@
 //! Invariant: entries are applied once each, in order of their index, and what is kept and
 //! answered follows from nothing but the log.
 
+mod output;
 mod state;
 
 use std::{io, sync::Arc};
 
 use bytes::Bytes;
+use output::Output;
 use raft::{Admission, Entry, Index, Payload, Position, RequestId, SessionId, Sessions};
 pub(crate) use state::session_indexes;
 use tokio::sync::{mpsc, watch};
@@ -18,7 +20,7 @@ use crate::{
     ApplyContext, ConsensusConfig, StateMachine,
     group::{
         answer::Answerer,
-        budget::{Budget, Room},
+        budget::Budget,
         wire::{Outcome, Reason},
     },
     storage::{Shelf, SnapshotFile, SnapshotHead, SnapshotWriter, StorageError, Written},
@@ -119,7 +121,7 @@ impl<M: StateMachine> EncodedMachine for M {
 pub(crate) struct Applier {
     machine: Box<dyn EncodedMachine>,
     replies: Sessions<Reply>,
-    /// What the outputs of kept replies may weigh together. Room is taken and given back as
+    /// What the larger outputs of kept replies may weigh together. Room is taken and given back as
     /// entries are applied, so that all members keep and let go of the same.
     outputs: Arc<Budget>,
     applied: Index,
@@ -131,19 +133,6 @@ pub(crate) struct Applier {
 struct Reply {
     position: Position,
     output: Output,
-}
-
-enum Output {
-    Encoded {
-        bytes: Bytes,
-        _room: Room,
-    },
-    /// The caller got it; there was no room to keep it for a retry.
-    NotKept,
-    /// The machine could not decode the command: it changed nothing.
-    Undecodable,
-    /// The command took effect, but no frame holds what came of it.
-    TooLarge,
 }
 
 impl Applier {
@@ -292,14 +281,13 @@ impl Applier {
             scratch.clear();
             let output = match machine.apply(command, &ApplyContext { position }, scratch) {
                 true if scratch.len() <= bytes_max => {
-                    let bytes = Bytes::copy_from_slice(scratch);
+                    let kept = Output::keep(scratch, outputs);
                     if is_awaited {
-                        fresh = Some(Outcome::Applied { position, output: Some(bytes.clone()) });
+                        let given = || Bytes::copy_from_slice(scratch);
+                        let output = Some(kept.bytes().unwrap_or_else(given));
+                        fresh = Some(Outcome::Applied { position, output });
                     }
-                    match outputs.take(bytes.len()) {
-                        Some(_room) => Output::Encoded { bytes, _room },
-                        None => Output::NotKept,
-                    }
+                    kept
                 }
                 true => Output::TooLarge,
                 false => Output::Undecodable,
@@ -332,8 +320,8 @@ impl Reply {
     fn outcome(&self) -> Outcome {
         let position = self.position;
         match &self.output {
-            Output::Encoded { bytes, .. } => {
-                Outcome::Applied { position, output: Some(bytes.clone()) }
+            kept @ (Output::Small { .. } | Output::Encoded { .. }) => {
+                Outcome::Applied { position, output: kept.bytes() }
             }
             // It took effect: to call it refused would be a lie.
             Output::NotKept => Outcome::Unknown(Reason::Busy),

@@ -12,7 +12,10 @@ use bytes::Bytes;
 use raft::{Index, Position, SessionLimits, Sessions};
 use serde::{Deserialize, Serialize};
 
-use super::{OUTPUTS_BYTES_MAX, Output, Reply};
+use super::{
+    OUTPUTS_BYTES_MAX, Reply,
+    output::{Output, SMALL_BYTES_MAX},
+};
 use crate::{group::budget::Budget, storage::SnapshotFile};
 
 /// A kept reply as it is written.
@@ -33,7 +36,9 @@ enum KeptOutput {
 impl Kept {
     fn of(reply: &Reply) -> Self {
         let output = match &reply.output {
-            Output::Encoded { bytes, .. } => KeptOutput::Encoded(bytes.clone()),
+            kept @ (Output::Small { .. } | Output::Encoded { .. }) => {
+                KeptOutput::Encoded(kept.bytes().unwrap_or_default())
+            }
             Output::NotKept => KeptOutput::NotKept,
             Output::Undecodable => KeptOutput::Undecodable,
             Output::TooLarge => KeptOutput::TooLarge,
@@ -45,10 +50,7 @@ impl Kept {
     /// had room together.
     pub(super) fn restored(&self, outputs: &Arc<Budget>) -> Reply {
         let output = match &self.output {
-            KeptOutput::Encoded(bytes) => match outputs.take(bytes.len()) {
-                Some(_room) => Output::Encoded { bytes: bytes.clone(), _room },
-                None => Output::NotKept,
-            },
+            KeptOutput::Encoded(bytes) => Output::keep(bytes, outputs),
             KeptOutput::NotKept => Output::NotKept,
             KeptOutput::Undecodable => Output::Undecodable,
             KeptOutput::TooLarge => Output::TooLarge,
@@ -111,8 +113,8 @@ fn bytes_max(limits: SessionLimits) -> u64 {
     small.saturating_add(OUTPUTS_BYTES_MAX as u64)
 }
 
-/// A session or a reply, encoded, without its output.
-const ENTRY_BYTES_MAX: u64 = 64;
+/// A session or a reply, encoded, with its output if that takes no room.
+const ENTRY_BYTES_MAX: u64 = 64 + SMALL_BYTES_MAX as u64;
 
 #[cfg(test)]
 mod tests {
@@ -141,11 +143,7 @@ mod tests {
                 3 => Output::TooLarge,
                 4 => Output::Undecodable,
                 5 => Output::NotKept,
-                _ => {
-                    let bytes = Bytes::from_static(b"output");
-                    let room = Budget::new(100).take(bytes.len()).expect("it is empty");
-                    Output::Encoded { bytes, _room: room }
-                }
+                _ => Output::keep(&[7; 50], &Budget::new(100)),
             };
             let reply = Reply { position: position(index), output };
             sessions.observe(&Entry { position: position(index), payload }, || reply);

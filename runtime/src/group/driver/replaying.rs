@@ -306,8 +306,12 @@ impl Driver {
             return None;
         }
         let end = encode(log, &self.body.consensus, (after, last), scratch)?;
-        let entries = Bytes::copy_from_slice(scratch);
-        (end.index == last).then_some(ReplayFrame::Entries { id, entries })
+        if end.index != last {
+            return None;
+        }
+        // The next will be about as long.
+        let entries = std::mem::replace(scratch, Vec::with_capacity(scratch.len())).into();
+        Some(ReplayFrame::Entries { id, entries })
     }
 
     /// What this leader vouches for, as far as it is here.
