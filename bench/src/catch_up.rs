@@ -13,10 +13,11 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use runtime::{
-    ConsensusConfig, Event, Group, GroupKey, LeadershipPreference, Network, Peer, Time, storage,
+    ConsensusConfig, Consistency, Event, Group, GroupKey, LeadershipPreference, Network, Peer,
+    Time, storage,
 };
 
-use crate::{echo::Echo, node, outcome::Outcome};
+use crate::{node, outcome::Outcome, tally::Tally};
 
 /// What was asked for.
 pub(crate) struct Wish<'a> {
@@ -33,7 +34,9 @@ pub(crate) struct Full {
     consensus: ConsensusConfig,
     key: GroupKey,
     peers: Vec<Peer>,
-    groups: Vec<Group<Echo>>,
+    entries: u32,
+    bytes: usize,
+    groups: Vec<Group<Tally>>,
 }
 
 /// One follower that caught up.
@@ -121,7 +124,7 @@ impl Full {
             }
             left -= batch;
         }
-        let full = Self { consensus, key, peers, groups };
+        let full = Self { consensus, key, peers, entries, bytes, groups };
         full.settled().await?;
         Ok(full)
     }
@@ -134,7 +137,7 @@ impl Full {
         let noted = Arc::clone(&bonded);
         let group = network
             .group(self.key.clone())
-            .machine(Echo::default())
+            .machine(Tally::default())
             .consensus(self.consensus.clone())
             .storage(storage::Memory)
             .peers(self.peers.clone())
@@ -149,6 +152,12 @@ impl Full {
         let applied = group.when().applied(goal);
         tokio::time::timeout(WAIT_MAX, applied).await.context("not in time")??;
         let until = network.clock().now();
+        let (commands, bytes) = group.query((), Consistency::Weak).await?.answer;
+        let all = u64::from(self.entries);
+        ensure!(
+            (commands, bytes) == (all, all * self.bytes as u64),
+            "its machine holds {commands} commands of {bytes} bytes instead of all {all}"
+        );
         let since = *bonded.lock().unwrap_or_else(PoisonError::into_inner);
         let took = until.since(since.context("it has no bond")?);
         let replayed = group.status().replayed;

@@ -16,6 +16,7 @@ mod outcome;
 mod spinner;
 mod stranger;
 mod strangers;
+mod tally;
 mod throughput;
 mod turns;
 mod versus;

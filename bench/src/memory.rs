@@ -11,7 +11,7 @@ use bytes::Bytes;
 use reports::{Check, Verdict};
 use runtime::{Clock, ConsensusConfig, GroupKey, SystemClock, storage};
 
-use crate::{node, outcome::Outcome};
+use crate::{echo::Echo, node, outcome::Outcome};
 
 /// What was asked for.
 pub(crate) struct Wish<'a> {
@@ -73,7 +73,8 @@ async fn measure(
         networks.push(node::bind().await?);
     }
     let key = GroupKey::from_secret("bench memory");
-    let groups = node::found_here(&networks, &key, &consensus, |_| storage::Memory).await?;
+    let groups =
+        node::found_here::<Echo, _>(&networks, &key, &consensus, |_| storage::Memory).await?;
     let clock = SystemClock::new();
     let began = clock.now();
     let (mut done, mut samples) = (0, Vec::new());

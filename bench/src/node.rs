@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, io::Write, time::Duration};
 use anyhow::{Context, Result};
 use runtime::{
     Bootstrap, ConsensusConfig, ConsensusProfile, Group, GroupKey, LeadershipPreference, Network,
-    Peer, PeerId,
+    Peer, PeerId, StateMachine,
     storage::{self, Store},
 };
 use serde::{Deserialize, Serialize};
@@ -129,12 +129,12 @@ pub(crate) async fn led() -> Result<(Node, Vec<NodeProcess>)> {
 }
 
 /// A group of members in this process, which the first of them leads.
-pub(crate) async fn found_here<S: Store>(
+pub(crate) async fn found_here<M: StateMachine + Default, S: Store>(
     networks: &[Network],
     key: &GroupKey,
     consensus: &ConsensusConfig,
     store: impl Fn(usize) -> S,
-) -> Result<Vec<Group<Echo>>> {
+) -> Result<Vec<Group<M>>> {
     let peers: Vec<Peer> = networks.iter().map(Network::peer).collect();
     let voters: BTreeSet<_> = peers.iter().map(|peer| peer.id).collect();
     let mut groups = Vec::new();
@@ -145,7 +145,7 @@ pub(crate) async fn found_here<S: Store>(
         };
         let builder = network
             .group(key.clone())
-            .machine(Echo::default())
+            .machine(M::default())
             .consensus(consensus.clone())
             .storage(store(place))
             .bootstrap(Bootstrap::Voters(voters.clone()))
