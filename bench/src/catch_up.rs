@@ -2,7 +2,8 @@
 //!
 //! All nodes are in this process, with memory for stores. One group for each size, all with the
 //! same entries; a follower is timed from its first bond until its machine has applied what was
-//! committed when it began, and leaves again. The sizes take turns.
+//! committed when it began, and leaves again. The sizes take turns, and with them one plain stream
+//! that moves what the commands weigh.
 
 use std::{
     path::Path,
@@ -17,7 +18,7 @@ use runtime::{
     Time, storage,
 };
 
-use crate::{node, outcome::Outcome, tally::Tally};
+use crate::{node, outcome::Outcome, stream::Stream, tally::Tally};
 
 /// What was asked for.
 pub(crate) struct Wish<'a> {
@@ -47,6 +48,12 @@ pub(crate) struct Followed {
     pub(crate) fetched: u64,
 }
 
+/// By the size of their chunks; and how long the plain stream took.
+struct Measured {
+    followed: Vec<(u32, Vec<Followed>)>,
+    stream: Vec<Duration>,
+}
+
 pub(crate) fn main(wish: &Wish<'_>) -> Result<()> {
     let plan = serde_json::json!({
         "entries": wish.entries, "command_bytes": wish.bytes, "batch_sizes": wish.batch_sizes,
@@ -57,13 +64,15 @@ pub(crate) fn main(wish: &Wish<'_>) -> Result<()> {
     let (entries, bytes, trials) = (wish.entries, wish.bytes, wish.trials);
     let sizes = wish.batch_sizes.to_vec();
     let measured = runtime.block_on(runtime.spawn(measure(entries, bytes, sizes, trials)))??;
-    for (size, followed) in measured {
+    let stream = outcome.summarise("stream_us", &measured.stream).context("nothing was moved")?;
+    for (size, followed) in measured.followed {
         let named = |what: &str| format!("batch_{size}_{what}");
         let took: Vec<_> = followed.iter().map(|one| one.took).collect();
         let took = outcome.summarise(&named("us"), &took).context("nobody caught up")?;
         let seconds = took.p50 / 1e6;
         let moved = f64::from(entries) * bytes as f64 / 1e6;
         outcome.ratio(&named("mb_per_s"), moved / seconds);
+        outcome.ratio(&named("share_of_stream"), stream.p50 / took.p50);
         outcome.count(&named("entries_per_s"), (f64::from(entries) / seconds) as u64);
         let least = |figure: fn(&Followed) -> u64| followed.iter().map(figure).min().unwrap_or(0);
         outcome.count(&named("peers_min"), least(|one| one.sources as u64));
@@ -72,13 +81,12 @@ pub(crate) fn main(wish: &Wish<'_>) -> Result<()> {
     outcome.finish(wish.out, wish.json)
 }
 
-async fn measure(
-    entries: u32,
-    bytes: usize,
-    sizes: Vec<u32>,
-    trials: u32,
-) -> Result<Vec<(u32, Vec<Followed>)>> {
+async fn measure(entries: u32, bytes: usize, sizes: Vec<u32>, trials: u32) -> Result<Measured> {
     let networks = bind().await?;
+    let (mut stream, mut moved) = (Stream::open().await?, Vec::new());
+    let weight_bytes = u64::from(entries) * bytes as u64;
+    // The first time warms up and is not counted.
+    stream.moves(weight_bytes).await?;
     let mut all = Vec::new();
     for size in sizes {
         all.push((Full::build(&networks, size, entries, bytes).await?, size, Vec::new()));
@@ -88,11 +96,14 @@ async fn measure(
             let one = full.one().await;
             followed.push(one.with_context(|| format!("trial {trial} with chunks of {size}"))?);
         }
+        moved.push(stream.moves(weight_bytes).await?);
     }
+    stream.close().await;
     for network in networks {
         network.shutdown().await;
     }
-    Ok(all.into_iter().map(|(_, size, followed)| (size, followed)).collect())
+    let followed = all.into_iter().map(|(_, size, followed)| (size, followed)).collect();
+    Ok(Measured { followed, stream: moved })
 }
 
 /// The networks of the founders, which each group has in common.

@@ -16,6 +16,7 @@ mod outcome;
 mod spinner;
 mod stranger;
 mod strangers;
+mod stream;
 mod tally;
 mod throughput;
 mod turns;
@@ -71,7 +72,7 @@ enum Bench {
         json: bool,
     },
     /// A fresh follower catches up with a group of three in memory, by the size of the chunks that it
-    /// fetches, in turns
+    /// fetches, in turns with each other and with one plain stream of as many bytes
     CatchUp {
         /// Commands in each group's log
         #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=5_000_000))]
