@@ -52,6 +52,8 @@ pub fn fits(plan: &Plan, world: WorldKind) -> Result<(), PlanError> {
         let allowed = format!("world {world} has no host to be kept busy: use world process");
         return Err(field("background_load", plan.background_load, allowed));
     }
+    // In virtual time no two runs would be alike: iroh goes through the connections that two nodes
+    // have with each other, one for each group, by where they are in memory.
     if world != WorldKind::Process && plan.groups > 1 {
         let allowed =
             format!("world {world} has one group on its nodes: use world process, or groups = 1");
