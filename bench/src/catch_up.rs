@@ -83,10 +83,10 @@ pub(crate) fn main(wish: &Wish<'_>) -> Result<()> {
 
 async fn measure(entries: u32, bytes: usize, sizes: Vec<u32>, trials: u32) -> Result<Measured> {
     let networks = bind().await?;
-    let (mut stream, mut moved) = (Stream::open().await?, Vec::new());
+    let (mut stream, mut moved) = (in_time(Stream::open()).await?, Vec::new());
     let weight_bytes = u64::from(entries) * bytes as u64;
     // The first time warms up and is not counted.
-    stream.moves(weight_bytes).await?;
+    in_time(stream.moves(weight_bytes)).await?;
     let mut all = Vec::new();
     for size in sizes {
         all.push((Full::build(&networks, size, entries, bytes).await?, size, Vec::new()));
@@ -96,7 +96,7 @@ async fn measure(entries: u32, bytes: usize, sizes: Vec<u32>, trials: u32) -> Re
             let one = full.one().await;
             followed.push(one.with_context(|| format!("trial {trial} with chunks of {size}"))?);
         }
-        moved.push(stream.moves(weight_bytes).await?);
+        moved.push(in_time(stream.moves(weight_bytes)).await?);
     }
     stream.close().await;
     for network in networks {
@@ -104,6 +104,10 @@ async fn measure(entries: u32, bytes: usize, sizes: Vec<u32>, trials: u32) -> Re
     }
     let followed = all.into_iter().map(|(_, size, followed)| (size, followed)).collect();
     Ok(Measured { followed, stream: moved })
+}
+
+async fn in_time<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(WAIT_MAX, work).await.context("the plain stream was not done in time")?
 }
 
 /// The networks of the founders, which each group has in common.

@@ -1,6 +1,6 @@
 //! A process that keeps every core busy with nothing: what a full machine alone costs.
 //!
-//! Invariant: it ends when its input closes, and in any case by itself.
+//! Invariant: it ends when its input closes, and spins no longer than `SPIN_MAX` in any case.
 
 use std::{
     hint, io,
