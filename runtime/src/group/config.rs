@@ -17,7 +17,8 @@ pub struct ConsensusConfig {
     /// bonds do not march in step, and one that carries a leader's heartbeats needs none.
     pub heartbeat_jitter: Duration,
     /// A bond closes after this many intervals, each with its jitter, without a word from the other
-    /// side; the link of a client that waits for nothing after this many intervals.
+    /// side; a client's link after this many intervals, unless the client waits for an answer and
+    /// has heard nothing for `client_silence_max`.
     pub max_missed_heartbeats: u32,
     /// The shortest wait for a leader before a follower stands (Raft §5.2).
     pub election_timeout: Duration,
