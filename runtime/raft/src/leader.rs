@@ -27,6 +27,10 @@ pub(crate) struct Leader {
     followers: BTreeMap<NodeId, Progress>,
     /// Counts heartbeat rounds.
     round: u64,
+    /// When the last of them began.
+    beat: Time,
+    /// When it was last looked whether something is lost.
+    looked: Time,
     reads: Reads,
     lease: Lease,
     transfer: Option<Transfer>,
@@ -49,6 +53,8 @@ impl Leader {
         let mut leader = Self {
             followers: BTreeMap::new(),
             round: 0,
+            beat: server.now,
+            looked: server.now,
             reads: Reads::default(),
             lease: Lease::default(),
             transfer: None,
@@ -61,7 +67,7 @@ impl Leader {
     /// Makes itself known and opens the term with an entry of its own: until that is committed
     /// it cannot know what is (Raft §8, thesis §6.4).
     pub(crate) fn lead(&mut self, server: &mut Server, effects: &mut Vec<Effect>) -> Turn {
-        server.arm_heartbeat();
+        self.arm(server);
         self.append(server, Payload::Noop, effects);
         self.replicate(server, effects)
     }
@@ -128,12 +134,25 @@ impl Leader {
             effects.push(Effect::Note(Note::QuorumLost { term: server.term() }));
             return Turn::StepDown;
         }
-        self.watch_transfer(server, effects);
-        let round = self.round.saturating_add(1);
-        self.followers.values_mut().for_each(|progress| progress.tick(round));
-        server.arm_heartbeat();
-        self.beat(server, effects);
+        let interval = server.config.heartbeat_interval;
+        if server.now >= self.looked.plus(interval) {
+            self.looked = server.now;
+            self.watch_transfer(server, effects);
+            let round = self.round.saturating_add(1);
+            self.followers.values_mut().for_each(|progress| progress.tick(round));
+        }
+        // A round that began for reads was a heartbeat as well.
+        if server.now >= self.beat.plus(interval) {
+            self.beat(server, effects);
+        }
+        self.arm(server);
         self.replicate(server, effects)
+    }
+
+    /// For a heartbeat, or a look at what may be lost: each is due an interval after the last.
+    fn arm(&self, server: &mut Server) {
+        let interval = server.config.heartbeat_interval;
+        server.deadline = self.looked.min(self.beat).plus(interval);
     }
 
     /// Thesis §6.2: a leader that has not heard a majority for an election timeout steps down,
@@ -259,6 +278,7 @@ impl Leader {
     /// Begins a heartbeat round.
     fn beat(&mut self, server: &Server, effects: &mut Vec<Effect>) {
         self.round = self.round.saturating_add(1);
+        self.beat = server.now;
         self.lease.begin(self.round, server.now);
         if server.has_committed_in_term() {
             self.reads.begin(self.round, server.commit);

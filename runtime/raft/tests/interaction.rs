@@ -29,7 +29,7 @@ macro_rules! stories {
 stories! {
     election pre_vote isolated_leader divergence figure_8 lost_appends learner membership lease
     leader_removes_itself transfer read_index sessions single_voter late_timer crash
-    snapshot check_quorum change_rolled_back promotion_left_behind fetched
+    snapshot check_quorum change_rolled_back promotion_left_behind fetched rounds
 }
 
 #[test]

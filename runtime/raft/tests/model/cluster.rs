@@ -39,6 +39,8 @@ pub(crate) struct Node {
     pub(crate) disk: Restored,
     pub(crate) answers: Vec<String>,
     pub(crate) notes: Vec<Note>,
+    /// The kinds of messages that reached it.
+    pub(crate) heard: Vec<&'static str>,
     /// The commands that the machine has applied, in order.
     pub(crate) machine: Vec<String>,
     barrier: Barrier,
@@ -130,6 +132,7 @@ impl Cluster {
             disk,
             answers: Vec::new(),
             notes: Vec::new(),
+            heard: Vec::new(),
             machine: Vec::new(),
             barrier: Barrier::default(),
             writes: VecDeque::new(),
@@ -305,6 +308,7 @@ impl Cluster {
         if let Some(unread) = &mut node.paused {
             unread.push((from, message));
         } else if node.raft.is_some() {
+            node.heard.push(kind(&message));
             self.trace.push(format!("{from} -> {to}  {message:?}"));
             self.input(to, Input::Message { from: NodeId::small(from), message });
         }

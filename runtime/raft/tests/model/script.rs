@@ -21,6 +21,7 @@
 //! answer N WORDS        the oldest answer of N that was not looked at
 //! silent N              N has given no further answer
 //! noted N WORDS         N made a note that begins so since the last look
+//! heard N COUNT KIND    so many messages of this kind reached N since the last look
 //! ```
 
 use std::time::Duration;
@@ -79,6 +80,9 @@ fn perform(
             let node = known(cluster, node)?;
             let rest = &cluster.nodes[&node].answers;
             return if rest.is_empty() { Ok(()) } else { Err(format!("it answered {rest:?}")) };
+        }
+        ("heard", [node, count, kind]) => {
+            return heard(cluster, known(cluster, node)?, number(count)?, kind);
         }
         ("noted", [node, words @ ..]) => {
             return noted(cluster, known(cluster, node)?, &words.join(" "));
@@ -187,11 +191,14 @@ fn fetch(
 }
 
 fn lose(cluster: &mut Cluster, node: u8, kind: &str) -> Result<(), String> {
-    let kinds = ["request-vote", "vote", "append", "append-reply", "heartbeat", "heartbeat-reply"];
-    let known = kinds.into_iter().chain(["timeout-now", "install-snapshot"]);
-    let kind = known.into_iter().find(|known| *known == kind);
-    cluster.lose(node, kind.ok_or("no such kind of message")?);
+    cluster.lose(node, kind_of_message(kind)?);
     Ok(())
+}
+
+fn kind_of_message(word: &str) -> Result<&'static str, String> {
+    let kinds = ["request-vote", "vote", "append", "append-reply", "heartbeat", "heartbeat-reply"];
+    let mut known = kinds.into_iter().chain(["timeout-now", "install-snapshot"]);
+    known.find(|known| *known == word).ok_or("no such kind of message".into())
 }
 
 fn expect(cluster: &Cluster, node: u8, fact: &str) -> Result<(), String> {
@@ -249,6 +256,13 @@ fn noted(cluster: &mut Cluster, node: u8, name: &str) -> Result<(), String> {
     let notes: Vec<String> = node.notes.drain(..).map(|note| format!("{note:?}")).collect();
     let is_there = notes.iter().any(|note| note.starts_with(name));
     if is_there { Ok(()) } else { Err(format!("it noted {notes:?}")) }
+}
+
+fn heard(cluster: &mut Cluster, node: u8, count: usize, kind: &str) -> Result<(), String> {
+    let kind = kind_of_message(kind)?;
+    let Some(node) = cluster.nodes.get_mut(&node) else { return Err("no such server".into()) };
+    let found = node.heard.drain(..).filter(|heard| *heard == kind).count();
+    if found == count { Ok(()) } else { Err(format!("it heard {found}")) }
 }
 
 fn known(cluster: &Cluster, word: &str) -> Result<u8, String> {
