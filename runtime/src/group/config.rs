@@ -13,12 +13,12 @@ use thiserror::Error;
 pub struct ConsensusConfig {
     /// How often an idle leader speaks, and a node that owes its client an answer.
     pub heartbeat_interval: Duration,
-    /// An idle bond speaks after a quarter of `max_missed_heartbeats`, and half to all of this: so
+    /// An idle bond speaks after a third of `max_missed_heartbeats`, and half to all of this: so
     /// bonds do not march in step, and one that carries a leader's heartbeats needs none.
     pub heartbeat_jitter: Duration,
     /// A bond closes after this many intervals, each with its jitter, without a word from the other
-    /// side; a client's link after this many intervals, unless the client waits for an answer and
-    /// has heard nothing for `client_silence_max`.
+    /// side. A client that waits for nothing leaves its node after this many intervals without a
+    /// word, and its node bears four times as much silence of it.
     pub max_missed_heartbeats: u32,
     /// The shortest wait for a leader before a follower stands (Raft §5.2).
     pub election_timeout: Duration,
@@ -246,15 +246,26 @@ impl ConsensusConfig {
         self.lease_reads.then_some(LeaseLimits { drift_ppm_max, margin })
     }
 
-    /// How long who has nothing to say may keep silent: a quarter of what the other side bears by
+    /// How long who has nothing to say may keep silent: a third of what the other side bears by
     /// `max_missed_heartbeats`, or one interval where that is more.
     pub(crate) fn ping_interval(&self) -> Duration {
         self.heartbeat_interval * (self.max_missed_heartbeats / PINGS_WHILE_SILENT).max(1)
     }
 
-    /// How long a node and a client that waits for nothing bear each other's silence.
+    /// How long a client that waits for nothing bears its node's silence.
     pub(crate) fn silence_max(&self) -> Duration {
         self.heartbeat_interval * self.max_missed_heartbeats
+    }
+
+    /// How long a client that has nothing to ask may keep silent. Nobody waits for a client, so
+    /// it speaks less often than its node.
+    pub(crate) fn idle_client_ping_interval(&self) -> Duration {
+        self.ping_interval() * IDLE_CLIENT_PATIENCE
+    }
+
+    /// How long a node bears its client's silence: until then one that is gone keeps its place.
+    pub(crate) fn idle_client_silence_max(&self) -> Duration {
+        self.silence_max() * IDLE_CLIENT_PATIENCE
     }
 
     /// The longest wait for a leader.
@@ -358,7 +369,9 @@ impl ConsensusConfig {
 
 /// So often who is idle says that it is there, before it would be taken for gone; fewer times where
 /// `max_missed_heartbeats` is below this.
-const PINGS_WHILE_SILENT: u32 = 4;
+const PINGS_WHILE_SILENT: u32 = 3;
+/// A node bears so many times the silence that a client bears.
+const IDLE_CLIENT_PATIENCE: u32 = 4;
 /// As many as a majority can be counted for without a thought for the cost of each commit.
 pub(crate) const VOTERS_LIMIT: u32 = 9;
 /// As many as a leader can send its log to beside its voters.
