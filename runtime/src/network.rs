@@ -5,6 +5,7 @@
 
 mod builder;
 mod code;
+mod congestion;
 mod connections;
 mod door;
 mod entropy;

@@ -75,6 +75,11 @@ impl Link {
         quic::trust(&self.sender.connection);
     }
 
+    #[cfg(test)]
+    pub(super) fn connection(&self) -> &Connection {
+        &self.sender.connection
+    }
+
     /// Who is at the other end, as the connection proved.
     pub fn remote(&self) -> PeerId {
         self.sender.remote()

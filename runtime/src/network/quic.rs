@@ -5,7 +5,7 @@
 //! for each connection, and comes on one stream; the wide window opens once a peer has proved
 //! itself, and lanes once it is to be bonded.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use iroh::{
     Endpoint, EndpointAddr, PublicKey, RelayMode,
@@ -14,6 +14,7 @@ use iroh::{
 
 use crate::network::{
     NetworkError, Peer, SecretKey,
+    congestion::BoundedCubic,
     wire::{Reach, Wire},
 };
 
@@ -55,6 +56,7 @@ fn transport(idle: Duration, lanes: u32) -> QuicTransportConfig {
         .receive_window(VarInt::from_u32(UNPROVEN_WINDOW_BYTES))
         // Never the bottleneck: a full lane must not keep another lane from sending.
         .send_window(2 * u64::from(STREAM_WINDOW_BYTES * LANES))
+        .congestion_controller_factory(Arc::new(BoundedCubic))
         .datagram_receive_buffer_size(None)
         .build()
 }

@@ -5,11 +5,11 @@ mod welcomes;
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
-use iroh::endpoint::{Connection, ConnectionError, RecvStream, SendStream};
+use iroh::endpoint::{Connection, ConnectionError, PathStats, RecvStream, SendStream};
 
 use super::{
     BOND_ALPN, Card, Code, Hello, HelloRole, Link, MemberHello, Network, NetworkBuilder,
-    NetworkError, Papers, Peer, Refusal, SecretKey, Session, Talk, Welcome,
+    NetworkError, Papers, Peer, Refusal, SecretKey, Session, Talk, Welcome, congestion,
     door::CLIENT_ALPN,
     handshake::{MAGIC, UNPROVEN_BYTES_MAX, VERSION},
     header, quic,
@@ -101,6 +101,26 @@ async fn a_link_carries_frames_both_ways_and_names_its_ends() {
     }
     soon("the last acknowledgement", sender.finish()).await.expect("b reads to the end");
     soon("the end of the echo", echo).await.expect("no panic");
+}
+
+#[tokio::test]
+async fn no_more_is_under_way_than_the_path_takes_in_a_round_trip() {
+    let (a, b) = (node("n").await, node("n").await);
+    let mut dialed = soon("a dial", a.dial(&b.peer(), ECHO)).await.expect("b accepts");
+    let mut accepted = soon("a link", b.accept(ECHO)).await.expect("b is up");
+    let reader = tokio::spawn(async move {
+        for _ in 0..16 {
+            accepted.recv().await.expect("a sends more");
+        }
+    });
+    for _ in 0..16 {
+        soon("room", dialed.send(&vec![7; 1 << 20])).await.expect("b reads");
+    }
+    soon("all of it", reader).await.expect("no panic");
+    let stats: Vec<_> = dialed.connection().paths().iter().map(|path| path.stats()).collect();
+    // Nothing was lost, so congestion alone would have let the window grow to all of it.
+    let is_bounded = |path: &PathStats| path.cwnd <= congestion::bound_bytes(path.rtt);
+    assert!(!stats.is_empty() && stats.iter().all(is_bounded), "{stats:?}");
 }
 
 #[tokio::test]
