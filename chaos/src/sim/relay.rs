@@ -2,7 +2,7 @@
 //!
 //! In a simulated thread time stands still between events, and starting threads is forbidden; a
 //! listener wants neither. Invariants: everything is passed on in order; whoever tells waits when
-//! the other side is slow, and learns at his next word when it has failed.
+//! the other side is slow, and learns at one of his next words when it has failed.
 
 use std::{
     io,
@@ -19,14 +19,16 @@ use crate::{
 
 /// The side of the world.
 pub(super) struct Relay {
-    words: SyncSender<Word>,
+    words: SyncSender<Vec<Word>>,
+    /// Those that wait for others to go with: each time that the listener wakes costs the world.
+    waiting: Vec<Word>,
     /// Marks told so far.
     marks: usize,
 }
 
 /// The side of the listener.
 pub(super) struct Told {
-    words: Receiver<Word>,
+    words: Receiver<Vec<Word>>,
 }
 
 /// One call of a [`Listener`].
@@ -46,14 +48,26 @@ enum Word {
 
 /// A relay and where it leads.
 pub(super) fn new() -> (Relay, Told) {
-    let (sender, receiver) = sync_channel(WORDS_MAX);
-    (Relay { words: sender, marks: 0 }, Told { words: receiver })
+    let (sender, receiver) = sync_channel(PARCELS_MAX);
+    (Relay { words: sender, waiting: Vec::new(), marks: 0 }, Told { words: receiver })
 }
 
 impl Relay {
-    fn tell(&self, word: Word) -> io::Result<()> {
+    fn tell(&mut self, word: Word) -> io::Result<()> {
+        let is_patient = matches!(word, Word::Operation(_) | Word::Event(_));
+        self.waiting.push(word);
+        if is_patient && self.waiting.len() < PARCEL_WORDS {
+            return Ok(());
+        }
         let failed = |_| io::Error::new(io::ErrorKind::BrokenPipe, "nobody listens any more");
-        self.words.send(word).map_err(failed)
+        self.words.send(std::mem::take(&mut self.waiting)).map_err(failed)
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        // Nobody is left to be told that nobody listens.
+        drop(self.words.send(std::mem::take(&mut self.waiting)));
     }
 }
 
@@ -97,7 +111,7 @@ impl Told {
     /// The listener's first.
     pub(super) fn pass_on(self, listener: &mut dyn Listener) -> io::Result<()> {
         let mut known = Vec::new();
-        for word in self.words {
+        for word in self.words.into_iter().flatten() {
             match word {
                 Word::Phase(phase) => listener.phase(phase)?,
                 Word::Progress(trial, trials) => listener.progress(trial, trials)?,
@@ -116,7 +130,8 @@ impl Told {
     }
 }
 
-const WORDS_MAX: usize = 4_096;
+const PARCEL_WORDS: usize = 64;
+const PARCELS_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -180,6 +195,7 @@ mod tests {
             relay.schedule(&Schedule::default()).unwrap();
             relay.progress(1, 2).unwrap();
             relay.event(&noted()).unwrap();
+            relay.event(&noted()).unwrap();
             let mut marks: Vec<Mark> = Vec::new();
             for at_ns in 0..3_000 {
                 // Each is over when the next begins.
@@ -190,11 +206,15 @@ mod tests {
                 relay.marks(&marks).unwrap();
             }
             relay.trials(&[]).unwrap();
+            relay.event(&noted()).unwrap();
             marks
         });
         let mut heard = Heard::default();
         told.pass_on(&mut heard).unwrap();
-        assert_eq!(heard.order, ["phase", "schedule", "progress", "event", "trials"]);
+        assert_eq!(
+            heard.order,
+            ["phase", "schedule", "progress", "event", "event", "trials", "event"]
+        );
         assert_eq!(heard.marks, telling.join().unwrap());
     }
 
