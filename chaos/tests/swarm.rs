@@ -155,7 +155,7 @@ const MINIMUMS: &[(&str, u64)] = &[
     ("crashes", 150),
     ("wipes", 5),
     ("truncations", 20),
-    ("membership_changes", 100),
+    ("membership_changes", 60),
     ("transfers", 20),
     ("snapshots_taken", 80),
     ("snapshots_to_be", 60),
