@@ -28,7 +28,7 @@ pub(crate) struct Leader {
     /// Counts heartbeat rounds.
     round: u64,
     /// When the last of them began.
-    beat: Time,
+    began: Time,
     /// When it was last looked whether something is lost.
     looked: Time,
     reads: Reads,
@@ -53,7 +53,7 @@ impl Leader {
         let mut leader = Self {
             followers: BTreeMap::new(),
             round: 0,
-            beat: server.now,
+            began: server.now,
             looked: server.now,
             reads: Reads::default(),
             lease: Lease::default(),
@@ -142,7 +142,7 @@ impl Leader {
             self.followers.values_mut().for_each(|progress| progress.tick(round));
         }
         // A round that began for reads was a heartbeat as well.
-        if server.now >= self.beat.plus(interval) {
+        if server.now >= self.began.plus(interval) {
             self.beat(server, effects);
         }
         self.arm(server);
@@ -152,7 +152,7 @@ impl Leader {
     /// For a heartbeat, or a look at what may be lost: each is due an interval after the last.
     fn arm(&self, server: &mut Server) {
         let interval = server.config.heartbeat_interval;
-        server.deadline = self.looked.min(self.beat).plus(interval);
+        server.deadline = self.looked.min(self.began).plus(interval);
     }
 
     /// Thesis §6.2: a leader that has not heard a majority for an election timeout steps down,
@@ -278,7 +278,7 @@ impl Leader {
     /// Begins a heartbeat round.
     fn beat(&mut self, server: &Server, effects: &mut Vec<Effect>) {
         self.round = self.round.saturating_add(1);
-        self.beat = server.now;
+        self.began = server.now;
         self.lease.begin(self.round, server.now);
         if server.has_committed_in_term() {
             self.reads.begin(self.round, server.commit);
