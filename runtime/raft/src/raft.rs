@@ -42,7 +42,8 @@ pub struct Raft {
 enum State {
     Follower(Follower),
     Candidate(Candidate),
-    Leader(Leader),
+    /// It keeps book of everyone, the others of little.
+    Leader(Box<Leader>),
 }
 
 impl Raft {
@@ -383,7 +384,7 @@ impl Raft {
     }
 
     fn lead(&mut self, effects: &mut Vec<Effect>) -> Turn {
-        let mut leader = Leader::new(&self.server);
+        let mut leader = Box::new(Leader::new(&self.server));
         self.enter(Role::Leader, Some(self.id()), effects);
         let turn = leader.lead(&mut self.server, effects);
         self.state = State::Leader(leader);
