@@ -259,7 +259,7 @@ fn us(ms: f64) -> f64 {
 }
 
 fn tid(pid: u64, track: u64) -> u64 {
-    pid.saturating_mul(TRACKS) + track
+    pid.saturating_mul(TRACKS).saturating_add(track)
 }
 
 /// Nodes are processes by their numbers; these are above all of them. Viewers keep 0 for what is
