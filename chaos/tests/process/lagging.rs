@@ -25,10 +25,8 @@ pub(crate) fn a_killed_follower() {
     for caught in &outcome.catch_ups {
         assert_eq!((caught.fault, caught.since), (Fault::Kill, Since::Bond));
         in_order(caught);
-        assert!(caught.entries >= 20_000, "{caught:?}");
-        // Where a machine is busy the leader's appends may come before a word of others.
-        let from_others = if caught.fetched > 0 { 1..=3 } else { 0..=0 };
-        assert!(from_others.contains(&caught.peers), "{caught:?}");
+        assert!(caught.entries >= 20_000 && caught.fetched > 0, "{caught:?}");
+        assert!((1..=3).contains(&caught.peers), "{caught:?}");
         assert_eq!((caught.wrong, caught.snapshot), (0, false));
         assert!(caught.chunks * u64::from(caught.batch_size) >= caught.fetched, "{caught:?}");
         // A node that was killed says how far it is from its return on.
@@ -36,7 +34,6 @@ pub(crate) fn a_killed_follower() {
         let fetched: u64 = last.fetched.iter().map(|(_, entries)| entries).sum();
         assert!(last.applied >= 20_000 && fetched <= caught.fetched, "{last:?}");
     }
-    assert!(outcome.catch_ups.iter().any(|caught| caught.fetched > 0), "{:?}", outcome.catch_ups);
     for name in ["catch_up_ms", "batch_100_catch_up_ms", "batch_500_entries_per_s"] {
         assert!(outcome.samples.contains_key(name), "{name}: {:?}", outcome.samples.keys());
     }

@@ -17,8 +17,8 @@ pub struct ConsensusConfig {
     /// bonds do not march in step, and one that carries a leader's heartbeats needs none.
     pub heartbeat_jitter: Duration,
     /// A bond closes after this many intervals, each with its jitter, without a word from the other
-    /// side. A client that waits for nothing leaves its node after this many intervals without a
-    /// word, and its node bears four times as much silence of it.
+    /// side; a client's link after this many intervals, unless the client waits for an answer and
+    /// has heard nothing for `client_silence_max`.
     pub max_missed_heartbeats: u32,
     /// The shortest wait for a leader before a follower stands (Raft §5.2).
     pub election_timeout: Duration,
@@ -252,20 +252,9 @@ impl ConsensusConfig {
         self.heartbeat_interval * (self.max_missed_heartbeats / PINGS_WHILE_SILENT).max(1)
     }
 
-    /// How long a client that waits for nothing bears its node's silence.
+    /// How long a node and a client that waits for nothing bear each other's silence.
     pub(crate) fn silence_max(&self) -> Duration {
         self.heartbeat_interval * self.max_missed_heartbeats
-    }
-
-    /// How long a client that has nothing to ask may keep silent. Nobody waits for a client, so
-    /// it speaks less often than its node.
-    pub(crate) fn idle_client_ping_interval(&self) -> Duration {
-        self.ping_interval() * IDLE_CLIENT_PATIENCE
-    }
-
-    /// How long a node bears its client's silence: until then one that is gone keeps its place.
-    pub(crate) fn idle_client_silence_max(&self) -> Duration {
-        self.silence_max() * IDLE_CLIENT_PATIENCE
     }
 
     /// The longest wait for a leader.
@@ -370,8 +359,6 @@ impl ConsensusConfig {
 /// So often who is idle says that it is there, before it would be taken for gone; fewer times where
 /// `max_missed_heartbeats` is below this.
 const PINGS_WHILE_SILENT: u32 = 3;
-/// A node bears so many times the silence that a client bears.
-const IDLE_CLIENT_PATIENCE: u32 = 4;
 /// As many as a majority can be counted for without a thought for the cost of each commit.
 pub(crate) const VOTERS_LIMIT: u32 = 9;
 /// As many as a leader can send its log to beside its voters.

@@ -96,7 +96,7 @@ impl Counter {
 
     async fn read(&self, mut receiver: LinkReceiver, answers: &Answers, first_awaited: &Notify) {
         let interval = self.consensus.heartbeat_interval;
-        let silence_max = self.consensus.idle_client_silence_max();
+        let silence_max = self.consensus.silence_max();
         let mut due = self.clock.now().plus(silence_max);
         let mailbox = self.mailbox.share();
         loop {

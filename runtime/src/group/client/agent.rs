@@ -378,7 +378,7 @@ impl Agent {
     }
 
     fn ping_at(&self, connection: &Connection) -> Time {
-        connection.spoke.plus(self.consensus.idle_client_ping_interval())
+        connection.spoke.plus(self.consensus.ping_interval())
     }
 
     /// A look at the clock that comes late means that we were stopped or starved: what the node
