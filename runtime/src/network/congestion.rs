@@ -63,7 +63,8 @@ impl Controller for Bounded {
         rtt: &RttEstimator,
     ) {
         self.bound_bytes = bound_bytes(rtt.min());
-        // A window that is not used must not grow: after a loss it has to be less than before.
+        // RFC 9002 §7.8: a window that is not used must not grow, or a loss would not shrink what
+        // is under way.
         let is_bounded = self.cubic.window() >= self.bound_bytes;
         self.cubic.on_ack(now, sent, bytes, pn, app_limited || is_bounded, rtt);
     }
