@@ -48,7 +48,7 @@ enum Word {
 
 /// A relay and where it leads.
 pub(super) fn new() -> (Relay, Told) {
-    let (sender, receiver) = sync_channel(PARCELS_MAX);
+    let (sender, receiver) = sync_channel(BATCHES_MAX);
     (Relay { words: sender, waiting: Vec::new(), marks: 0 }, Told { words: receiver })
 }
 
@@ -56,7 +56,7 @@ impl Relay {
     fn tell(&mut self, word: Word) -> io::Result<()> {
         let is_patient = matches!(word, Word::Operation(_) | Word::Event(_));
         self.waiting.push(word);
-        if is_patient && self.waiting.len() < PARCEL_WORDS {
+        if is_patient && self.waiting.len() < BATCH_WORDS_MAX {
             return Ok(());
         }
         let failed = |_| io::Error::new(io::ErrorKind::BrokenPipe, "nobody listens any more");
@@ -130,8 +130,8 @@ impl Told {
     }
 }
 
-const PARCEL_WORDS: usize = 64;
-const PARCELS_MAX: usize = 64;
+const BATCH_WORDS_MAX: usize = 64;
+const BATCHES_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
