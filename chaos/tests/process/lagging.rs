@@ -15,7 +15,7 @@ pub(crate) fn a_killed_follower() {
     let plan = plan(
         "scenario = \"lag\"\nkind = \"lagging\"\nnodes = 4\ntrials = 1\n\
          [workload]\nrate_per_s = 100\nclients = 3\nduration_ms = 1000\n\
-         [lag]\nentries = 20000\ncommand_bytes = 32\nbatch_sizes = [100, 500]\n",
+         [lag]\nentries = 60000\ncommand_bytes = 32\nbatch_sizes = [100, 500]\n",
     );
     let (_stopper, stop) = Stop::new();
     let outcome = block_on(run_plan(&plan, 21, &keeper, stop)).expect("the lab works");
@@ -25,14 +25,14 @@ pub(crate) fn a_killed_follower() {
     for caught in &outcome.catch_ups {
         assert_eq!((caught.fault, caught.since), (Fault::Kill, Since::Bond));
         in_order(caught);
-        assert!(caught.entries >= 20_000 && caught.fetched > 0, "{caught:?}");
+        assert!(caught.entries >= 60_000 && caught.fetched > 0, "{caught:?}");
         assert!((1..=3).contains(&caught.peers), "{caught:?}");
         assert_eq!((caught.wrong, caught.snapshot), (0, false));
         assert!(caught.chunks * u64::from(caught.batch_size) >= caught.fetched, "{caught:?}");
         // A node that was killed says how far it is from its return on.
         let last = caught.progress.last().expect("it was asked");
         let fetched: u64 = last.fetched.iter().map(|(_, entries)| entries).sum();
-        assert!(last.applied >= 20_000 && fetched <= caught.fetched, "{last:?}");
+        assert!(last.applied >= 60_000 && fetched <= caught.fetched, "{last:?}");
     }
     for name in ["catch_up_ms", "batch_100_catch_up_ms", "batch_500_entries_per_s"] {
         assert!(outcome.samples.contains_key(name), "{name}: {:?}", outcome.samples.keys());
