@@ -11,12 +11,14 @@ mod side;
 mod theirs;
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use clap::Parser;
+use reports::Verdict;
 
 use crate::{
     ours::Ours,
@@ -71,7 +73,8 @@ fn main() -> ExitCode {
         }
     };
     match carry_out(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Verdict::Valid) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(EXIT_UNKNOWN),
         Err(error) => {
             eprintln!("peers: {error:#}");
             ExitCode::from(EXIT_USAGE)
@@ -79,7 +82,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn carry_out(arguments: &Arguments) -> Result<()> {
+fn carry_out(arguments: &Arguments) -> Result<Verdict> {
     let Arguments { wish, trials, bench, out, json } = arguments;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(measure(wish, *trials, bench.as_deref()));
@@ -97,6 +100,27 @@ async fn measure(wish: &Wish, trials: u32, bench: Option<&Path>) -> Result<Outco
     let theirs = Full::build_all(&founders, wish).await?;
 
     let mut outcome = Outcome::new(wish, trials);
+    let cut_short = tokio::select! {
+        done = take_turns(wish, trials, &mut ours, (&founders, &theirs), &mut outcome) => done.err(),
+        heard = tokio::signal::ctrl_c() => Some(match heard {
+            Ok(()) => anyhow!("interrupted"),
+            Err(error) => anyhow!(error).context("listening for an interrupt"),
+        }),
+    };
+    // What was measured until then took long, and is as true as it was.
+    if let Some(error) = cut_short {
+        outcome.cut_short(&error);
+    }
+    Ok(outcome)
+}
+
+async fn take_turns(
+    wish: &Wish,
+    trials: u32,
+    ours: &mut Ours,
+    (founders, theirs): (&Founders, &BTreeMap<(Side, u32), Full>),
+    outcome: &mut Outcome,
+) -> Result<()> {
     for trial in 0..trials as usize {
         eprintln!("trial {} of {trials}", trial + 1);
         for &size in &wish.batch_sizes {
@@ -104,7 +128,7 @@ async fn measure(wish: &Wish, trials: u32, bench: Option<&Path>) -> Result<Outco
                 // Who came after whom once comes before it next time.
                 let side = Side::ALL[(place + trial) % Side::ALL.len()];
                 let took = match theirs.get(&(side, size)) {
-                    Some(full) => full.follow(&founders).await,
+                    Some(full) => full.follow(founders).await,
                     None => ours.follow(size).await.map(Some),
                 };
                 let took = took.with_context(|| format!("{side} with chunks of {size}"))?;
@@ -112,8 +136,10 @@ async fn measure(wish: &Wish, trials: u32, bench: Option<&Path>) -> Result<Outco
             }
         }
     }
-    Ok(outcome)
+    Ok(())
 }
 
-/// A usage error, or the benchmark itself failed: the same code as the scenarios'.
+/// Not all of it was measured. The same codes as the scenarios'.
+const EXIT_UNKNOWN: u8 = 2;
+/// A usage error, or the benchmark itself failed.
 const EXIT_USAGE: u8 = 3;

@@ -61,8 +61,14 @@ impl Outcome {
         }
     }
 
-    /// Prints the table or the record, and writes the folder.
-    pub(crate) fn finish(mut self, out: &Path, json: bool) -> Result<()> {
+    /// It ended before its time: what is here counts, and why it is not all is said.
+    pub(crate) fn cut_short(&mut self, why: &anyhow::Error) {
+        let detail = format!("{why:#}");
+        self.record.checks.push(Check { name: "ended".into(), verdict: Verdict::Unknown, detail });
+    }
+
+    /// Prints the table or the record, writes the folder, and says what it came to.
+    pub(crate) fn finish(mut self, out: &Path, json: bool) -> Result<Verdict> {
         self.sum_up();
         let folder = self.folder(out)?;
         folder.write_record(&self.record)?;
@@ -72,7 +78,7 @@ impl Outcome {
         };
         // Whoever closed the pipe has read enough, and the folder has everything.
         drop(std::io::stdout().write_all(text.as_bytes()));
-        Ok(())
+        Ok(self.record.verdict)
     }
 
     #[expect(clippy::disallowed_methods, reason = "names a folder by the host's wall clock")]
@@ -114,8 +120,9 @@ impl Outcome {
         let stuck: u64 = self.stuck.values().sum();
         let verdict = if stuck == 0 { Verdict::Valid } else { Verdict::Unknown };
         let detail = format!("{stuck} followers never caught up");
-        self.record.verdict = verdict;
         self.record.checks.push(Check { name: "all_caught_up".into(), verdict, detail });
+        let is_valid = self.record.checks.iter().all(|check| check.verdict == Verdict::Valid);
+        self.record.verdict = if is_valid { Verdict::Valid } else { Verdict::Unknown };
     }
 
     fn p50(&self, size: u32, side: Side) -> Option<f64> {

@@ -188,7 +188,7 @@ async fn bind(relay: &RelayMode) -> Result<Network> {
         .with_discovery(discovery::Config::builder().no_dht_bootstrap())
         .build();
     let network = timeout(WAIT_MAX, network).await.context("a network did not come up")?;
-    Ok(network.context("starting a network")?)
+    network.context("starting a network")
 }
 
 /// Two networks tell each other of everyone they know. Now and then an attempt hangs; none of
