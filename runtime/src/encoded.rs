@@ -5,7 +5,7 @@
 //! but a command is put in one piece, and taken without a copy unless the caller makes one.
 
 use bytes::Bytes;
-use raft::{Configuration, Entry, Payload, Position, RequestId};
+use raft::{Configuration, Entry, Index, Payload, Position, RequestId, SessionId, Term};
 use serde::Deserialize;
 
 /// Adds the entry to the bytes.
@@ -43,6 +43,13 @@ pub(crate) fn take<'a>(
     entries: &mut Vec<Entry>,
     own: impl FnOnce(&'a [u8]) -> Bytes,
 ) -> postcard::Result<&'a [u8]> {
+    if let Some((Head { position, request, floor, length }, behind)) = Head::take(bytes)
+        && let Some((command, behind)) = behind.split_at_checked(length)
+    {
+        let command = own(command);
+        entries.push(Entry { position, payload: Payload::Command { request, floor, command } });
+        return Ok(behind);
+    }
     let (Encoded { position, payload }, behind) = postcard::take_from_bytes(bytes)?;
     let payload = match payload {
         EncodedPayload::Noop => Payload::Noop,
@@ -54,6 +61,45 @@ pub(crate) fn take<'a>(
     };
     entries.push(Entry { position, payload });
     Ok(behind)
+}
+
+/// What stands before a command. Nearly all entries are commands, so it is read here.
+struct Head {
+    position: Position,
+    request: RequestId,
+    floor: u64,
+    length: usize,
+}
+
+impl Head {
+    /// `None` for all that is not plainly the head of a command: serde knows what it is.
+    fn take(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let (term, bytes) = number(bytes)?;
+        let (index, bytes) = number(bytes)?;
+        let (kind, bytes) = bytes.split_first()?;
+        if u64::from(*kind) != COMMAND {
+            return None;
+        }
+        let (session, bytes) = number(bytes)?;
+        let (sequence, bytes) = number(bytes)?;
+        let (floor, bytes) = number(bytes)?;
+        let (length, bytes) = number(bytes)?;
+        let position = Position { term: Term(term), index: Index(index) };
+        let request = RequestId { session: SessionId(Index(session)), sequence };
+        Some((Self { position, request, floor, length: usize::try_from(length).ok()? }, bytes))
+    }
+}
+
+/// A number of up to nine bytes, which cannot be too large.
+fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut number = 0;
+    for (place, byte) in bytes.iter().take(9).enumerate() {
+        number |= u64::from(byte & 0x7f) << (7 * place);
+        if byte & 0x80 == 0 {
+            return Some((number, &bytes[place + 1..]));
+        }
+    }
+    None
 }
 
 /// An [`Entry`] whose command is still where it was found.
@@ -82,7 +128,7 @@ pub(crate) const ENTRY_BYTES_MIN: usize = 3;
 #[cfg(test)]
 mod tests {
     use fuzz::Target;
-    use raft::{Index, NodeId, SessionId, Term};
+    use raft::NodeId;
 
     use super::*;
 
