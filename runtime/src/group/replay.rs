@@ -1,8 +1,8 @@
 //! A member far behind fetches committed entries from all others in parallel.
 //!
 //! `frame` is what is said, `plan` who is asked for what, `chunk` what a piece of the log comes
-//! to, `serve` what others ask of us, `throttle` how fast, `tally` what came of it. The driver's
-//! half is `driver/replaying.rs`. Invariants: entries are handed to the core only on the word of
+//! to, `vouched` which of them a leader knows, `serve` what others ask of us, `throttle` how
+//! fast, `tally` what came of it. The driver's half is `driver/replaying.rs`. Invariants: entries are handed to the core only on the word of
 //! the present leader, never on that of who carries them; nothing here moves an election timer.
 
 pub(crate) mod chunk;
@@ -13,11 +13,13 @@ mod tally;
 #[cfg(test)]
 mod tests;
 mod throttle;
+mod vouched;
 
 pub(crate) use frame::{MARKS_MAX, Mark, Marks, ReplayFrame};
 pub(crate) use plan::{Goal, Ledger, Order, Plan};
 pub(crate) use serve::{Request, Serving};
 pub use tally::{ReplayEnd, ReplayEnded, Replayed, SourceTally};
+pub(crate) use vouched::Vouched;
 
 /// Whether a member that lacks so many committed entries fetches them from all others: with
 /// fewer, its leader's own appends have done it before questions and answers are exchanged.

@@ -14,7 +14,7 @@ use crate::{
     group::{
         replay::{
             self, Goal, Ledger, MARKS_BYTES_MAX, MARKS_MAX, Mark, Marks, Order, Plan, ReplayEnd,
-            ReplayEnded, ReplayFrame, Replayed, Request, Serving, chunk,
+            ReplayEnded, ReplayFrame, Replayed, Request, Serving, Vouched, chunk,
         },
         status::Event,
         wire::MemberFrame,
@@ -25,6 +25,7 @@ use crate::{
 pub(super) struct Replaying {
     course: Course,
     serving: Serving,
+    vouched: Vouched,
     /// After a plan that came to nothing the leader's own appends have their turn.
     rests_until: Time,
     orders: Vec<Order>,
@@ -53,6 +54,7 @@ impl Replaying {
         Self {
             course: Course::Idle(Ledger::new(seed)),
             serving: Serving::new(consensus),
+            vouched: Vouched::default(),
             rests_until: Time::default(),
             orders: Vec::new(),
             scratch: Vec::new(),
@@ -316,7 +318,7 @@ impl Driver {
 
     /// What this leader vouches for, as far as it is here.
     fn marks(
-        &self,
+        &mut self,
         id: u64,
         term: Term,
         after: Index,
@@ -328,13 +330,23 @@ impl Driver {
         if !vouches || after > commit {
             return None;
         }
-        let (mut prev, mut marks, mut bytes) = (first, Vec::new(), 0);
-        while prev.index < commit && marks.len() < MARKS_MAX && bytes < MARKS_BYTES_MAX {
-            let last = encode(log, &self.body.consensus, (prev.index, commit), scratch)?;
-            let digest = chunk::digest(prev, scratch);
-            bytes += scratch.len();
-            marks.push(Mark { last, bytes: u32::try_from(scratch.len()).ok()?, digest });
-            prev = last;
+        let vouched = &mut self.replaying.vouched;
+        vouched.compacted(log.start().index);
+        let (mut prev, mut marks, mut hashed_bytes) = (first, Vec::new(), 0);
+        while prev.index < commit && marks.len() < MARKS_MAX && hashed_bytes < MARKS_BYTES_MAX {
+            let mark = match vouched.get(prev.index) {
+                Some(mark) => mark,
+                None => {
+                    let last = encode(log, &self.body.consensus, (prev.index, commit), scratch)?;
+                    let digest = chunk::digest(prev, scratch);
+                    hashed_bytes += scratch.len();
+                    let mark = Mark { last, bytes: u32::try_from(scratch.len()).ok()?, digest };
+                    vouched.keep(prev.index, mark, commit);
+                    mark
+                }
+            };
+            marks.push(mark);
+            prev = mark.last;
         }
         Some(ReplayFrame::Marks(Marks { id, term, prev: first, marks, commit }))
     }
@@ -347,7 +359,7 @@ fn encode(
     (after, last): (Index, Index),
     encoded: &mut Vec<u8>,
 ) -> Option<Position> {
-    let last = last.min(after.plus(consensus.batch_size.into()));
+    let last = last.min(chunk::end(after, consensus.batch_size));
     let entries = log.walk(after.next()..=last, consensus.batch_bytes_max as usize);
     chunk::encode(entries, encoded)
 }
