@@ -161,6 +161,11 @@ impl Calls {
                 self.not_sent(attempt);
                 Forwarded::Pause(id)
             }
+            // It is the copy that found no room; what went before may stand in the log already.
+            Outcome::Refused(Reason::Busy) if self.attempts(id) > 1 => {
+                self.not_sent(attempt);
+                Forwarded::Pause(id)
+            }
             Outcome::Refused(reason) => {
                 self.not_sent(attempt);
                 self.refuse(id, reason);
@@ -178,6 +183,10 @@ impl Calls {
                 Forwarded::Over
             }
         }
+    }
+
+    fn attempts(&self, id: CallId) -> usize {
+        self.open.get(&id).map_or(0, |pending| pending.attempts.len())
     }
 
     /// Those who wait for entries that are about to be applied, by index. A call whose place
@@ -376,7 +385,7 @@ mod tests {
     fn open(calls: &mut Calls, until: Until) -> (CallId, Answer) {
         let (reply, answer) = oneshot::channel();
         let request = RequestId::default();
-        let call = Call::Command { request, floor: 0, command: "x".into(), until };
+        let call = Call::Command { request, nonce: 1, floor: 0, command: "x".into(), until };
         let answerer = Answerer::local(reply, PeerId([0; 32]));
         (calls.open(call, answerer, at(0), at(1_000)), answer)
     }
@@ -422,6 +431,18 @@ mod tests {
         calls.answered(two, second, refused);
         calls.refuse(id, Reason::Busy);
         assert_eq!(answered(&mut unsure), Some(Outcome::Unknown(Reason::Busy)));
+    }
+
+    #[test]
+    fn a_copy_that_finds_no_room_ends_no_call_whose_first_attempt_is_under_way() {
+        let (two, busy) = (NodeId::small(2), Outcome::Refused(Reason::Busy));
+        let mut calls = Calls::new(0);
+        let (id, mut answer) = open(&mut calls, Until::Applied);
+        let (first, copy) = (calls.forward(id, two), calls.forward(id, two));
+        assert!(matches!(calls.answered(two, copy, busy.clone()), Forwarded::Pause(_)));
+        assert_eq!(answered(&mut answer), None);
+        assert!(matches!(calls.answered(two, first, busy.clone()), Forwarded::Over));
+        assert_eq!(answered(&mut answer), Some(busy), "none is under way: it is refused");
     }
 
     #[test]
