@@ -48,6 +48,21 @@ fn bytes(body: &[u8]) -> Vec<u8> {
     model.image().into_values().next().expect("one draft")
 }
 
+/// A machine may pass over what its writer is told.
+#[test]
+fn what_was_written_after_a_failed_write_is_no_snapshot() {
+    let model = Model::default();
+    let draft = shelf(&model).draft().expect("the model works");
+    let mut writer = SnapshotWriter::begin(draft, head(position(3, 9))).expect("the model works");
+    let body = vec![7; CHUNK_BYTES + 1];
+    model.fail_after(0);
+    writer.write_all(&body).expect_err("the first chunk is full");
+    model.heal();
+    writer.write_all(&body).expect_err("the disk works again, but a chunk is missing");
+    let error = writer.finish().err().expect("it is not whole").to_string();
+    assert!(error.contains("a chunk of it could not be written"), "{error}");
+}
+
 #[test]
 fn a_snapshot_reads_back_as_it_was_written_however_large_it_is() {
     for size in [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, 3 * CHUNK_BYTES + 17] {

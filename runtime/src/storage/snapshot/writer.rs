@@ -20,6 +20,9 @@ pub struct SnapshotWriter {
     offset: u64,
     /// Room for a chunk's head, and the chunk so far.
     chunk: Vec<u8>,
+    /// A chunk could not be written, so what follows would not be the snapshot's body: a machine
+    /// may have passed over the error.
+    is_broken: bool,
 }
 
 impl SnapshotWriter {
@@ -41,7 +44,7 @@ impl SnapshotWriter {
         let offset = (LEAD_BYTES + encoded.len()) as u64;
         let mut chunk = Vec::with_capacity(CHUNK_HEAD_BYTES + CHUNK_BYTES);
         chunk.resize(CHUNK_HEAD_BYTES, 0);
-        Ok(Self { draft, head, head_bytes, hasher, offset, chunk })
+        Ok(Self { draft, head, head_bytes, hasher, offset, chunk, is_broken: false })
     }
 
     /// Ends the body, writes the lead and makes all of it durable.
@@ -64,6 +67,10 @@ impl SnapshotWriter {
 
     /// Writes the chunk out as it is.
     fn end_chunk(&mut self) -> Result<(), StorageError> {
+        if std::mem::replace(&mut self.is_broken, true) {
+            let what = "a chunk of it could not be written".into();
+            return Err(StorageError::Refused { path: self.draft.path().into(), what });
+        }
         let (head, body) = self.chunk.split_at_mut(CHUNK_HEAD_BYTES);
         head[..4].copy_from_slice(&(body.len() as u32).to_le_bytes());
         head[4..].copy_from_slice(&crc32fast::hash(body).to_le_bytes());
@@ -71,6 +78,7 @@ impl SnapshotWriter {
         self.draft.write_at(self.offset, &self.chunk)?;
         self.offset += self.chunk.len() as u64;
         self.chunk.truncate(CHUNK_HEAD_BYTES);
+        self.is_broken = false;
         Ok(())
     }
 
