@@ -266,8 +266,10 @@ impl Raft {
     }
 
     /// Answers a request for a vote, the same way in every role.
-    fn vote(&mut self, request: Request, effects: &mut Vec<Effect>) {
+    fn vote(&mut self, mut request: Request, effects: &mut Vec<Effect>) {
         let Request { from, term, phase, .. } = request;
+        // A leader hands over to a voter; the word of anybody else excuses nothing.
+        request.transfer &= self.configuration().contains(from);
         let verdict = voter::judge(&self.server, &request);
         let granted = verdict == Verdict::Granted;
         self.server.stands_in_way |= verdict == Verdict::Behind;
@@ -321,6 +323,11 @@ impl Raft {
     fn hear_leader(&mut self, from: NodeId, term: Term, effects: &mut Vec<Effect>) -> bool {
         let known = self.server.leader.filter(|_| term == self.term());
         if known.is_some_and(|leader| leader != from) {
+            if !self.configuration().contains(from) {
+                // Nobody votes for it that we know of: it proves nothing about elections.
+                note_dropped(from, Dropped::NotMember, effects);
+                return false;
+            }
             // Election safety (Raft §5.2) is broken: nothing built on it can be trusted.
             self.server.halt(Halt::TwoLeaders { term }, effects);
             return false;

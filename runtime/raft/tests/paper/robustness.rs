@@ -92,6 +92,26 @@ fn strangers_and_echoes_are_dropped() {
     assert_eq!(leader.raft.term(), Term(1));
 }
 
+/// Who is no member of ours proves nothing by its claim to lead, and excuses no election.
+#[test]
+fn a_stranger_that_claims_to_lead_or_to_succeed_stops_and_deposes_nobody() {
+    let mut follower = Lone::of(THREE);
+    follower.hear(2, heartbeat(1, 0));
+    let (from, term) = (NodeId::small(9), follower.raft.term());
+    let effects = follower.hear(9, heartbeat(1, 0));
+    let dropped = |reason| Effect::Note(Note::Dropped { from, reason });
+    assert_eq!(effects, [dropped(Dropped::NotMember)]);
+    let claim = Message::RequestVote {
+        term: Term(u64::MAX - 1),
+        phase: Phase::Vote,
+        last: at(1, 1),
+        transfer: true,
+    };
+    let effects = follower.hear(9, claim);
+    assert!(effects.contains(&dropped(Dropped::LeaderAlive)), "{effects:?}");
+    assert_eq!((follower.raft.leader(), follower.raft.term()), (Some(NodeId::small(2)), term));
+}
+
 /// Nobody can make a server count past the last term.
 #[test]
 fn the_last_term_is_the_end() {
