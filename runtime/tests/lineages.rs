@@ -9,8 +9,9 @@ use std::{collections::BTreeSet, path::Path};
 
 use members::{Counter, config, key, network, soon};
 use runtime::{
-    Bootstrap, Configuration, Consistency, Group, Network, Peer, SecretKey, StorageError,
-    storage::Disk,
+    Bootstrap, Client, CommandError, Configuration, Consistency, Group, Network, Peer, Reason,
+    SecretKey, StorageError,
+    storage::{Disk, Memory},
 };
 
 async fn node(number: u8) -> Network {
@@ -90,6 +91,44 @@ async fn one_of_three_goes_on_alone_and_the_old_ones_are_refused() {
     soon(fresh.when().is_voter()).await.expect("it is promoted");
     assert_eq!(soon(fresh.execute(1)).await.expect("two of two").output, 8);
     assert_eq!(fresh.status().lineage, Some(lineage));
+}
+
+async fn client(of: &Peer) -> Client<Counter> {
+    let builder = network().await.client(key()).consensus(config()).members([of.clone()]);
+    soon(builder.connect()).await.expect("it lets clients in")
+}
+
+/// A session is the index of an entry, so both lineages have one of the same name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_of_a_lineage_that_is_gone_is_not_told_what_became_of_anothers_command() {
+    let founded = async |here: &Network| {
+        let builder = here.group(key()).machine(Counter::default()).consensus(config());
+        let builder = builder.storage(Memory).bootstrap(Bootstrap::Solo);
+        builder.join().await.expect("nothing stands against joining")
+    };
+    let here = node(1).await;
+    let first = founded(&here).await;
+    let old = client(&here.peer()).await;
+    let named = soon(old.execute(1)).await.expect("it leads itself").request;
+    let when = first.when();
+    drop(first);
+    soon(when.stopped()).await;
+
+    let second = founded(&here).await;
+    let new = client(&here.peer()).await;
+    for _ in 0..3 {
+        let executed = soon(new.execute(10)).await.expect("it leads itself");
+        assert_eq!(executed.request.session, named.session, "or the test shows nothing");
+    }
+    let error = soon(old.execute(1)).await.expect_err("its session is gone");
+    let CommandError::Unknown { reason: Reason::SessionExpired, request } = error else {
+        panic!("{error}")
+    };
+    let request = request.expect("it had a name");
+    assert_eq!((request.session, request.sequence), (named.session, 2), "the other's second");
+    assert_eq!(soon(old.execute(1)).await.expect("it opens another").output, 31);
+    assert_eq!(soon(new.execute(10)).await.expect("its session is untouched").output, 41);
+    drop(second);
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::{
     Appended, Config, Configuration, Dropped, Effect, Halt, HardState, Inconsistent, Index, Input,
-    Log, Message, NodeId, Note, Phase, Position, Restored, Sessions, Snapshot, Standing, Term,
-    Time,
+    Log, Message, NodeId, Note, Payload, Phase, Position, Restored, SessionId, Sessions, Snapshot,
+    Standing, Term, Time,
     candidate::Candidate,
     follower::Follower,
     leader::Leader,
@@ -153,6 +153,16 @@ impl Raft {
     /// The session table as applied.
     pub fn sessions(&self) -> &Sessions<Index> {
         &self.server.sessions
+    }
+
+    /// What the session was opened with, also if that is not applied yet; `None` if no session of
+    /// that name is known here.
+    pub fn session_nonce(&self, session: SessionId) -> Option<u64> {
+        let unapplied = || match self.log().get(session.0)?.payload {
+            Payload::OpenSession { nonce } => Some(nonce),
+            Payload::Noop | Payload::Command { .. } | Payload::Configuration(_) => None,
+        };
+        self.sessions().nonce(session).or_else(unapplied)
     }
 
     /// The configuration in force, committed or not.

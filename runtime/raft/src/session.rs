@@ -61,6 +61,8 @@ pub struct Sessions<R> {
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct Session<R> {
+    /// Drawn by whoever opened it, and known to nobody else who calls.
+    nonce: u64,
     floor: u64,
     used: Index,
     replies: Sequenced<R>,
@@ -89,6 +91,11 @@ impl<R> Sessions<R> {
             Some(reply) => Admission::Duplicate(reply),
             None => session.admits(request.sequence, self.limits),
         }
+    }
+
+    /// What the session was opened with; `None` if it is not open.
+    pub fn nonce(&self, session: SessionId) -> Option<u64> {
+        self.open.get(&session).map(|session| session.nonce)
     }
 
     /// The bounds of the table.
@@ -124,8 +131,8 @@ impl<R> Sessions<R> {
     pub fn observe(&mut self, entry: &Entry, apply: impl FnOnce() -> R) -> Admission<'_, R> {
         let index = entry.position.index;
         match &entry.payload {
-            Payload::OpenSession { .. } => {
-                self.open(index);
+            Payload::OpenSession { nonce } => {
+                self.open(index, *nonce);
                 Admission::Fresh
             }
             Payload::Command { request, floor, .. } => {
@@ -153,12 +160,15 @@ impl<R> Sessions<R> {
         let open = self.open.iter().map(|(id, session)| {
             let replies =
                 session.replies.iter().map(|(sequence, reply)| (sequence, keep(reply))).collect();
-            (*id, Session { floor: session.floor, used: session.used, replies })
+            (
+                *id,
+                Session { nonce: session.nonce, floor: session.floor, used: session.used, replies },
+            )
         });
         Sessions { limits: self.limits, open: open.collect(), silent: self.silent.clone() }
     }
 
-    fn open(&mut self, index: Index) {
+    fn open(&mut self, index: Index, nonce: u64) {
         // Expiry follows the order of the log, never a clock: all servers close the same one.
         if self.open.len() >= self.limits.sessions_max
             && let Some(oldest) = self.pop_silent()
@@ -166,7 +176,8 @@ impl<R> Sessions<R> {
             self.open.remove(&oldest);
         }
         let id = SessionId(index);
-        self.open.insert(id, Session { floor: 0, used: index, replies: Sequenced::default() });
+        let replies = Sequenced::default();
+        self.open.insert(id, Session { nonce, floor: 0, used: index, replies });
         self.silent.insert(index, id);
     }
 

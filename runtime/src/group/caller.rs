@@ -121,6 +121,7 @@ pub(crate) struct Caller<M, P> {
 #[derive(Debug)]
 struct Session {
     id: SessionId,
+    nonce: u64,
     sequences: Mutex<Sequences>,
 }
 
@@ -238,7 +239,8 @@ impl<M: StateMachine, P: Port> Caller<M, P> {
             return Err(failed(Reason::Busy));
         };
         let request = RequestId { session: session.id, sequence: sequence.number };
-        let call = Call::Command { request, floor: sequence.floor, command, until };
+        let (nonce, floor) = (session.nonce, sequence.floor);
+        let call = Call::Command { request, nonce, floor, command, until };
         let answered = self.call(call, deadline).await;
         drop(sequence);
         if matches!(answered.outcome, Outcome::Unknown(Reason::SessionExpired)) {
@@ -257,9 +259,9 @@ impl<M: StateMachine, P: Port> Caller<M, P> {
     }
 
     async fn open_session(&self, deadline: Time) -> Result<Session, Reason> {
-        let call = Call::OpenSession { nonce: self.port.draw() };
-        match self.call(call, deadline).await.outcome {
-            Outcome::Opened(id) => Ok(Session { id, sequences: Mutex::default() }),
+        let nonce = self.port.draw();
+        match self.call(Call::OpenSession { nonce }, deadline).await.outcome {
+            Outcome::Opened(id) => Ok(Session { id, nonce, sequences: Mutex::default() }),
             Outcome::Refused(reason) | Outcome::Unknown(reason) => Err(reason),
             Outcome::Applied { .. } | Outcome::Proposed(_) | Outcome::Queried { .. } => {
                 Err(Reason::Undecodable)

@@ -101,7 +101,13 @@ fn calls() -> Vec<Call> {
     let content = Bytes::from_static(b"\x02content");
     vec![
         Call::OpenSession { nonce: u64::MAX },
-        Call::Command { request, floor: 1, command: content.clone(), until: Until::Applied },
+        Call::Command {
+            request,
+            nonce: u64::MAX,
+            floor: 1,
+            command: content.clone(),
+            until: Until::Applied,
+        },
         Call::Query { query: content.clone() },
         Call::WeakQuery { query: content },
     ]
@@ -431,7 +437,13 @@ fn garbage_from_a_client_is_no_frame_or_no_command_and_nothing_else() {
     let content: Bytes = encoded(&content).into();
     let request = RequestId { session: SessionId(Index(2)), sequence: 1 };
     let nested = [
-        Call::Command { request, floor: 1, command: content.clone(), until: Until::Proposed },
+        Call::Command {
+            request,
+            nonce: 9,
+            floor: 1,
+            command: content.clone(),
+            until: Until::Proposed,
+        },
         Call::Query { query: content },
     ];
     let asked = calls().into_iter().chain(nested);

@@ -81,6 +81,9 @@ pub(crate) enum Call {
     Command {
         /// Its name.
         request: RequestId,
+        /// With which its session was opened. An index alone names another caller's session in
+        /// another lineage, and could be guessed.
+        nonce: u64,
         /// The caller's lowest unanswered sequence.
         floor: u64,
         /// The command, encoded.

@@ -201,7 +201,8 @@ pub(crate) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 /// The version of everything in a store: marker, segments, records and their bodies.
-pub(crate) const VERSION: u32 = 1;
+/// 2: a session in a snapshot remembers what it was opened with.
+pub(crate) const VERSION: u32 = 2;
 pub(crate) const HEADER_BYTES: usize = 40;
 pub(crate) const ALIGNMENT_BYTES: u64 = 8;
 /// A command of the greatest size that a configuration allows (64 MiB) fits in with its entry.

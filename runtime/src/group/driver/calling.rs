@@ -3,7 +3,9 @@
 //! A call goes to our own core if we lead, to the leader if we know one, and waits otherwise; it
 //! keeps its request id wherever it goes, so that a retry is applied at most once.
 
-use raft::{Answer, Input, PeerId, Proposal, ProposalId, ReadId, Refusal, Role, Time};
+use raft::{
+    Answer, Index, Input, PeerId, Proposal, ProposalId, ReadId, Refusal, RequestId, Role, Time,
+};
 use tokio::sync::oneshot;
 
 use super::{Driver, membership::CHANGE};
@@ -87,6 +89,11 @@ impl Driver {
         let Some(call) = self.body.calls.call(id) else { return };
         let proposal = match call {
             Call::OpenSession { nonce } => Proposal::OpenSession { nonce: *nonce },
+            // It may have taken effect where its session was opened, but not here.
+            Call::Command { request, nonce, .. } if self.is_anothers(*request, *nonce) => {
+                let outcome = Outcome::Unknown(Reason::SessionExpired);
+                return self.body.calls.finish(id, outcome);
+            }
             Call::Command { request, floor, command, .. } => {
                 Proposal::Command { request: *request, floor: *floor, command: command.clone() }
             }
@@ -95,6 +102,12 @@ impl Driver {
             }
         };
         self.step(Input::Propose { id: ProposalId(id.0), proposal });
+    }
+
+    /// Whether the session was opened by somebody else than who names it now: a session is the
+    /// index of an entry, and in another lineage another's entry stands there.
+    fn is_anothers(&self, request: RequestId, nonce: u64) -> bool {
+        self.core.session_nonce(request.session).is_some_and(|opened| opened != nonce)
     }
 
     pub(super) fn pause(&mut self, id: CallId) {
@@ -123,7 +136,7 @@ impl Driver {
             // The core counts as applied what the applier may not even have been handed.
             Err(Refusal::Applied(index)) => {
                 calls.applied(id);
-                self.ready.insert((index, id));
+                self.is_ready(index, id);
             }
             // It may have been applied before its session closed.
             Err(Refusal::Expired) => calls.finish(id, Outcome::Unknown(Reason::SessionExpired)),
@@ -135,16 +148,24 @@ impl Driver {
         }
     }
 
-    fn read(&mut self, id: CallId, outcome: Result<raft::Index, Refusal>) {
+    fn read(&mut self, id: CallId, outcome: Result<Index, Refusal>) {
         match outcome {
-            Ok(index) => {
-                self.ready.insert((index, id));
-            }
+            Ok(index) => self.is_ready(index, id),
             Err(Refusal::Full) => {
                 self.body.metrics.refused_busy();
                 self.body.calls.refuse(id, Reason::Busy);
             }
             Err(_) => self.again(id),
+        }
+    }
+
+    /// It goes to the applier once everything up to the index is handed over. Those that ended
+    /// while they waited are let go of, so that no more wait than are under way.
+    fn is_ready(&mut self, index: Index, id: CallId) {
+        self.ready.insert((index, id));
+        if self.ready.len() > self.body.consensus.requests_max as usize {
+            let calls = &self.body.calls;
+            self.ready.retain(|(_, id)| calls.call(*id).is_some());
         }
     }
 
