@@ -26,6 +26,7 @@ use raft::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
+use calling::ENTRIES_ROOM;
 use forwards::Forwards;
 use membership::Leaving;
 use notices::Notices;
@@ -43,7 +44,7 @@ use crate::{
         calls::{CallId, Due, Forwarded},
         mailbox::Mail,
         metric::Depths,
-        status::Event,
+        status::{Event, Status},
         steward::{Cause, Steward},
         transfer::Fetched,
         wire::{MemberFrame, Outcome, Reason},
@@ -228,9 +229,11 @@ impl Driver {
     async fn next(&mut self) -> Turn {
         let due = self.due();
         let waits = |(index, _): &(Index, CallId)| *index <= self.handed;
-        let room_wanted = self.handed < self.through
-            || self.ready.first().is_some_and(waits)
-            || self.snapshots.waits_for_room();
+        let is_ready = self.ready.first().is_some_and(waits);
+        let is_behind = self.handed < self.through || self.snapshots.waits_for_room();
+        let room_wanted = is_behind || is_ready;
+        // Queries leave room for entries: with less than that there is nothing to do for them.
+        let room = if is_behind { 1 } else { ENTRIES_ROOM + 1 };
         let serves = self.replaying.serves(self.body.clock.now());
         let Self { body, storage, work, applied, reports, snapshots, timer, .. } = self;
         // Biased: what the group needs comes before what users ask; `drain` keeps it fair.
@@ -241,7 +244,7 @@ impl Driver {
             Ok(()) = applied.changed() => Turn::Applied,
             Some(report) = reports.recv() => Turn::Report(report),
             fetched = snapshots.fetched() => Turn::Fetched(fetched),
-            Ok(_) = work.reserve(), if room_wanted => Turn::Room,
+            Ok(_) = work.reserve_many(room), if room_wanted => Turn::Room,
             () = timer.reach(due) => Turn::Time,
             mail = body.mail.recv() => Turn::Mail(mail),
             Err(_) = body.handles.changed() => Turn::HandlesGone,
@@ -439,7 +442,12 @@ impl Driver {
             MemberFrame::Leave => self.asked_to_leave(from),
             MemberFrame::Left => self.told_left(from),
             MemberFrame::Snapshot(frame) => {
-                self.snapshots.frame(from, frame, &self.body.metrics);
+                // Each whom a snapshot is lent has a file open: so many as there are members.
+                if self.core.configuration().contains(from) {
+                    self.snapshots.frame(from, frame, &self.body.metrics);
+                } else {
+                    self.body.metrics.snapshot_part_dropped();
+                }
             }
         }
     }
@@ -508,14 +516,18 @@ impl Driver {
             applier: self.work.max_capacity() - self.work.capacity(),
         });
         body.status.send_if_modified(|status| {
-            let before = (status.role, status.term, status.leader, status.commit, status.applied);
+            let is_seen = |status: &Status| {
+                let queues = [status.calls, status.storage_backlog_bytes, status.held_messages];
+                let progress = (status.commit, status.applied, status.last);
+                (status.role, status.term, status.leader, progress, queues.map(|queue| queue == 0))
+            };
+            let before = is_seen(status);
             (status.role, status.term, status.leader) = (core.role(), core.term(), core.leader());
             (status.commit, status.applied, status.last) = (core.commit(), applied, core.last());
             (status.calls, status.storage_backlog_bytes) = (calls, backlog);
             status.held_messages = self.barrier.held();
             status.log_bytes = core.log().bytes();
-            let mut changed =
-                before != (status.role, status.term, status.leader, status.commit, applied);
+            let mut changed = before != is_seen(status);
             let start = core.log().start().index;
             changed |= std::mem::replace(&mut status.log_start, start) != start;
             if !status.bonded.iter().eq(&body.bonded) {
