@@ -8,6 +8,7 @@ pub(crate) mod aim;
 mod clocks;
 pub(crate) mod cuts;
 mod disks;
+pub(crate) mod due;
 mod ending;
 mod returning;
 mod together;
@@ -35,6 +36,7 @@ use aim::Aim;
 use clocks::Clocks;
 use cuts::Cuts;
 use disks::Disks;
+use due::{Action, Due, flap_at, may_wait};
 use together::together;
 
 /// What came of the faults of one trial.
@@ -58,8 +60,7 @@ pub(crate) struct Nemesis<'a, C> {
     lab: &'a Lab<C>,
     schedule: &'a mut Schedule,
     begin: Time,
-    /// What is to be done next, by time.
-    due: BTreeMap<(Time, usize), Action>,
+    due: Due,
     /// The strikes that were carried out, by their place in the schedule.
     strikes: BTreeMap<usize, Strike>,
     /// Nodes that are away from the majority, by the strike that took them.
@@ -77,16 +78,6 @@ pub(crate) struct Nemesis<'a, C> {
 
 /// Who leads, and in which term.
 type Led = Option<(NodeNumber, u64)>;
-
-#[derive(Clone, Copy)]
-enum Action {
-    Strike,
-    /// A packet fault that comes and goes does so.
-    Flap {
-        is_gone: bool,
-    },
-    Return,
-}
 
 impl<'a, C: Cluster> Nemesis<'a, C> {
     /// The faults of a trial that begins at `begin`.
@@ -174,7 +165,7 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         let back_at = at.plus(Duration::from_millis(return_after_ms));
         self.due.insert((back_at, place), Action::Return);
         if let Some(flap) = self.planned(place).flap {
-            self.flap_at(place, at.plus(Duration::from_millis(flap.on_ms)), true);
+            flap_at(&mut self.due, place, at.plus(Duration::from_millis(flap.on_ms)), true);
         }
         let strike = Strike {
             trial,
@@ -210,13 +201,14 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         let next = self.due.first_key_value().map(|((at, _), _)| *at);
         let now = self.lab.cluster.now();
         let bound = next.map_or(LEADER_BOUND, |at| at.since(now).min(LEADER_BOUND));
+        let may_wait = may_wait(self.begin, &self.schedule.faults[place], now);
         match timeout(bound, self.lab.recorder.until(wanted)).await {
             Ok(view) => {
                 let view = view?;
                 let hit = aim.at(&view, &down);
                 Ok(hit.map(|hit| (hit, view.leader())))
             }
-            Err(_) if let Some(next) = next.filter(|_| self.may_wait(place, now)) => {
+            Err(_) if let Some(next) = next.filter(|_| may_wait) => {
                 let after = next.max(now).plus(STRIKE_PAUSE);
                 self.due.insert((after, place), Action::Strike);
                 Ok(None)
@@ -226,12 +218,6 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
                 LEADER_BOUND.as_secs()
             ))),
         }
-    }
-
-    /// Whether the strike is not overdue by more than anybody waits for a leader.
-    fn may_wait(&self, place: usize, now: Time) -> bool {
-        let due = self.begin.plus(Duration::from_nanos(self.schedule.faults[place].due_ns));
-        now.since(due) < LEADER_BOUND
     }
 
     /// When it struck; nothing where the group would not have it now.
@@ -288,7 +274,7 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
     /// What the group would not have now is tried again; what else is due meanwhile comes first.
     fn postpone(&mut self, place: usize, why: &str) -> Result<(), RunError> {
         let now = self.lab.cluster.now();
-        if !self.may_wait(place, now) {
+        if !may_wait(self.begin, &self.schedule.faults[place], now) {
             let fault = self.schedule.faults[place].fault;
             let waited = LEADER_BOUND.as_secs();
             let reason = format!("no {fault}: {why} for {waited} s");
@@ -320,19 +306,8 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         let Some(rules) = self.cuts.flap(place, is_gone) else { return Ok(()) };
         self.lab.cluster.link(&rules).await?;
         let lasts_ms = if is_gone { flap.off_ms } else { flap.on_ms };
-        self.flap_at(place, at.plus(Duration::from_millis(lasts_ms)), !is_gone);
+        flap_at(&mut self.due, place, at.plus(Duration::from_millis(lasts_ms)), !is_gone);
         Ok(())
-    }
-
-    /// Unless the fault is over by then: of one strike only one thing is done at a time.
-    fn flap_at(&mut self, place: usize, at: Time, is_gone: bool) {
-        let ends = |(key, action): (&(Time, usize), &Action)| {
-            key.1 == place && matches!(action, Action::Return)
-        };
-        let end = self.due.iter().find(|due| ends(*due)).map(|(key, _)| key.0);
-        if end.is_some_and(|end| at < end) {
-            self.due.insert((at, place), Action::Flap { is_gone });
-        }
     }
 
     /// Whoever the strike takes away from the majority says nothing that counts until it is back.

@@ -363,6 +363,13 @@ fn field(field: &str, value: impl fmt::Display, allowed: impl Into<String>) -> P
     PlanError::Field { field: field.into(), value, allowed: allowed.into() }
 }
 
+fn within(name: &str, value: u64, min: u64, max: u64) -> Result<(), PlanError> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(field(name, value, format!("must lie between {min} and {max}")))
+}
+
 fn default_nodes() -> u64 {
     5
 }

@@ -242,6 +242,11 @@ impl Trial {
     pub fn parts(&self) -> [Option<f64>; 4] {
         [self.detect_ms, self.elect_ms, self.commit_ms, self.client_ms]
     }
+
+    /// How much of the outage its measured parts come to.
+    pub(crate) fn split_ms(&self) -> f64 {
+        self.parts().iter().flatten().filter(|ms| ms.is_finite() && **ms > 0.0).sum()
+    }
 }
 
 /// Seeds as `0x` and sixteen digits.

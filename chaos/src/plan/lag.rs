@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     fault::Fault,
     link::{self, LinkFaults},
-    plan::{Kind, Plan, PlanError, StorageKind, WorldKind, consensus, field},
+    plan::{Kind, Plan, PlanError, StorageKind, WorldKind, consensus, field, within},
 };
 
 /// What a plan of kind `lagging` is about.
@@ -279,13 +279,6 @@ fn hinted(error: PlanError, option: &str) -> PlanError {
         }
         other => other,
     }
-}
-
-fn within(name: &str, value: u64, min: u64, max: u64) -> Result<(), PlanError> {
-    if (min..=max).contains(&value) {
-        return Ok(());
-    }
-    Err(field(name, value, format!("must lie between {min} and {max}")))
 }
 
 impl FromStr for LagFrom {

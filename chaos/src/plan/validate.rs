@@ -7,7 +7,7 @@ use crate::{
     fault::{CrashPoint, Fault, NodeNumber, Target},
     plan::{
         At, Kind, Mix, Plan, PlanError, Step, StorageKind, WorkloadPlan, all, consensus, disks,
-        field, forgets, lag, packets, random, variant,
+        field, forgets, lag, packets, random, variant, within,
     },
 };
 
@@ -337,13 +337,6 @@ fn expect(plan: &Plan) -> Result<(), PlanError> {
         }
     }
     Ok(())
-}
-
-fn within(name: &str, value: u64, min: u64, max: u64) -> Result<(), PlanError> {
-    if (min..=max).contains(&value) {
-        return Ok(());
-    }
-    Err(field(name, value, format!("must lie between {min} and {max}")))
 }
 
 /// The earliest and the latest moment that `at` may mean, in milliseconds.

@@ -50,7 +50,7 @@ fn outages(record: &RunRecord) -> Markup {
         by_fault.entry(trial.fault.as_str()).or_default().push(*ms);
     }
     let drawn = &measured[measured.len().saturating_sub(BARS_MAX)..];
-    let high_ms = drawn.iter().map(|(ms, trial)| ms.max(split_ms(trial))).fold(1.0, f64::max);
+    let high_ms = drawn.iter().map(|(ms, trial)| ms.max(trial.split_ms())).fold(1.0, f64::max);
     let x = Scale::linear(0.0, high_ms * HEADROOM, 0.0, WIDTH);
     let unmeasured = (record.trials.len() - measured.len()) as u64;
     html! {
@@ -73,7 +73,7 @@ fn outages(record: &RunRecord) -> Markup {
 
 /// One bar for each trial, fastest first, split where the parts are known.
 fn bars(drawn: &[(f64, &Trial)], measured: usize, x: &Scale) -> Markup {
-    let is_split = |(outage_ms, trial): &(f64, &Trial)| split_ms(trial) + 0.5 >= *outage_ms;
+    let is_split = |(outage_ms, trial): &(f64, &Trial)| trial.split_ms() + 0.5 >= *outage_ms;
     let occurs = |part: usize| drawn.iter().any(|(_, trial)| trial.parts()[part].is_some());
     let mut entries: Vec<(Swatch, String)> = PARTS
         .iter()
@@ -131,10 +131,6 @@ fn bar(outage_ms: f64, trial: &Trial, x: &Scale) -> Markup {
 
 fn outage_ms(trial: &Trial) -> Option<f64> {
     trial.outage_ms.filter(|ms| ms.is_finite() && *ms >= 0.0)
-}
-
-fn split_ms(trial: &Trial) -> f64 {
-    trial.parts().iter().flatten().filter(|ms| ms.is_finite() && **ms > 0.0).sum()
 }
 
 const PARTS: [(&str, Ink); 4] = [

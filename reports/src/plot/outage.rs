@@ -26,7 +26,7 @@ pub(crate) fn outage(record: &RunRecord) -> Drawing {
     let upper = Panel { left: LEFT, right: WIDTH - RIGHT, top: top + 52.0, bottom: top + 300.0 };
     let lower_top = upper.bottom + 46.0;
     let lower = Panel { top: lower_top, bottom: lower_top + bars_height, ..upper };
-    let high_ms = drawn.iter().map(|(ms, trial)| ms.max(split_ms(trial))).fold(1.0, f64::max);
+    let high_ms = drawn.iter().map(|(ms, trial)| ms.max(trial.split_ms())).fold(1.0, f64::max);
     // Room to the right for the labels of the slowest.
     let x = Scale::linear(0.0, high_ms * 1.12, upper.left, upper.right);
 
@@ -192,10 +192,6 @@ fn split_legend(drawing: &mut Drawing, panel: &Panel, unsplit: bool) {
         drawing.text((x + 20.0, panel.top - 10.0), word, Ink::Text, Anchor::Start);
         x += 110.0;
     }
-}
-
-fn split_ms(trial: &Trial) -> f64 {
-    trial.parts().iter().flatten().filter(|ms| ms.is_finite() && **ms > 0.0).sum()
 }
 
 /// Three significant digits or whole milliseconds.

@@ -18,7 +18,13 @@ use crate::{
     fault::{Fault, NodeNumber},
     link::LinkCounts,
     member::nanos,
-    nemesis::{LEADER_BOUND, REJOIN_BOUND, STRIKE_PAUSE, aim::Aim, cuts::Cuts, in_order, mark},
+    nemesis::{
+        LEADER_BOUND, REJOIN_BOUND, STRIKE_PAUSE,
+        aim::Aim,
+        cuts::Cuts,
+        due::{Action, Due, flap_at, may_wait},
+        in_order, mark,
+    },
     outage::Strike,
     plan::{Step, WorkloadPlan, reach, rules},
     run::RunError,
@@ -30,8 +36,7 @@ use crate::{
 pub(super) struct Strikes<'r, 'a> {
     run: &'r mut Conductor<'a>,
     schedule: &'r mut Schedule,
-    /// What is to be done next, by time.
-    due: BTreeMap<(Time, usize), Action>,
+    due: Due,
     /// What was carried out, by place in the schedule.
     strikes: BTreeMap<usize, Strike>,
     /// Nodes that are away from the majority, by the strike that took them.
@@ -41,16 +46,6 @@ pub(super) struct Strikes<'r, 'a> {
     /// The highest index that was seen to be committed: who returns must come at least there.
     commit: Index,
     begin: Time,
-}
-
-#[derive(Clone, Copy)]
-enum Action {
-    Strike,
-    /// A packet fault that comes and goes does so.
-    Flap {
-        is_gone: bool,
-    },
-    Return,
 }
 
 /// A node that is back and has not caught up yet.
@@ -136,7 +131,7 @@ impl<'r, 'a> Strikes<'r, 'a> {
         nodes.sort_by_key(|node| leader != Some(*node));
         self.due.insert((back_at, place), Action::Return);
         if let Some(flap) = planned.flap {
-            self.flap_at(place, now.plus(Duration::from_millis(flap.on_ms)), true);
+            flap_at(&mut self.due, place, now.plus(Duration::from_millis(flap.on_ms)), true);
         }
         let strike = Strike {
             trial,
@@ -176,7 +171,7 @@ impl<'r, 'a> Strikes<'r, 'a> {
         }
         match next {
             _ if self.run.is_stopped() => Ok(None),
-            Some(next) if self.may_wait(place, now) => {
+            Some(next) if may_wait(self.begin, &self.schedule.faults[place], now) => {
                 self.due.insert((next.max(now).plus(STRIKE_PAUSE), place), Action::Strike);
                 Ok(None)
             }
@@ -187,12 +182,6 @@ impl<'r, 'a> Strikes<'r, 'a> {
                 Err(RunError::Lab(what).into())
             }
         }
-    }
-
-    /// Whether the strike is not overdue by more than anybody waits for a leader.
-    fn may_wait(&self, place: usize, now: Time) -> bool {
-        let due = self.begin.plus(Duration::from_nanos(self.schedule.faults[place].due_ns));
-        now.since(due) < LEADER_BOUND
     }
 
     fn hit(&mut self, place: usize, nodes: &[NodeNumber], back_at: Time) -> Result<(), Broken> {
@@ -240,18 +229,7 @@ impl<'r, 'a> Strikes<'r, 'a> {
             planned.hurt(&rules);
         }
         let lasts_ms = if is_gone { flap.off_ms } else { flap.on_ms };
-        self.flap_at(place, at.plus(Duration::from_millis(lasts_ms)), !is_gone);
-    }
-
-    /// Unless the fault is over by then: of one strike only one thing is done at a time.
-    fn flap_at(&mut self, place: usize, at: Time, is_gone: bool) {
-        let ends = |(key, action): (&(Time, usize), &Action)| {
-            key.1 == place && matches!(action, Action::Return)
-        };
-        let end = self.due.iter().find(|due| ends(*due)).map(|(key, _)| key.0);
-        if end.is_some_and(|end| at < end) {
-            self.due.insert((at, place), Action::Flap { is_gone });
-        }
+        flap_at(&mut self.due, place, at.plus(Duration::from_millis(lasts_ms)), !is_gone);
     }
 
     /// Whoever the strike takes away from the majority says nothing that counts until it is back.
