@@ -12,7 +12,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches as _};
 
 use crate::catalogue::Builtin;
-use crate::overrides::{Overrides, count, out_of_place_in};
+use crate::overrides::{Overrides, count, faults_in, out_of_place_in};
 use crate::past::ListOptions;
 use crate::sweep::{self, SeedOrder, SweepOptions};
 
@@ -20,12 +20,7 @@ use crate::sweep::{self, SeedOrder, SweepOptions};
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Request {
     /// Carry out a plan.
-    Run {
-        origin: Origin,
-        overrides: Box<Overrides>,
-        world: WorldKind,
-        output: Output,
-    },
+    Run { origin: Origin, overrides: Box<Overrides>, world: WorldKind, output: Output },
     /// Carry a plan out with many seeds, or go on with that.
     Sweep {
         origin: Option<Origin>,
@@ -36,26 +31,15 @@ pub(crate) enum Request {
     /// Run one seed of a sweep, in a process of its own.
     SweepSeed(SeedOrder),
     /// Do a run again, as its record says it was.
-    Replay {
-        run: PathBuf,
-        output: Output,
-    },
+    Replay { run: PathBuf, output: Output },
     /// Find where two traces part.
-    Diff {
-        one: PathBuf,
-        other: PathBuf,
-        json: bool,
-    },
+    Diff { one: PathBuf, other: PathBuf, json: bool },
     /// Name the built-in scenarios.
-    Scenarios {
-        json: bool,
-    },
+    Scenarios { json: bool },
     /// Say what a plan file would do, or what is wrong with it.
-    Validate {
-        file: PathBuf,
-        json: bool,
-    },
+    Validate { file: PathBuf, json: bool },
     /// Judge a run's folder again.
+    Check { run: PathBuf, json: bool },
     /// Let a store's member go on alone, if that is confirmed.
     Force {
         /// The store's directory.
@@ -63,17 +47,10 @@ pub(crate) enum Request {
         /// What may be lost is accepted.
         confirmed: bool,
     },
-    Check {
-        run: PathBuf,
-        json: bool,
-    },
     /// Name past runs.
     Past(ListOptions),
     /// Say where the page of a run is, and show it.
-    Open {
-        run: PathBuf,
-        json: bool,
-    },
+    Open { run: PathBuf, json: bool },
 }
 
 /// Where a plan comes from.
@@ -138,8 +115,8 @@ fn request(
         return Ok(Request::Scenarios { json: matches.get_flag("json") });
     }
     let Some((name, of)) = matches.subcommand() else {
-        let text = "name a scenario, or run, sweep, replay, diff, validate, check, list or open; \
-                    --list names the scenarios";
+        let text = "name a scenario, or run, sweep, replay, diff, validate, check, list, open or \
+                    force-new-lineage; --list names the scenarios";
         return Err(command.error(ErrorKind::MissingSubcommand, text));
     };
     let path = |id: &str| of.get_one::<PathBuf>(id).cloned().expect("clap demands it");
@@ -268,7 +245,12 @@ fn scenario(builtin: &Builtin) -> Command {
     let command = run_options(Command::new(builtin.plan.scenario.clone()).about(about));
     let out_of_place = out_of_place_in(&builtin.plan);
     // They are still understood, so that the refusal can say why.
-    out_of_place.iter().fold(command, |command, name| command.mut_arg(name, |arg| arg.hide(true)))
+    let hide = |command: Command, name: &str| command.mut_arg(name, |arg| arg.hide(true));
+    let command = out_of_place.into_iter().fold(command, hide);
+    match faults_in(&builtin.plan) {
+        Some(words) => command.mut_arg("fault", |arg| arg.help(words)),
+        None => command,
+    }
 }
 
 fn sweep_command() -> Command {
@@ -522,5 +504,24 @@ mod tests {
         assert!(help.contains("--trials") && !help.contains("--rate"), "{help}");
         let help = refused("leader-failover --help");
         assert!(help.contains("--rate") && help.contains("Exit codes"), "{help}");
+        assert!(help.contains("--disk"), "{help}");
+        let help = refused("cold-restart --help");
+        assert!(help.contains("--fault") && !help.contains("--disk"), "{help}");
+    }
+
+    #[test]
+    fn help_names_the_faults_that_a_scenario_takes() {
+        // Lines end where the terminal does.
+        let help = |line| refused(line).split_whitespace().collect::<Vec<_>>().join(" ");
+        for (line, words) in [
+            ("leader-failover --help", "leave, pause, restart, transfer or wipe; or random"),
+            ("cold-restart --help", "kill, pause or restart; or random, one of these"),
+            ("lagging-follower --help", "isolate, kill, pause or wipe"),
+        ] {
+            let told = help(line);
+            assert!(told.contains(words), "{line}: {told}");
+            let is_whole = line.starts_with("leader-failover");
+            assert_eq!(told.contains("transfer"), is_whole, "{line}: {told}");
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! A plan in words: what `validate` and `--list` print.
 //!
-//! Reads the plan and nothing else. Invariant: every field that decides what happens is said.
+//! Reads the plan and nothing else. Invariant: every field that decides what happens is said, but
+//! for limits of the load, and for what a step with `among` says of single kinds. As JSON the plan
+//! is there as a whole.
 
 use chaos::disk::DiskKind;
 use chaos::fault::{CrashPoint, Fault, Target};

@@ -219,6 +219,8 @@ pub(crate) fn out_of_place_in(plan: &Plan) -> Vec<&'static str> {
     let mut names = match plan.kind {
         // What is done to whom is what variants differ in.
         Kind::Failover if !plan.variants.is_empty() => vec!["fault", "disk", "overlap"],
+        // Each disk fails by itself.
+        Kind::Failover if hits_all(plan) => vec!["disk", "kind"],
         Kind::Failover => vec!["kind"],
         Kind::Formation => {
             let of_load = ["groups", "rate", "clients", "duration", "kind"];
@@ -229,6 +231,23 @@ pub(crate) fn out_of_place_in(plan: &Plan) -> Vec<&'static str> {
     };
     names.extend(lag::NAMES);
     names
+}
+
+/// What to say of `--fault` where a plan takes only some of them.
+pub(crate) fn faults_in(plan: &Plan) -> Option<&'static str> {
+    match plan.kind {
+        Kind::Lagging => Some("What takes the follower away: isolate, kill, pause or wipe"),
+        Kind::Failover if hits_all(plan) => Some(
+            "What is done to all nodes: kill, pause or restart; or random, one of these for each \
+             trial, by the seed",
+        ),
+        Kind::Failover | Kind::Formation | Kind::Steady => None,
+    }
+}
+
+/// Whether a step hits all nodes at one moment.
+fn hits_all(plan: &Plan) -> bool {
+    plan.steps.iter().any(|step| step.target == Target::All)
 }
 
 /// The refusal in the words of the command line.
