@@ -83,7 +83,7 @@ pub(crate) fn lanes(record: &RunRecord, events: &[Event], end_ms: f64) -> Vec<La
     for (fault, node) in faults.iter().flat_map(of_nodes) {
         let of_node = turns.entry(node).or_default();
         match fault.fault.as_str() {
-            "kill" | "crash" | "wipe" => of_node.push((fault.struck_ms, Turn::Down)),
+            "kill" | "wipe" => of_node.push((fault.struck_ms, Turn::Down)),
             // Whoever stops for its disk says so itself.
             "disk" if is_killed(fault) => of_node.push((fault.struck_ms, Turn::Down)),
             // Until it has handed over it goes on; its process ends without another word.
@@ -226,7 +226,7 @@ pub(crate) const STALL: &str = "stall";
 /// Marks of what nobody did to the cluster.
 const NO_FAULTS: [&str; 5] = ["leader", STALL, "stopped", "died", FORMING];
 /// Faults that show in what a node is.
-const STATES: [&str; 6] = ["kill", "crash", "restart", "leave", "wipe", "pause"];
+const STATES: [&str; 5] = ["kill", "restart", "leave", "wipe", "pause"];
 /// More would fit on no screen.
 const LANES_MAX: usize = 32;
 

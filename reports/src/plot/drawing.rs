@@ -121,7 +121,7 @@ impl Ink {
     /// The colour of a fault of this kind.
     pub(crate) fn of_fault(kind: &str) -> Self {
         match kind {
-            "kill" | "crash" => Self::Kill,
+            "kill" => Self::Kill,
             "pause" | "leave" => Self::Pause,
             "stall" => Self::Stall,
             _ => Self::OtherFault,
