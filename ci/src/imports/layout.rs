@@ -204,4 +204,4 @@ const TOP_LEVEL: &[&str] = &[
     "scenarios",
 ];
 /// What git ignores or owns.
-const UNTRACKED: &[&str] = &[".git", "runs", "target"];
+const UNTRACKED: &[&str] = &[".git", "runs", "sweeps", "target"];

@@ -24,6 +24,7 @@ const GOOD: &[(&str, &str)] = &[
     ("deny.toml", ""),
     ("rustfmt.toml", ""),
     ("runs/latest", ""),
+    ("sweeps/steady/seeds.jsonl", ""),
     ("runtime/raft/Cargo.toml", "[dependencies]\nserde = \"1\"\n"),
     (
         "runtime/raft/src/lib.rs",
