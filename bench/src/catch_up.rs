@@ -198,6 +198,6 @@ impl Full {
     }
 }
 
-/// As many as one session may have unanswered.
+/// Not more than one session may have unanswered.
 const BATCH: usize = 4_000;
 const WAIT_MAX: Duration = Duration::from_secs(60);

@@ -162,6 +162,6 @@ const QUERIES_PER_S: u32 = 100;
 const STRETCH: Duration = Duration::from_secs(2);
 const ENTRY_BYTES: usize = 64 << 10;
 const HISTORY_ENTRY_BYTES: usize = 1 << 10;
-/// As many as one session may have unanswered.
+/// Not more than one session may have unanswered.
 const HISTORY_BATCH: usize = 4_000;
 const HISTORY_BATCHES: usize = 10;

@@ -132,7 +132,7 @@ fn slope(samples: &[Sample]) -> f64 {
 
 /// How often memory is looked at.
 const SAMPLES: u64 = 400;
-/// As many as one session may have unanswered.
+/// Not more than one session may have unanswered.
 const BATCH: u64 = 4_000;
 /// What the last quarter may hold more than the second one: the allocator's own ups and downs.
 const GROWTH_MAX: f64 = 1.05;

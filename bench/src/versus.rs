@@ -1,8 +1,9 @@
 //! Two commands by turns, and how their figures compare: A, B, A, B, so that a noisy moment hits
 //! both.
 //!
-//! Knows nothing of what they do: each must print a record as JSON, as all of Tessera's commands
-//! with `--json` do. Invariant: medians of turns are compared, never single turns.
+//! Knows nothing of what they do: each must take `--json` and `--out` and print a record with
+//! metrics, as a run of `scenarios` does and a measurement of this program. Invariant: medians of
+//! turns are compared, never single turns.
 
 use std::{collections::BTreeMap, path::Path, process::Command};
 

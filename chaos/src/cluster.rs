@@ -325,7 +325,7 @@ pub enum What {
         /// The term now.
         term: u64,
     },
-    /// Another is believed to lead, or nobody.
+    /// It knows who leads, itself included; `None`: nobody.
     Leader {
         /// Who.
         leader: Option<NodeNumber>,

@@ -115,8 +115,8 @@ pub enum Phase {
 pub struct Mark {
     /// When it began.
     pub at_ns: u64,
-    /// What: `kill`, `pause`, `isolate`, `partition`, `link`, `clock`, `leader`, `stall`,
-    /// `stopped`, `died`, and `forming` from the start of a group's first node until it is formed.
+    /// What: any fault's word, `leader`, `stall`, `stopped`, `died`, and `forming` from the start
+    /// of a group's first node until it is formed.
     pub kind: String,
     /// The node concerned, if one; of several hit by one fault the one that led, or the first.
     pub node: Option<NodeNumber>,

@@ -1,9 +1,9 @@
 //! The swarm as a test: many seeds, every invariant after every step, and proof that it looked.
 //!
 //! Without flags: a million steps over many seeds must break nothing and must have seen enough;
-//! a seed run twice must be the same run; and each planted fault must be caught. With flags: any
-//! number of steps, one seed again, or the table of all planted faults. Ends with the line that
-//! reruns what failed.
+//! a seed run twice must be the same run; and each planted fault that takes few seeds must be
+//! caught. With flags: any number of steps, one seed again, or the table of all planted faults.
+//! Ends with the line that reruns what failed.
 
 #[path = "swarm/abreast.rs"]
 mod abreast;

@@ -30,7 +30,7 @@ pub enum What {
         /// The term.
         term: u64,
     },
-    /// It believes that another leads, or nobody.
+    /// It knows who leads, itself included; `None`: nobody.
     Leader {
         /// Who.
         leader: Option<u64>,

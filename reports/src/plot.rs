@@ -1,6 +1,6 @@
 //! The plots, each as one drawing painted three times.
 //!
-//! What both share stands here: title, the line that says what was run, the banner over figures
+//! What all share stands here: title, the line that says what was run, the banner over figures
 //! that are no measurements, and legends. Invariant: any record can be drawn, also an empty one.
 
 mod axis;

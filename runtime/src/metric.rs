@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of who counts: whoever does keeps a handle, so that nothing is allocated where
 //! a frame or a command passes. Labels: `group`, `peer` (this member), `lane`, `code`, `reason`,
-//! `fault`.
+//! `fault`, `cause`, `way`, `outcome`, `limit`.
 
 #[cfg(test)]
 #[allow(dead_code)] // shared with the tests of the public face

@@ -2,8 +2,8 @@
 //!
 //! The load is cut into stretches at every fault and every return. In each that lasts longer than
 //! the bound: where nothing is broken any more, operations must come back to their rate within
-//! the bound and keep it; where one node still reaches a majority both ways, somebody must be
-//! served within the bound. Bad links alone promise nothing.
+//! the bound and keep it; where a majority is up of whom each reaches each other both ways,
+//! somebody must be served within the bound. Bad links promise nothing.
 //!
 //! Not vacuous: without one stretch after healing that is long enough to judge it is *unknown*.
 

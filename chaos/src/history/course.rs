@@ -31,7 +31,7 @@ pub struct Course {
 /// A fault that was carried out.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Struck {
-    /// What: `kill`, `pause`, `isolate`, `partition`, `link`, `clock`.
+    /// What: any fault's word.
     pub what: String,
     /// The node that was hit.
     pub node: u64,

@@ -20,8 +20,8 @@ pub enum Plant {
 /// A rule of the driver or the disk that is broken on purpose.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DriverFault {
-    /// Whoever waits for an index is told `Ok` when anything is applied there (against design 5:
-    /// that command, by term and index).
+    /// Whoever waits for an index is told `Ok` when anything is applied there (against "Three
+    /// answers" among the invariants of ARCHITECTURE.md: `Ok` is said of that very command).
     AcknowledgeByIndex,
     /// Messages leave before what they promise is on disk (against Raft figure 2).
     AcknowledgeBeforeSync,

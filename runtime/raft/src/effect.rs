@@ -239,7 +239,7 @@ pub enum Note {
         /// The term now.
         term: Term,
     },
-    /// Another server is believed to lead.
+    /// It is known who leads, this server included; `None`: nobody.
     Leader {
         /// The leader, if any.
         leader: Option<NodeId>,

@@ -100,7 +100,8 @@ pub enum Message {
         /// Whether the vote was given.
         granted: bool,
     },
-    /// Replicates entries; without entries it probes, or makes the commit index known.
+    /// Replicates entries; without entries it probes. A commit that no entry is left to carry goes
+    /// as a [`Message::Heartbeat`] with [`NO_ROUND`].
     Append {
         /// The leader's term.
         term: Term,

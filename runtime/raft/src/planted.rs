@@ -1,8 +1,8 @@
 //! Rules of the core that can be broken on purpose, to see whether the checks notice.
 //!
-//! Each fault changes one rule, at the place where the rule stands; that place asks
-//! [`Plant::breaks`]. Without the feature `planted-faults`, which only tests turn on, faults have
-//! names, but nothing can be planted and the answer is a constant `false`.
+//! Each fault changes one rule, wherever that rule stands; those places ask [`Plant::breaks`].
+//! Without the feature `planted-faults`, which only tests turn on, faults have names, but nothing
+//! can be planted and the answer is a constant `false`.
 
 use std::{fmt, str::FromStr};
 

@@ -102,7 +102,7 @@ pub enum ConsensusProfile {
     /// One site: the Raft paper's 150 to 300 ms elections (Raft §5.6, §9.3).
     #[default]
     Lan,
-    /// The constants of the reference runtime, fit for the open internet.
+    /// The heartbeats and elections of the crate mosaik as it comes, fit for the open internet.
     Wan,
     /// One machine: 5 ms heartbeats, 25 to 50 ms elections.
     Loopback,

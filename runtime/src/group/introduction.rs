@@ -4,7 +4,8 @@
 //! Everyone says where it is reached itself, and passes on what its neighbours said of
 //! themselves, never what it has from hearsay: so no address goes round for ever, and none is
 //! believed that its owner did not give. Plain bookkeeping: sends and dials nothing. Invariant:
-//! whoever speaks, no more than `PEERS_MAX` peers with `ADDRESSES_MAX` addresses are known.
+//! whoever speaks, it has heard of no more than `PEERS_MAX` peers and of those that it was bonded
+//! with, of each no more than `ADDRESSES_MAX` addresses.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

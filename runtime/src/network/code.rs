@@ -1,7 +1,7 @@
 //! Why a connection was closed: the numbers in QUIC's close frame, and the words beside them.
 //!
-//! The numbers are those of the reference runtime where it has one. Invariant: what a peer says
-//! in its close frame is bounded and made printable before anyone sees it.
+//! The numbers are those of the crate mosaik where it has one. Invariant: what a peer says in its
+//! close frame is bounded and made printable before anyone sees it.
 
 use std::fmt;
 

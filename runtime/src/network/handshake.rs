@@ -1,9 +1,9 @@
 //! The first words on a connection: who speaks which version, on which network, in which group.
 //!
-//! Every stream begins with a preface in both directions. Members and clients follow it with a
-//! `Hello`, answered by a `Welcome`; each side proves the group's key on this very TLS session,
-//! and shows its [`Papers`]. Invariant: before its proof is verified a peer may send 4 KiB, and
-//! nothing of it is kept.
+//! Every connection's first stream begins with a preface in both directions. Members and clients
+//! follow it with a `Hello`, answered by a `Welcome`; each side proves the group's key on this very
+//! TLS session, and shows its [`Papers`]. Invariant: before its proof is verified a peer may send
+//! 4 KiB, and nothing of it is kept.
 
 use iroh::endpoint::{Connection, RecvStream, SendStream};
 use raft::{PeerId, StoreId};

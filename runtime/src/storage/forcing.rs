@@ -1,11 +1,11 @@
 //! A lineage that is forced: one member goes on alone after a majority was lost for good.
 //!
-//! A group whose majority is gone answers `Unavailable` for ever, and rightly: what the lost
-//! members had acknowledged the rest may not know. To go on all the same is a decision that only
-//! an operator can take, on a closed store and knowing the price. The store then belongs to a
-//! new lineage, whose configuration is this server alone, so whatever is left of the old one and
-//! of this can never be taken for one group. Invariant: a store is forced as a whole or not at
-//! all, wherever the process or the power ends.
+//! Where a majority is gone every command ends at its deadline (`Timeout`), failed, or unknown if
+//! it may stand in a log. Rightly: what the lost had acknowledged the rest may not know. To go on
+//! all the same is a decision that only an operator can take, on a closed store and knowing the
+//! price. The store then belongs to a new lineage, whose configuration is this server alone, so
+//! whatever is left of the old one and of this can never be taken for one group. Invariant: a
+//! store is forced as a whole or not at all, wherever the process or the power ends.
 
 use std::path::Path;
 
