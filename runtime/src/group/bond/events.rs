@@ -5,7 +5,7 @@
 //! peer comes in one order: `Up`, its frames, then `Down` or the next `Up`. Lanes come through
 //! the same queue as their bond's `Up`, and a frame is handed out only while its bond stands.
 //! Control lanes come first: a heartbeat waits for one frame of other lanes, not for all that
-//! have arrived.
+//! have arrived. But a peer that fills its own holds nobody's entries up for ever.
 
 use std::{
     future::poll_fn,
@@ -59,6 +59,8 @@ pub(crate) struct BondEvents {
 struct Lanes<T> {
     control: SelectAll<BoxStream<'static, T>>,
     others: SelectAll<BoxStream<'static, T>>,
+    /// Frames of control lanes since the others were looked at.
+    in_a_row: usize,
 }
 
 impl BondEvents {
@@ -121,7 +123,7 @@ impl BondEvents {
 
 impl<T> Lanes<T> {
     fn new() -> Self {
-        Self { control: SelectAll::new(), others: SelectAll::new() }
+        Self { control: SelectAll::new(), others: SelectAll::new(), in_a_row: 0 }
     }
 
     fn push(&mut self, lane: Lane, frames: BoxStream<'static, T>) {
@@ -133,7 +135,14 @@ impl<T> Lanes<T> {
 
     /// Without any lane there is nothing to wait for here: new ones are told elsewhere.
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<T> {
-        for lanes in [&mut self.control, &mut self.others] {
+        if self.in_a_row < CONTROL_IN_A_ROW
+            && let Poll::Ready(Some(frame)) = self.control.poll_next_unpin(context)
+        {
+            self.in_a_row += 1;
+            return Poll::Ready(frame);
+        }
+        self.in_a_row = 0;
+        for lanes in [&mut self.others, &mut self.control] {
             if let Poll::Ready(Some(frame)) = lanes.poll_next_unpin(context) {
                 return Poll::Ready(frame);
             }
@@ -149,9 +158,23 @@ fn frames(reader: LaneReader) -> impl Stream<Item = BondEvent> + Send {
     })
 }
 
+/// More than all members have to say at a time.
+const CONTROL_IN_A_ROW: usize = 64;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_control_lane_that_never_ends_holds_no_entries_up() {
+        let mut lanes = Lanes::new();
+        lanes.push(Lane::Control, stream::repeat(Lane::Control).boxed());
+        lanes.push(Lane::Append, stream::repeat(Lane::Append).boxed());
+        let mut next = || lanes.poll_next(&mut Context::from_waker(Waker::noop()));
+        let heard = [(); 3 * (CONTROL_IN_A_ROW + 1)].map(|()| next());
+        let appended = heard.iter().filter(|lane| **lane == Poll::Ready(Lane::Append)).count();
+        assert_eq!(appended, 3);
+    }
 
     #[test]
     fn a_heartbeat_waits_for_no_entries_that_have_arrived() {

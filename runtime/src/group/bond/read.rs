@@ -82,6 +82,7 @@ impl LaneReader {
     }
 
     async fn read(&mut self) -> Result<Option<MemberFrame>, Refusal> {
+        let mut pings = 0;
         loop {
             while let Some(bytes) = self.deframer.next().map_err(|large| large.refusal())? {
                 self.side.metrics.received(self.lane, HEADER_BYTES + bytes.len());
@@ -94,6 +95,11 @@ impl LaneReader {
                 if frame != MemberFrame::Ping {
                     return Ok(Some(frame));
                 }
+                pings += 1;
+                // They may come faster than they are read, and timers must not wait for their end.
+                if pings % PINGS_AT_ONCE == 0 {
+                    tokio::task::yield_now().await;
+                }
             }
             // The connection is gone; whoever closed it has said why.
             let Ok(Some(chunk)) = self.stream.read_chunk(CHUNK_BYTES_MAX).await else {
@@ -104,6 +110,9 @@ impl LaneReader {
         }
     }
 }
+
+/// So many are read before others have their turn.
+const PINGS_AT_ONCE: usize = 64;
 
 /// The lane that a new stream names; `None` if the connection is gone.
 async fn open(bond: &Bond, stream: &mut RecvStream) -> Result<Option<Lane>, Refusal> {

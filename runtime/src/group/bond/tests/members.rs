@@ -8,6 +8,7 @@ use crate::{
     group::{
         introduction::Introduction,
         samples::{Sum, alone},
+        transfer::{Ask, SnapshotFrame},
         wire::{Call, Outcome, Reason},
     },
     metric::{MESSAGES_DROPPED, recorder::Record},
@@ -117,6 +118,9 @@ async fn a_guest_is_given_no_entries() {
     let mut guest = guest.start(&[network.peer()]).await;
     let leader = guest.up().await;
     let (after, last, term) = (Index(0), Index(1), group.status().term);
+    // Nor a file of its own to read a snapshot from.
+    let ask = Ask { id: 4, least: Index(0), digest: None, offset: 0, bytes_max: 1 };
+    assert!(guest.bonds.send(leader, MemberFrame::Snapshot(SnapshotFrame::Ask(ask))));
     for frame in [
         ReplayFrame::Fetch { id: 1, after, last },
         ReplayFrame::AskMarks { id: 2, term, after },
@@ -126,8 +130,10 @@ async fn a_guest_is_given_no_entries() {
     }
     let mut answers = Vec::new();
     while answers.len() < 3 {
-        if let BondEvent::Frame { frame: MemberFrame::Replay(answer), .. } = guest.event().await {
-            answers.push(answer);
+        match guest.event().await {
+            BondEvent::Frame { frame: MemberFrame::Replay(answer), .. } => answers.push(answer),
+            BondEvent::Frame { frame: MemberFrame::Snapshot(answer), .. } => panic!("{answer:?}"),
+            _ => {}
         }
     }
     let commit = group.status().commit;
