@@ -202,18 +202,19 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         let now = self.lab.cluster.now();
         let bound = next.map_or(LEADER_BOUND, |at| at.since(now).min(LEADER_BOUND));
         let may_wait = may_wait(self.begin, &self.schedule.faults[place], now);
-        match timeout(bound, self.lab.recorder.until(wanted)).await {
-            Ok(view) => {
+        let found = timeout(bound, self.lab.recorder.until(wanted)).await;
+        match (found, next.filter(|_| may_wait)) {
+            (Ok(view), _) => {
                 let view = view?;
                 let hit = aim.at(&view, &down);
                 Ok(hit.map(|hit| (hit, view.leader())))
             }
-            Err(_) if let Some(next) = next.filter(|_| may_wait) => {
+            (Err(_), Some(next)) => {
                 let after = next.max(now).plus(STRIKE_PAUSE);
                 self.due.insert((after, place), Action::Strike);
                 Ok(None)
             }
-            Err(_) => Err(RunError::Lab(format!(
+            (Err(_), None) => Err(RunError::Lab(format!(
                 "nobody to hit: no leader for {} s",
                 LEADER_BOUND.as_secs()
             ))),
