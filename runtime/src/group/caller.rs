@@ -67,7 +67,7 @@ pub struct Queried<T> {
 /// Why there is no value: the command did not take effect, or nobody knows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum CommandError {
-    /// It was never proposed and will never take effect.
+    /// It stands in no log that can win, and will never take effect.
     #[error("the command did not take effect: {reason}")]
     Failed {
         /// Why.

@@ -2,7 +2,7 @@
 //!
 //! Plain bookkeeping: it sends nothing and asks nobody; the driver acts on what it returns.
 //! Invariants: a call leaves the table with its one answer; a call that may have been proposed
-//! somewhere ends as `Unknown`, never as refused (design: what a client may believe).
+//! somewhere ends as `Unknown`, never as refused.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

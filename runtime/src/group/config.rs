@@ -57,7 +57,8 @@ pub struct ConsensusConfig {
     /// Entries that stay in memory behind the snapshot, so that who lags a little needs none.
     pub snapshot_tail_entries: u32,
     /// Leaders answer strong queries without asking the others while they hold a lease (thesis
-    /// §6.4.1). Faster, and right only as long as clocks keep to `clock_drift_ppm_max`.
+    /// §6.4.1). Faster, and right only as long as clocks keep to `clock_drift_ppm_max`:
+    /// not on hosts that are suspended, whose monotonic clock stands still meanwhile.
     pub lease_reads: bool,
     /// No member's monotonic clock runs faster or slower than true time by more than so many
     /// millionths. Only leases build on it.

@@ -144,7 +144,7 @@ pub(crate) enum Outcome {
         /// The answer, encoded; `None` if the machine could not decode the query.
         answer: Option<Bytes>,
     },
-    /// Nothing was appended for this call.
+    /// Nothing that was appended for this call can take effect.
     Refused(Reason),
     /// The command may or may not take effect.
     Unknown(Reason),
@@ -167,7 +167,8 @@ impl Outcome {
 pub enum Reason {
     /// Queues or the log are as full as they may be.
     Busy,
-    /// No leader is known, or the known one could not be reached in time.
+    /// The node takes no calls from who asked, who is no member. Told to nodes only, which then
+    /// try again: a call that finds no leader ends as [`Reason::Timeout`].
     Unavailable,
     /// Leadership moved while the call was under way.
     LeaderChanged,
@@ -187,7 +188,7 @@ impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Busy => "too much is under way already",
-            Self::Unavailable => "no leader could be reached",
+            Self::Unavailable => "the node takes no calls of who is no member",
             Self::LeaderChanged => "leadership moved while the call was under way",
             Self::Timeout => "the deadline passed",
             Self::SessionExpired => "the session has expired",
