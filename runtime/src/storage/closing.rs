@@ -29,7 +29,9 @@ mod tests {
     use std::{
         future::{self, Future},
         pin::{Pin, pin},
+        sync::Arc,
         task::Poll,
+        thread,
     };
 
     use raft::{HardState, Term, Time, Write, WriteId};
@@ -38,10 +40,12 @@ mod tests {
     use crate::{
         SystemClock,
         storage::{
+            Shelf,
             crash::{SEGMENT_BYTES, open_image},
             disk::Opened,
             model::Model,
-            samples::owner,
+            samples::{owner, position},
+            snapshot::tests as snapshots,
         },
     };
 
@@ -94,6 +98,23 @@ mod tests {
         assert!(!close(storage, &Impatient).await);
         // Still under way, in a thread that nobody waits for.
         model.hold_up(false);
+    }
+
+    #[test]
+    fn a_directory_that_hangs_holds_up_nobody_who_closes_the_shelf() {
+        let model = Model::default();
+        let shelf = Shelf::new(Arc::new(model.clone()), None);
+        let mut written = snapshots::written(&shelf, position(3, 9), b"body");
+        model.hold_up(true);
+        let (steps, putter) = (model.steps(), shelf.clone());
+        let putting = thread::spawn(move || putter.put(&mut written));
+        while model.steps() == steps {
+            thread::yield_now();
+        }
+        shelf.close();
+        assert!(!putting.is_finished(), "it waits for the directory");
+        model.hold_up(false);
+        putting.join().expect("it does not panic").expect("the model works");
     }
 
     #[test]

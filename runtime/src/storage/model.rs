@@ -135,7 +135,7 @@ impl Model {
         self.inner().reads
     }
 
-    /// Lets syncs of files hang, or go on.
+    /// Lets syncs hang, or go on.
     pub(crate) fn hold_up(&self, held_up: bool) {
         self.inner().held_up = held_up;
         self.0.1.notify_all();
@@ -158,6 +158,14 @@ impl Model {
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.0.0.lock().expect("no test panics while it holds the model")
+    }
+
+    /// Once syncs do not hang any more.
+    fn released(&self) -> MutexGuard<'_, Inner> {
+        let waited = self.0.1.wait_timeout_while(self.inner(), HELD_UP_MAX, |inner| inner.held_up);
+        let (inner, bound) = waited.expect("no test panics while it holds the model");
+        assert!(!bound.timed_out(), "nobody lets the model go on");
+        inner
     }
 
     /// Counts a read, which may be the one that fails.
@@ -321,7 +329,7 @@ impl Medium for Model {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.inner().step(Step::SyncNames)
+        self.released().step(Step::SyncNames)
     }
 }
 
@@ -351,10 +359,7 @@ impl MediumFile for ModelFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let inner = self.model.inner();
-        let waited = self.model.0.1.wait_timeout_while(inner, HELD_UP_MAX, |inner| inner.held_up);
-        let (mut inner, bound) = waited.expect("no test panics while it holds the model");
-        assert!(!bound.timed_out(), "nobody lets the model go on");
+        let mut inner = self.model.released();
         let synced = inner.step(Step::SyncFile { file: self.file });
         if synced.is_err() {
             inner.steps.push(Step::SyncFailed { file: self.file });

@@ -65,12 +65,17 @@ impl Shelf {
 
     /// Gives a snapshot its name, durably; whether it counts is not decided by that.
     pub(crate) fn put(&self, written: &mut Written) -> Result<(), StorageError> {
-        let place = self.place();
-        let (medium, name) = (place.medium()?, snapshot::name(written.id().position));
-        let path = place.path.join(&name);
+        // The place is not held meanwhile: a directory that hangs must not hold up who closes the
+        // shelf. Only the writer puts, and a store is closed once its writer has ended.
+        let (medium, directory) = {
+            let place = self.place();
+            (place.medium()?, place.path.clone())
+        };
+        let name = snapshot::name(written.id().position);
+        let path = directory.join(&name);
         medium.rename(written.name(), &name).map_err(StorageError::io(path, "name"))?;
         written.placed();
-        medium.sync().map_err(StorageError::io(&place.path, "sync the directory"))
+        medium.sync().map_err(StorageError::io(directory, "sync the directory"))
     }
 
     /// From now on this one counts, and none before it.
