@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     cluster::{Cluster, ClusterError},
-    fault::{Fault, NodeNumber},
+    fault::{Fault, LinkRule, NodeNumber},
+    link::LinkCounts,
     plan::{forgets, may_unseat},
     run::{RunError, votes_again},
 };
@@ -106,11 +107,10 @@ impl<C: Cluster> Nemesis<'_, C> {
         // Stopped, it may not have had the time; and where a majority may be lost there may have
         // been nobody to send anything.
         let excused = self.lab.stop.is_stopped() || self.lab.plan.expect.majority_may_be_lost;
-        if befallen.struck() == 0 && !excused {
-            let reason = format!("nothing befell the {} datagrams on its links", befallen.offered);
-            return Err(ClusterError::Fault { node, reason });
+        match missed(&rules, &befallen, excused) {
+            Some(reason) => Err(ClusterError::Fault { node, reason }),
+            None => Ok(healed),
         }
-        Ok(healed)
     }
 
     /// Waits, beside everything else, until the node has caught up, and votes again if it may
@@ -176,5 +176,39 @@ impl<C: Cluster> Nemesis<'_, C> {
             let kills = self.drawn(*later_place).ends_process() && later.nodes.contains(&node);
             kills && returned_ns.is_some_and(|returned_ns| later.at_ns >= returned_ns)
         })
+    }
+}
+
+/// Why a fault of these links did not take place; nothing if it did, or if that is excused.
+fn missed(links: &[LinkRule], befallen: &LinkCounts, is_excused: bool) -> Option<String> {
+    if links.is_empty() {
+        // Whoever may be up or not: there was no fault.
+        return Some("it crosses no link".to_owned());
+    }
+    if befallen.struck() > 0 || is_excused {
+        return None;
+    }
+    Some(format!("nothing befell the {} datagrams on its links", befallen.offered))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::LinkFaults;
+
+    #[test]
+    fn a_fault_took_place_if_anything_befell_its_links_and_it_has_some() {
+        let (from, to, faults) = (NodeNumber(1), NodeNumber(2), LinkFaults::blocked());
+        let links = [LinkRule { from, to, faults }];
+        let struck = LinkCounts { offered: 3, blocked: 3, ..LinkCounts::default() };
+        let spared = LinkCounts { offered: 3, arrivals: 3, ..LinkCounts::default() };
+        assert_eq!(missed(&links, &struck, false), None);
+        assert_eq!(missed(&links, &spared, true), None);
+        let why = missed(&links, &spared, false).expect("nothing befell them");
+        assert_eq!(why, "nothing befell the 3 datagrams on its links");
+        for befallen in [LinkCounts::default(), struck] {
+            let why = missed(&[], &befallen, true).expect("nothing can befall what is not there");
+            assert_eq!(why, "it crosses no link");
+        }
     }
 }

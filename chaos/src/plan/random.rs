@@ -176,6 +176,7 @@ fn possible(random: &RandomFaults, plan: &Plan, world: WorldKind) -> Vec<Fault> 
         }
         Fault::Clock => world != WorldKind::Swarm,
         Fault::Disk => remembers && world != WorldKind::Swarm,
+        Fault::Isolate | Fault::Partition | Fault::Link => plan.nodes > 1,
         _ => true,
     });
     possible

@@ -174,6 +174,10 @@ fn mix(mix: Mix) -> Result<(), PlanError> {
 fn step(plan: &Plan, load: &WorkloadPlan, number: usize, step: &Step) -> Result<(), PlanError> {
     let name = |part: &str| format!("steps[{number}].{part}");
     all::check(plan, step, name)?;
+    if step.fault.hits_links() && plan.nodes < 2 {
+        let allowed = "of one node there is no link to cut or to hurt: nodes must be at least 2";
+        return Err(field(&name("fault"), step.fault, allowed));
+    }
     let voters_min = u64::from(consensus(plan).voters_min);
     if step.changes_members() && plan.nodes < voters_min {
         let allowed = format!(
@@ -399,6 +403,14 @@ mod tests {
                 field
             }
             PlanError::Malformed(reason) => panic!("{reason}"),
+        }
+    }
+
+    #[test]
+    fn a_node_alone_has_no_links_to_hurt() {
+        let alone = "nodes = 1\n[expect]\nmajority_may_be_lost = true\n[workload]";
+        for fault in ["isolate", "partition", "link"] {
+            assert_eq!(refused(&[("[workload]", alone), ("kill", fault)]), "steps[0].fault");
         }
     }
 

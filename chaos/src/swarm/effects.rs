@@ -125,7 +125,7 @@ impl World {
 
     fn take_note(&mut self, seat: Seat, note: &Note) -> Checked {
         self.tell(|world| format!("    {} notes {note:?}", world.nodes[seat.0].id));
-        if let Some(planned) = &self.planned {
+        if let Some(planned) = &mut self.planned {
             planned.noted(seat, self.now, note);
         }
         match note {

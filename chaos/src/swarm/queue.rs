@@ -36,9 +36,9 @@ impl<E> Queue<E> {
         self.sequence += 1;
     }
 
-    /// How many events are still to happen.
-    pub(super) fn len(&self) -> usize {
-        self.order.len()
+    /// How many events are still to happen, where these are more than a world carries.
+    pub(super) fn overflow(&self) -> Option<usize> {
+        Some(self.order.len()).filter(|count| *count > EVENTS_MAX)
     }
 
     /// When the next event happens.
@@ -54,6 +54,11 @@ impl<E> Queue<E> {
         Some((at, event))
     }
 }
+
+/// Messages and all else that may be under way at once. Ordinary is a few hundred; links that
+/// hold back for long, and leaders that send long windows to many, have been seen to reach some
+/// thousands.
+pub(super) const EVENTS_MAX: usize = 20_000;
 
 #[cfg(test)]
 mod tests {
@@ -73,5 +78,14 @@ mod tests {
         assert_eq!(queue.next_at(), Some(at(1)));
         let rest: Vec<char> = std::iter::from_fn(|| queue.take()).map(|(_, name)| name).collect();
         assert_eq!(rest, ['b', 'x', 'c', 'd']);
+    }
+
+    #[test]
+    fn more_than_a_world_carries_is_noticed() {
+        let mut queue = Queue::default();
+        (0..EVENTS_MAX).for_each(|_| queue.put(Time::default(), 'x'));
+        assert_eq!(queue.overflow(), None);
+        queue.put(Time::default(), 'y');
+        assert_eq!(queue.overflow(), Some(EVENTS_MAX + 1));
     }
 }

@@ -5,8 +5,8 @@
 //! asks the server that it believes to lead. One that does not lead names the one that does; one
 //! that is silent too long is left for the next. A pinned client asks one server alone, which
 //! hands its requests on. What is asked again goes by the same name.
-//! Invariant: every operation that was due ends, and a timeout is unknown, never a failure,
-//! unless no server ever took the request.
+//! Invariant: every operation that was due ends, at the latest with the run, and a timeout is
+//! unknown, never a failure, unless no server ever took the request.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -275,11 +275,21 @@ impl Callers {
         let Some(mut operation) = task.operation else { return };
         operation.request = task.request.map(request_of);
         if task.taken + task.doubts > 0 {
-            *self.reasons.entry("unknown_timeout".into()).or_default() += 1;
-            operation.outcome = Outcome::Unknown;
-            self.done.push(operation);
+            self.doubt(operation, "timeout");
         } else {
             self.fail(operation, "unavailable", now);
+        }
+    }
+
+    /// The run is over, and whatever is not answered by now never will be. A server may have taken
+    /// it all the same, also one that had not yet said so: others may have read what it wrote.
+    pub(super) fn give_up_all(&mut self) {
+        let open: Vec<u64> = self.tasks.keys().copied().collect();
+        for task in open {
+            let Some(task) = self.close(task) else { continue };
+            let Some(mut operation) = task.operation else { continue };
+            operation.request = task.request.map(request_of);
+            self.doubt(operation, "unanswered");
         }
     }
 
@@ -289,6 +299,12 @@ impl Callers {
         let Some(mut operation) = task.operation else { return };
         operation.request = task.request.map(request_of);
         self.fail(operation, reason, now);
+    }
+
+    fn doubt(&mut self, mut operation: Operation, reason: &str) {
+        *self.reasons.entry(format!("unknown_{reason}")).or_default() += 1;
+        operation.outcome = Outcome::Unknown;
+        self.done.push(operation);
     }
 
     fn fail(&mut self, mut operation: Operation, reason: &str, now: Time) {

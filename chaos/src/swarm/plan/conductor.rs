@@ -1,8 +1,8 @@
 //! Leads a plan through its phases: form, load, trials, heal, prove, freeze.
 //!
 //! Does what the runs with real time do, one virtual event after the other. Invariant: every wait
-//! has a bound in the world's own time, and what was hit is brought back before anything is
-//! proven.
+//! has a bound in the world's own time, what was hit is brought back before anything is proven,
+//! and whatever ends the run, all that was asked is in the history.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::{
     },
     schedule,
     seed::Seed,
-    swarm::{event::Event, node::Seat, world::World},
+    swarm::{event::Event, node::Seat, queue::EVENTS_MAX, world::World},
 };
 
 /// Carries one plan out in one world.
@@ -79,17 +79,19 @@ impl<'a> Conductor<'a> {
         self.found.checks.push(formed(forming_ms));
         self.open_sessions(load.clients)?;
         self.start_load(&load);
-        let carried = self.under_load(&load);
-        let end_ns = self.now_ns();
-        self.journal.phase(Phase::Heal)?;
-        self.end_load()?;
-        match carried {
+        match self.under_load(&load) {
             Ok(()) => {}
+            // The servers broke nothing: what is under way may still be answered.
             Err(Broken::Run(error @ RunError::Lab(_))) => {
                 self.found.failure = Some(error.to_string());
             }
+            // After a broken rule no answer is worth waiting for.
             Err(broken) => return Err(broken),
         }
+        let end_ns = self.now_ns();
+        self.journal.phase(Phase::Heal)?;
+        self.end_load()?;
+        // Whether clients were served in time is judged only where all of them had their answers.
         self.found.load_ns = self.found.load_ns.map(|(from, _)| (from, end_ns));
         if self.found.failure.is_none() {
             self.prove_and_freeze()?;
@@ -99,6 +101,11 @@ impl<'a> Conductor<'a> {
 
     /// Judges what there is.
     pub(super) fn conclude(mut self) -> Result<Outcome, RunError> {
+        // A run that was given up midway leaves questions open, and readers may have seen what
+        // these wrote: without them in the history that would look like a broken guarantee.
+        if let Some(planned) = &mut self.world.planned {
+            planned.callers.give_up_all();
+        }
         self.collect()?;
         if let Some(planned) = &mut self.world.planned {
             self.found.counts.append(&mut planned.callers.reasons);
@@ -152,10 +159,21 @@ impl<'a> Conductor<'a> {
             self.world.now = self.world.now.max(end);
             return Ok(false);
         }
+        self.refuse_storm()?;
         self.turns += 1;
         self.world.turn()?;
         self.collect()?;
         Ok(true)
+    }
+
+    /// What this world carries at once is a limit of the model. Clients that ask for more than is
+    /// served come to it as well, each asking again and again, so it says nothing of the servers.
+    fn refuse_storm(&self) -> Result<(), RunError> {
+        let Some(count) = self.world.queue.overflow() else { return Ok(()) };
+        Err(RunError::Lab(format!(
+            "{count} things are under way at once, and world swarm carries {EVENTS_MAX}: lower \
+             workload.rate_per_s (--rate)"
+        )))
     }
 
     /// Whether somebody wants the run to end. Looked at now and then, and once is for ever.

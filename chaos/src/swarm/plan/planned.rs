@@ -45,6 +45,8 @@ struct Place {
     applied: Vec<Applied>,
     /// Reads whose index is not applied yet.
     reads: Vec<(Index, u64)>,
+    /// When it last came to lead or to stand for election, in whichever life.
+    stood: Option<Time>,
 }
 
 /// An entry as it was applied.
@@ -74,11 +76,15 @@ impl Planned {
         let numbers = (0..self.places.len()).map(Seat);
         let numbers = numbers.map(|seat| (id(seat).peer, number(seat))).collect();
         let noting = Noting::of(numbers, Box::new(tell) as Tell);
-        self.places[seat.0] = Place { noting: Some(noting), ..Place::default() };
+        let stood = self.places[seat.0].stood;
+        self.places[seat.0] = Place { noting: Some(noting), stood, ..Place::default() };
     }
 
     /// A core notes something.
-    pub(in crate::swarm) fn noted(&self, seat: Seat, at: Time, note: &Note) {
+    pub(in crate::swarm) fn noted(&mut self, seat: Seat, at: Time, note: &Note) {
+        if matches!(note, Note::Became { role: Role::Candidate | Role::Leader, .. }) {
+            self.places[seat.0].stood = Some(at);
+        }
         self.told_of(seat, at, &MemberEvent::Raft(note.clone()));
     }
 
@@ -130,6 +136,19 @@ impl Planned {
             let link = self.links.entry((seat(*from).0, seat(*to).0));
             link.or_insert_with(|| Link::new(Stream::named(self.seed, &name))).set(faults.clone());
         }
+    }
+
+    /// Whether just this befalls the messages between servers now.
+    pub(super) fn is_hurt(&self, rules: &[LinkRule]) -> bool {
+        rules.iter().all(|LinkRule { from, to, faults }| {
+            let link = self.links.get(&(seat(*from).0, seat(*to).0));
+            link.is_some_and(|link| link.faults() == faults)
+        })
+    }
+
+    /// When the server last came to lead or to stand for election, if it ever did.
+    pub(super) fn stood(&self, seat: Seat) -> Option<Time> {
+        self.places[seat.0].stood
     }
 
     /// What has befallen the messages on all links that were ever hurt.

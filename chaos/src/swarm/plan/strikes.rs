@@ -13,6 +13,7 @@ use raft::{Index, Input, Time};
 use super::{
     conductor::{Broken, Conductor},
     planned::seat,
+    witness::Witness,
 };
 use crate::{
     fault::{Fault, NodeNumber},
@@ -42,6 +43,8 @@ pub(super) struct Strikes<'r, 'a> {
     /// Nodes that are away from the majority, by the strike that took them.
     taken: BTreeMap<usize, BTreeSet<NodeNumber>>,
     cuts: Cuts,
+    /// Of the packet faults that are on, by place in the schedule.
+    witnesses: BTreeMap<usize, Witness>,
     returning: Vec<Returning>,
     /// The highest index that was seen to be committed: who returns must come at least there.
     commit: Index,
@@ -67,8 +70,9 @@ impl<'r, 'a> Strikes<'r, 'a> {
         });
         let due = due.collect();
         let (strikes, taken) = (BTreeMap::new(), BTreeMap::new());
-        let (cuts, returning, commit) = (Cuts::default(), Vec::new(), Index(0));
-        Self { run, schedule, due, strikes, taken, cuts, returning, commit, begin }
+        let (cuts, witnesses) = (Cuts::default(), BTreeMap::new());
+        let (returning, commit) = (Vec::new(), Index(0));
+        Self { run, schedule, due, strikes, taken, cuts, witnesses, returning, commit, begin }
     }
 
     /// Carries all of it out, goes on to the end of the trial, and waits until those who returned
@@ -204,6 +208,7 @@ impl<'r, 'a> Strikes<'r, 'a> {
                 let before = planned.link_counts();
                 let in_force = self.cuts.begin(place, rules, before);
                 planned.hurt(&in_force);
+                self.witnesses.insert(place, Witness::of(&self.run.world, &in_force));
             }
         }
         Ok(())
@@ -285,6 +290,7 @@ impl<'r, 'a> Strikes<'r, 'a> {
     /// Heals the links of a strike, and sees that it took place.
     fn heal(&mut self, place: usize, node: NodeNumber) -> Result<(), Broken> {
         let Some((rules, cut)) = self.cuts.end(place) else { return Ok(()) };
+        let Some(witness) = self.witnesses.remove(&place) else { return Ok(()) };
         let Some(planned) = &mut self.run.world.planned else { return Ok(()) };
         planned.hurt(&rules);
         let befallen: LinkCounts = cut.befallen(&planned.link_counts());
@@ -293,12 +299,8 @@ impl<'r, 'a> Strikes<'r, 'a> {
         }
         // Where a majority may be lost there may have been nobody to send anything.
         let excused = self.run.is_stopped() || self.run.plan.expect.majority_may_be_lost;
-        if befallen.struck() == 0 && !excused {
-            let what = format!(
-                "the fault on node {node} did not take place: nothing befell the {} messages on \
-                 its links",
-                befallen.offered
-            );
+        if let Some(why) = witness.missed(&self.run.world, &befallen, excused) {
+            let what = format!("the fault on node {node} did not take place: {why}");
             return Err(RunError::Lab(what).into());
         }
         // Bonds that were silent for long are made anew, and both ends know.
