@@ -282,7 +282,7 @@ fn a_store_of_another_group_peer_or_version_is_refused() {
     let mut bytes = fs::read(&marker).expect("the marker");
     bytes[8] = 9;
     fs::write(&marker, bytes).expect("written");
-    assert!(refusal(&path).contains("has format version 9; this program reads 1"));
+    assert!(refusal(&path).contains("has format version 9; this program reads 2"));
 }
 
 #[test]
