@@ -4,6 +4,7 @@
 
 use crate::{
     checker::{Check, Verdict},
+    outage::Trial,
     plan::{GROWTH_LOAD_MS_MIN, Plan},
     run::{Outcome, lab::check, measures::Terms},
 };
@@ -15,20 +16,24 @@ pub(crate) fn checks(plan: &Plan, outcome: &Outcome, terms: Option<&Terms>) -> V
     // enough was not meant to show it.
     let lasts = plan.workload.as_ref().is_some_and(|load| load.duration_ms >= GROWTH_LOAD_MS_MIN);
     let growth = expect.memory_growth_kb_per_min_max.filter(|_| lasts);
+    let outages = outages(plan, &outcome.trials);
+    let of_outages = [
+        ("outage_ms_p50_max", expect.outage_ms_p50_max, median as Reduce),
+        ("outage_ms_max", expect.outage_ms_max, greatest),
+    ];
+    let of_outages = of_outages
+        .into_iter()
+        .filter_map(|(name, bound, reduce)| Some(compare_outages(name, &outages, bound?, reduce)));
+    let mut checks: Vec<Check> = of_outages.map(|check| by_any_client(plan, check)).collect();
     let bounds = [
-        ("outage_ms_p50_max", "outage_ms", expect.outage_ms_p50_max, median as Reduce),
-        ("outage_ms_max", "outage_ms", expect.outage_ms_max, greatest),
-        ("forming_ms_p50_max", "forming_ms", expect.forming_ms_p50_max, median),
+        ("forming_ms_p50_max", "forming_ms", expect.forming_ms_p50_max, median as Reduce),
         ("forming_ms_max", "forming_ms", expect.forming_ms_max, greatest),
         ("memory_growth_kb_per_min_max", "memory_growth_kb_per_min", growth, greatest),
     ];
-    let mut checks: Vec<Check> = bounds
-        .into_iter()
-        .filter_map(|(name, samples, bound, reduce)| {
-            let measured = outcome.samples.get(samples).and_then(|samples| reduce(samples));
-            Some(compare(name, measured, bound?))
-        })
-        .collect();
+    checks.extend(bounds.into_iter().filter_map(|(name, samples, bound, reduce)| {
+        let measured = outcome.samples.get(samples).and_then(|samples| reduce(samples));
+        Some(compare(name, measured, bound?))
+    }));
     if let Some(max) = expect.term_changes_max.and_then(|bounds| bounds.of(plan.profile)) {
         let counted = terms.map(|terms| term_changes(terms, max));
         checks.push(counted.unwrap_or_else(|| compare("term_changes_max", None, max as f64)));
@@ -37,6 +42,77 @@ pub(crate) fn checks(plan: &Plan, outcome: &Outcome, terms: Option<&Terms>) -> V
 }
 
 type Reduce = fn(&[f64]) -> Option<f64>;
+
+/// An outage, as far as it is known: what was measured, and what it was at most.
+#[derive(Clone, Copy)]
+struct Outage {
+    measured_ms: Option<f64>,
+    ms_max: f64,
+}
+
+/// Those of all trials, in the order of their faults.
+///
+/// Where the next fault of a trial comes before successes are back at their rate, that outage has
+/// no end of its own. But once they are back after the next one, they are back after both.
+fn outages(plan: &Plan, trials: &[Trial]) -> Vec<Outage> {
+    // Clients that stay with their nodes come back to a rate that the next fault may have lowered.
+    let is_pinned = plan.workload.as_ref().is_some_and(|load| load.pinned);
+    let outage = |(place, trial): (usize, &Trial)| {
+        let later = trials[place + 1..].iter().take_while(|other| other.number == trial.number);
+        let mut later = later.filter(|_| !is_pinned);
+        let over_with = later.find_map(|other| {
+            let since_ns = other.fault_at_ns.saturating_sub(trial.fault_at_ns);
+            Some(since_ns as f64 / NS_PER_MS + other.outage_ms?)
+        });
+        let measured_ms = trial.outage_ms;
+        Outage { measured_ms, ms_max: measured_ms.or(over_with).unwrap_or(f64::INFINITY) }
+    };
+    trials.iter().enumerate().map(outage).collect()
+}
+
+/// Whether a figure of all outages keeps its bound, however long those were that were not
+/// measured: if it depends on them, nobody knows.
+fn compare_outages(name: &str, outages: &[Outage], bound: f64, reduce: Reduce) -> Check {
+    let of = |ms: fn(&Outage) -> f64| reduce(&outages.iter().map(ms).collect::<Vec<f64>>());
+    let least = of(|outage| outage.measured_ms.unwrap_or(0.0));
+    let most = of(|outage| outage.ms_max);
+    let unmeasured = outages.iter().filter(|outage| outage.measured_ms.is_none()).count();
+    let (Some(least), Some(most)) = (least, most) else { return compare(name, None, bound) };
+    if unmeasured == 0 || least > bound {
+        return compare(name, Some(least), bound);
+    }
+    let all = outages.len();
+    let name = format!("expect.{name}");
+    if most <= bound {
+        let detail = format!(
+            "{most:.1} or less, at most {bound}; of {all} outages {unmeasured} had no end of their \
+             own before the next fault, and count for as long as they can have been"
+        );
+        return check(&name, Verdict::Valid, detail);
+    }
+    let measured: Vec<f64> = outages.iter().filter_map(|outage| outage.measured_ms).collect();
+    let of_others = reduce(&measured)
+        .map_or(String::new(), |ms| format!("; of the others it is {ms:.1}, at most {bound}"));
+    let detail = format!(
+        "{unmeasured} of {all} outages were not measured: successes were not back at their rate \
+         before the next fault, or before the trial was over{of_others}"
+    );
+    check(&name, Verdict::Unknown, detail)
+}
+
+/// A bound on outages is broken only where every node has a client: where clients stay with other
+/// nodes alone, and those are cut off, nobody asks who would serve, and all seem to be out.
+fn by_any_client(plan: &Plan, mut check: Check) -> Check {
+    let load = plan.workload.as_ref();
+    let lacks_some = load.is_some_and(|load| load.pinned && load.clients < plan.nodes);
+    if lacks_some && check.verdict == Verdict::Invalid {
+        check.verdict = Verdict::Unknown;
+        let few = "; but some nodes have no client that stays with them, and may have served: use \
+                   more --clients";
+        check.detail.push_str(few);
+    }
+    check
+}
 
 fn compare(name: &str, measured: Option<f64>, bound: f64) -> Check {
     let name = format!("expect.{name}");
@@ -84,21 +160,52 @@ fn greatest(samples: &[f64]) -> Option<f64> {
     samples.iter().copied().max_by(f64::total_cmp)
 }
 
+const NS_PER_MS: f64 = 1e6;
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{fault::NodeNumber, plan, run::measures::TermChange};
+    use crate::{
+        fault::{Fault, NodeNumber},
+        plan,
+        run::measures::TermChange,
+    };
 
     fn plan(expect: &str) -> Plan {
         plan::parse(&format!("scenario = \"x\"\nkind = \"steady\"\n[expect]\n{expect}"))
             .expect("a plan")
     }
 
-    fn verdicts(plan: &Plan, samples: &[f64]) -> Vec<Verdict> {
-        let mut outcome = Outcome::default();
-        outcome.samples.insert("outage_ms".into(), samples.to_vec());
-        let checks = checks(plan, &outcome, None);
-        checks.into_iter().map(|check| check.verdict).collect()
+    /// What a kill cost that struck so late in the run.
+    fn trial(number: u64, fault_at_ms: u64, outage_ms: Option<f64>) -> Trial {
+        Trial {
+            number,
+            fault: Fault::Kill,
+            node: NodeNumber(1),
+            nodes: vec![NodeNumber(1)],
+            fault_at_ns: fault_at_ms * 1_000_000,
+            term_before: 1,
+            term_after: None,
+            leader_after: None,
+            outage_ms,
+            longest_gap_ms: None,
+            rejoin_ms: None,
+            detect_ms: None,
+            elect_ms: None,
+            commit_ms: None,
+            client_ms: None,
+        }
+    }
+
+    fn judged(plan: &Plan, trials: Vec<Trial>) -> Vec<Check> {
+        checks(plan, &Outcome { trials, ..Outcome::default() }, None)
+    }
+
+    /// Each outage of a trial of its own.
+    fn verdicts(plan: &Plan, outages_ms: &[f64]) -> Vec<Verdict> {
+        let trials = (1..).zip(outages_ms);
+        let trials = trials.map(|(number, ms)| trial(number, number * 1_000, Some(*ms))).collect();
+        judged(plan, trials).into_iter().map(|check| check.verdict).collect()
     }
 
     #[test]
@@ -109,6 +216,59 @@ mod tests {
         assert_eq!(verdicts(&plan, &[1.0, 2.0, 5.1]), [Verdict::Valid, Verdict::Invalid]);
         assert_eq!(verdicts(&plan, &[]), [Verdict::Unknown; 2]);
         assert_eq!(verdicts(&self::plan(""), &[9.0]), []);
+    }
+
+    #[test]
+    fn an_outage_that_was_not_measured_leaves_a_bound_open() {
+        let plan = plan("outage_ms_p50_max = 2.0\noutage_ms_max = 5.0");
+        let judged = |outages_ms: &[Option<f64>]| -> Vec<Check> {
+            let trials = (1..).zip(outages_ms);
+            let trials = trials.map(|(number, ms)| trial(number, number * 1_000, *ms)).collect();
+            judged(&plan, trials)
+        };
+        let verdicts = |outages_ms: &[Option<f64>]| -> Vec<Verdict> {
+            judged(outages_ms).into_iter().map(|check| check.verdict).collect()
+        };
+        use Verdict::{Invalid, Unknown, Valid};
+        // Of three the one that is missing does not decide the median, and of two it does.
+        assert_eq!(verdicts(&[Some(1.0), Some(2.0), None]), [Valid, Unknown]);
+        assert_eq!(verdicts(&[Some(3.0), None, None]), [Unknown, Unknown]);
+        assert_eq!(verdicts(&[Some(3.0), Some(4.0), Some(6.0), None]), [Invalid, Invalid]);
+        assert_eq!(verdicts(&[None]), [Unknown, Unknown]);
+        let told = &judged(&[Some(1.0), None])[1].detail;
+        assert!(told.starts_with("1 of 2 outages were not measured"), "{told}");
+        assert!(told.ends_with("of the others it is 1.0, at most 5"), "{told}");
+    }
+
+    #[test]
+    fn an_outage_that_runs_into_the_next_fault_is_over_with_that_ones() {
+        let bound = |ms: u64, more: &str| plan(&format!("outage_ms_max = {ms}.0\n{more}"));
+        let kills = || {
+            let last = trial(1, 1_300, Some(90.0));
+            vec![trial(1, 1_000, None), trial(1, 1_200, None), last]
+        };
+        let Check { verdict, detail, .. } = &judged(&bound(390, ""), kills())[0];
+        assert_eq!(*verdict, Verdict::Valid, "{detail}");
+        assert!(detail.starts_with("390.0 or less, at most 390; of 3 outages 2"), "{detail}");
+        let verdict = |plan: &Plan, trials| judged(plan, trials)[0].verdict;
+        // It may have been over with the bound, or only with the last fault's.
+        assert_eq!(verdict(&bound(389, ""), kills()), Verdict::Unknown);
+        // The next trial began in health, whatever this one came to.
+        let apart = vec![trial(1, 1_000, None), trial(2, 1_200, Some(90.0))];
+        assert_eq!(verdict(&bound(390, ""), apart), Verdict::Unknown);
+        let pinned = bound(390, "[workload]\npinned = true");
+        assert_eq!(verdict(&pinned, kills()), Verdict::Unknown, "each has a rate of its own");
+    }
+
+    #[test]
+    fn where_a_node_has_no_client_nobody_knows_that_all_were_out() {
+        let verdict = |load: &str| {
+            let plan = plan(&format!("outage_ms_max = 5.0\n[workload]\n{load}"));
+            verdicts(&plan, &[6.0])[0]
+        };
+        assert_eq!(verdict("pinned = true\nclients = 4"), Verdict::Unknown);
+        assert_eq!(verdict("pinned = true\nclients = 5"), Verdict::Invalid);
+        assert_eq!(verdict("clients = 4"), Verdict::Invalid, "they know all five");
     }
 
     #[test]
