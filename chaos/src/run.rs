@@ -19,6 +19,7 @@ mod lagging;
 mod liveness;
 mod loaded;
 mod measures;
+mod offered;
 mod recorder;
 mod sampling;
 mod stage;

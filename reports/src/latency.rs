@@ -38,6 +38,13 @@ struct Counts {
     intended_ns_last: u64,
 }
 
+/// How much was due, what of it was answered, and for how long.
+struct Load {
+    offered: u64,
+    ok: u64,
+    span_s: f64,
+}
+
 impl Default for Recorder {
     fn default() -> Self {
         Self::new()
@@ -151,7 +158,8 @@ impl Recorder {
 
     /// Enters into the record what was recorded: `counts.operations_{offered, ok, fail, unknown}`,
     /// `ratios.{offered_per_s, achieved_per_s, achieved_over_offered}` and `metrics.latency_ms`
-    /// with one more metric per kind, `latency_{read, write, cas}_ms`.
+    /// with one more metric per kind, `latency_{read, write, cas}_ms`. Where the record counts what
+    /// of all operations the load was (`counts.load_{operations, ok, ms}`), the ratios are its own.
     pub fn fill(&self, record: &mut RunRecord) {
         let counts = &self.counts;
         for (name, count) in [
@@ -170,13 +178,12 @@ impl Recorder {
                 record.counts.insert(name.to_owned(), count);
             }
         }
-        let first_ns = counts.intended_ns_first.unwrap_or(0);
-        let span_s = counts.intended_ns_last.saturating_sub(first_ns) as f64 / NS_PER_S as f64;
-        if span_s > 0.0 {
+        let Load { offered, ok, span_s } = self.load(record);
+        if span_s > 0.0 && offered > 0 {
             let rate = |count: u64| count as f64 / span_s;
-            record.ratios.insert("offered_per_s".to_owned(), rate(counts.offered));
-            record.ratios.insert("achieved_per_s".to_owned(), rate(counts.ok));
-            let achieved = counts.ok as f64 / counts.offered as f64;
+            record.ratios.insert("offered_per_s".to_owned(), rate(offered));
+            record.ratios.insert("achieved_per_s".to_owned(), rate(ok));
+            let achieved = ok as f64 / offered as f64;
             record.ratios.insert("achieved_over_offered".to_owned(), achieved);
         }
         let kinds = Kind::ALL.map(|kind| (format!("latency_{}_ms", kind.as_str()), Some(kind)));
@@ -185,6 +192,20 @@ impl Recorder {
                 record.metrics.insert(name, summary);
             }
         }
+    }
+
+    /// What of all this the load was, as the record counts it. No operation says whether it is of
+    /// the load: while the record does not, all are, from the first to the last.
+    fn load(&self, record: &RunRecord) -> Load {
+        let counted = |name: &str| record.counts.get(name).copied();
+        let of_load = (counted("load_operations"), counted("load_ok"), counted("load_ms"));
+        if let (Some(offered), Some(ok), Some(ms)) = of_load {
+            return Load { offered, ok, span_s: ms as f64 / MS_PER_S };
+        }
+        let Counts { offered, ok, .. } = self.counts;
+        let first_ns = self.counts.intended_ns_first.unwrap_or(0);
+        let span_ns = self.counts.intended_ns_last.saturating_sub(first_ns);
+        Load { offered, ok, span_s: span_ns as f64 / NS_PER_S as f64 }
     }
 
     /// Operations that were answered `ok`, in the order in which they were due.
@@ -212,6 +233,7 @@ const POINTS_MAX: usize = 8 << 20;
 const TIMELINE_S_MAX: u64 = 86_400;
 const DIGITS: u8 = 3;
 const US_PER_MS: f64 = 1_000.0;
+const MS_PER_S: f64 = 1_000.0;
 const NS_PER_S: u64 = 1_000_000_000;
 
 #[cfg(test)]
@@ -255,6 +277,22 @@ mod tests {
         assert!(!record.metrics.contains_key("latency_read_ms"));
         assert_eq!(record.ratios["offered_per_s"], 3.0);
         assert_eq!(record.ratios["achieved_per_s"], 1.0);
+    }
+
+    #[test]
+    fn what_was_asked_beside_the_load_is_not_in_its_rates() {
+        let mut recorder = Recorder::new();
+        for at_s in [0, 1, 9] {
+            recorder.record(&sample(at_s * NS_PER_S, Some(at_s * NS_PER_S + 5), Outcome::Ok));
+        }
+        let mut record = crate::record::tests::record();
+        for (name, count) in [("load_operations", 2), ("load_ok", 1), ("load_ms", 2_000)] {
+            record.counts.insert(name.to_owned(), count);
+        }
+        recorder.fill(&mut record);
+        let ratios = ["offered_per_s", "achieved_per_s", "achieved_over_offered"];
+        assert_eq!(ratios.map(|name| record.ratios[name]), [1.0, 0.5, 0.5]);
+        assert_eq!(record.counts["operations_offered"], 3);
     }
 
     #[test]

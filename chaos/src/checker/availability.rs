@@ -5,12 +5,13 @@
 //! the bound and keep it; where a majority is up of whom each reaches each other both ways,
 //! somebody must be served within the bound. Bad links promise nothing.
 //!
-//! Not vacuous: without one stretch after healing that is long enough to judge it is *unknown*.
+//! Not vacuous: without one stretch after healing that is long enough to judge it is *unknown*, and
+//! so it is where nobody was served, but nothing was due within the bound that must have been.
 
 use std::collections::BTreeSet;
 
 use super::{Check, Checker, Complaints, conclude};
-use crate::history::{Course, Frozen, Outcome, Struck};
+use crate::history::{Course, Frozen, Operation, Outcome, Struck};
 
 /// Checks that faults and their ends cost no more than they must.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,6 +27,21 @@ struct Stretch<'a> {
 /// An operation that succeeded: when it was sent, when it was answered.
 type Success = (u64, u64);
 
+/// What was asked under which course, and what came of it.
+struct Load<'a> {
+    course: &'a Course,
+    nodes: &'a [u64],
+    operations: &'a [Operation],
+    /// In the order of their answers.
+    successes: Vec<Success>,
+}
+
+/// Who is there while these faults are on, and who reaches whom.
+struct Ground<'a> {
+    on: &'a [&'a Struck],
+    nodes: &'a [u64],
+}
+
 impl Checker for Availability {
     fn name(&self) -> &'static str {
         "availability"
@@ -39,7 +55,9 @@ impl Checker for Availability {
             doubts.add(|| "there was no load, or no record of it".to_owned());
             return conclude(self.name(), &breaches, &doubts, String::new);
         };
-        let successes = successes(frozen);
+        let operations = frozen.history.operations();
+        let (nodes, successes) = (&frozen.nodes[..], successes(operations));
+        let load = Load { course, nodes, operations, successes };
         let (mut healed, mut cut) = (0_u64, 0_u64);
         for stretch in stretches(course, load_ns) {
             let served_by_ns = stretch.from_ns.saturating_add(course.service_ns_max);
@@ -47,11 +65,11 @@ impl Checker for Availability {
                 let lasts = stretch.until_ns >= served_by_ns.saturating_add(KEPT_NS);
                 healed += u64::from(lasts);
                 if lasts {
-                    keeps_rate(course, &stretch, &successes, &mut breaches, &mut doubts);
+                    keeps_rate(&load, &stretch, &mut breaches, &mut doubts);
                 }
-            } else if stretch.until_ns > served_by_ns && is_able(&stretch.on, &frozen.nodes) {
+            } else if stretch.until_ns > served_by_ns && stretch.ground(nodes).is_able() {
                 cut += 1;
-                serves(course, &stretch, &successes, &mut breaches, &mut doubts);
+                serves(&load, &stretch, &mut breaches, &mut doubts);
             }
         }
         let bound_ms = course.service_ns_max / MS;
@@ -77,9 +95,9 @@ impl Checker for Availability {
 }
 
 /// In the order of their answers.
-fn successes(frozen: &Frozen) -> Vec<Success> {
-    let operations = frozen.history.operations().iter();
+fn successes(operations: &[Operation]) -> Vec<Success> {
     let mut successes: Vec<Success> = operations
+        .iter()
         .filter(|operation| operation.outcome == Outcome::Ok)
         .filter_map(|operation| Some((operation.invoked_ns, operation.completed_ns?)))
         .collect();
@@ -100,36 +118,118 @@ fn stretches(course: &Course, (_, load_end_ns): (u64, u64)) -> Vec<Stretch<'_>> 
     changes.windows(2).map(stretch).collect()
 }
 
-/// Whether a majority runs of whom each reaches each other both ways, and no link is merely bad.
-///
-/// That one node reaches a majority is not enough: one of those may hold what a leader sent that
-/// it could not answer, refuse its vote to whoever lacks that, and reach no majority itself.
-fn is_able(on: &[&Struck], nodes: &[u64]) -> bool {
-    let is_up = |node: u64| on.iter().all(|fault| !fault.down.contains(&node));
-    let is_cut = |from: u64, to: u64| on.iter().any(|fault| fault.cut.contains(&(from, to)));
-    let reaches = |node: u64, other: u64| {
-        node == other || is_up(other) && !is_cut(node, other) && !is_cut(other, node)
-    };
-    let hurts = on.iter().any(|fault| fault.hurts);
-    let up: Vec<u64> = nodes.iter().copied().filter(|node| is_up(*node)).collect();
-    // A group has at most nine voters: there are few sets to look at.
-    let stands_together = |set: u32| {
-        let members = up.iter().enumerate().filter(|(place, _)| set >> place & 1 == 1);
-        let members: Vec<u64> = members.map(|(_, node)| *node).collect();
-        let holds = |node: &u64| members.iter().all(|other| reaches(*node, *other));
-        2 * members.len() > nodes.len() && members.iter().all(holds)
-    };
-    !hurts && (0..1 << up.len().min(NODES_MAX)).any(stands_together)
+impl Stretch<'_> {
+    fn ground<'b>(&'b self, nodes: &'b [u64]) -> Ground<'b> {
+        Ground { on: &self.on, nodes }
+    }
+}
+
+impl<'a> Load<'a> {
+    /// What was due from the beginning of a stretch to the end of the bound, and could tell whether
+    /// the group was back by then. Who asks late within the bound may notice late as well that a
+    /// node is silent: what was served soon after says neither.
+    fn due_in_time(&self, stretch: &Stretch<'_>) -> Vec<&'a Operation> {
+        let served_by_ns = stretch.from_ns.saturating_add(self.course.service_ns_max);
+        let soon_ns = self.course.service_ns_max / 2;
+        let says_neither = |operation: &&Operation| {
+            let due_ns = operation.intended_ns;
+            let is_late = due_ns > served_by_ns.saturating_sub(soon_ns);
+            let took_ns = operation.completed_ns.map(|at_ns| at_ns.saturating_sub(due_ns));
+            let is_soon = took_ns.is_some_and(|took_ns| took_ns <= soon_ns);
+            is_late && is_soon && operation.outcome == Outcome::Ok
+        };
+        let within = stretch.from_ns..=served_by_ns;
+        let due =
+            self.operations.iter().filter(|operation| within.contains(&operation.intended_ns));
+        due.filter(|operation| !says_neither(operation)).collect()
+    }
+
+    /// Whether something of what was due reached whoever led: if no client would have, nothing
+    /// follows from nobody having been served.
+    fn reached_a_leader(&self, stretch: &Stretch<'_>) -> bool {
+        let due = self.due_in_time(stretch);
+        if !self.course.pinned {
+            return !due.is_empty();
+        }
+        let node_of = |operation: &&Operation| {
+            let place = operation.client.checked_rem(self.nodes.len() as u64)?;
+            self.nodes.get(usize::try_from(place).ok()?).copied()
+        };
+        let asked: BTreeSet<u64> = due.iter().filter_map(node_of).collect();
+        let ground = stretch.ground(self.nodes);
+        ground.leaders().all(|leader| asked.iter().any(|node| ground.reaches(*node, leader)))
+    }
+
+    /// Whether enough was due in a healed stretch to tell whether the rate was back in time: so
+    /// many operations within the bound, or any later one, when nothing was served any more.
+    fn shows_whether_back(&self, stretch: &Stretch<'_>, needed: usize) -> bool {
+        if self.due_in_time(stretch).len() >= needed {
+            return true;
+        }
+        let bound_ns = self.course.service_ns_max;
+        let from_ns = stretch.from_ns.saturating_add(bound_ns);
+        // The last ones may be unanswered for what comes after the stretch.
+        let until_ns = stretch.until_ns.saturating_sub(bound_ns);
+        let within = from_ns..until_ns;
+        let later =
+            self.operations.iter().filter(|operation| within.contains(&operation.intended_ns));
+        let mut later = later.peekable();
+        later.peek().is_some() && later.all(|operation| operation.outcome != Outcome::Ok)
+    }
+}
+
+impl Ground<'_> {
+    /// Whether a majority runs of whom each reaches each other both ways, and no link is merely
+    /// bad.
+    ///
+    /// That one node reaches a majority is not enough: one of those may hold what a leader sent
+    /// that it could not answer, refuse its vote to whoever lacks that, and reach no majority
+    /// itself.
+    fn is_able(&self) -> bool {
+        let hurts = self.on.iter().any(|fault| fault.hurts);
+        let up: Vec<u64> = self.up().collect();
+        // A group has at most nine voters: there are few sets to look at.
+        let stands_together = |set: u32| {
+            let members = up.iter().enumerate().filter(|(place, _)| set >> place & 1 == 1);
+            let members: Vec<u64> = members.map(|(_, node)| *node).collect();
+            let holds = |node: &u64| members.iter().all(|other| self.reaches(*node, *other));
+            2 * members.len() > self.nodes.len() && members.iter().all(holds)
+        };
+        !hurts && (0..1 << up.len().min(NODES_MAX)).any(stands_together)
+    }
+
+    /// Those who may lead: they reach a majority both ways.
+    fn leaders(&self) -> impl Iterator<Item = u64> {
+        self.up().filter(move |node| {
+            let reached = self.up().filter(|other| self.reaches(*node, *other));
+            2 * reached.count() > self.nodes.len()
+        })
+    }
+
+    fn up(&self) -> impl Iterator<Item = u64> {
+        self.nodes.iter().copied().filter(move |node| self.is_up(*node))
+    }
+
+    fn is_up(&self, node: u64) -> bool {
+        self.on.iter().all(|fault| !fault.down.contains(&node))
+    }
+
+    /// Whether both run, and nothing is cut between them.
+    fn reaches(&self, node: u64, other: u64) -> bool {
+        let is_cut = |from, to| self.on.iter().any(|fault| fault.cut.contains(&(from, to)));
+        let is_linked = node == other || !is_cut(node, other) && !is_cut(other, node);
+        self.is_up(node) && self.is_up(other) && is_linked
+    }
 }
 
 /// Whether anybody was served in time of what was asked in this stretch.
 fn serves(
-    course: &Course,
+    load: &Load<'_>,
     stretch: &Stretch<'_>,
-    successes: &[Success],
     breaches: &mut Complaints,
     doubts: &mut Complaints,
 ) {
+    let (course, successes) = (load.course, &load.successes);
     let bound_ns = stretch.from_ns.saturating_add(course.service_ns_max);
     let first = successes.partition_point(|(_, completed_ns)| *completed_ns < stretch.from_ns);
     let in_time =
@@ -139,25 +239,34 @@ fn serves(
     }
     let faults: Vec<String> =
         stretch.on.iter().map(|fault| format!("{} of node {}", fault.what, fault.node)).collect();
-    blame(course, stretch, breaches, doubts, || {
-        format!(
-            "{} ms after a change at {} ms, with {} on, no operation had succeeded, though a \
-             majority stood together",
-            course.service_ns_max / MS,
-            stretch.from_ns / MS,
-            faults.join(", ")
-        )
-    });
+    let what = format!(
+        "{} ms after a change at {} ms, with {} on, no operation had succeeded",
+        course.service_ns_max / MS,
+        stretch.from_ns / MS,
+        faults.join(", ")
+    );
+    if load.reached_a_leader(stretch) {
+        blame(course, stretch, breaches, doubts, || {
+            format!("{what}, though a majority stood together")
+        });
+    } else {
+        doubts.add(|| {
+            format!(
+                "{what}; but none was due by then of a client whose node reaches whoever leads: \
+                 there were too few clients, or too few operations, to judge"
+            )
+        });
+    }
 }
 
 /// Whether the rate came back in time and stayed.
 fn keeps_rate(
-    course: &Course,
+    load: &Load<'_>,
     stretch: &Stretch<'_>,
-    successes: &[Success],
     breaches: &mut Complaints,
     doubts: &mut Complaints,
 ) {
+    let (course, successes) = (load.course, &load.successes);
     let served_by_ns = stretch.from_ns.saturating_add(course.service_ns_max);
     let place = |at_ns: u64| successes.partition_point(|(_, completed_ns)| *completed_ns < at_ns);
     let healed_ms = stretch.from_ns / MS;
@@ -167,19 +276,14 @@ fn keeps_rate(
     let needed = usize::try_from(needed).unwrap_or(usize::MAX);
     let mut windows = all.iter().zip(all.get(needed - 1..).unwrap_or_default());
     let back = windows.find(|((_, first), (_, last))| *last < first + WINDOW_NS);
-    if back.is_none_or(|((_, first), _)| *first > served_by_ns) {
-        blame(course, stretch, breaches, doubts, || {
-            let bound_ms = course.service_ns_max / MS;
-            let when = match back {
-                Some(((_, first), _)) => format!("only {} ms", (first - stretch.from_ns) / MS),
-                None => "never".to_owned(),
-            };
-            format!(
-                "healed at {healed_ms} ms: successes were back at nine tenths of {} per second \
-                 {when} after that, but {bound_ms} ms are allowed",
-                course.rate_per_s
-            )
-        });
+    let back_ns = back.map(|((_, first), _)| *first);
+    if back_ns.is_none_or(|back_ns| back_ns > served_by_ns) {
+        let what = not_back(course, stretch, back_ns);
+        if load.shows_whether_back(stretch, needed) {
+            blame(course, stretch, breaches, doubts, || what);
+        } else {
+            doubts.add(|| format!("{what}; too little was due by then to judge"));
+        }
         return;
     }
     let kept = (place(stretch.until_ns) - place(served_by_ns)) as u64;
@@ -200,6 +304,20 @@ fn keeps_rate(
     } else if kept * 10 < due_at_least * 9 {
         doubts.add(what);
     }
+}
+
+/// What to say where the rate was not back in time, but then, if ever.
+fn not_back(course: &Course, stretch: &Stretch<'_>, back_ns: Option<u64>) -> String {
+    let (healed_ms, bound_ms) = (stretch.from_ns / MS, course.service_ns_max / MS);
+    let when = match back_ns {
+        Some(back_ns) => format!("only {} ms", (back_ns - stretch.from_ns) / MS),
+        None => "never".to_owned(),
+    };
+    format!(
+        "healed at {healed_ms} ms: successes were back at nine tenths of {} per second {when} \
+         after that, but {bound_ms} ms are allowed",
+        course.rate_per_s
+    )
 }
 
 /// A breach; only a doubt where the host kept nodes from running for a tenth of the bound or more.

@@ -12,6 +12,9 @@ pub struct Course {
     pub rate_per_s: u64,
     /// So many are due at the same instant.
     pub burst: u64,
+    /// Whether each client asks one node alone, whatever becomes of it: of `n` nodes client `c` the
+    /// one in place `c mod n`.
+    pub pinned: bool,
     /// Within this a new leader is elected: everyone has waited the longest, campaigned, and
     /// waited once more for a split vote.
     pub election_ns_max: u64,

@@ -34,6 +34,7 @@ pub fn course(
         }),
         rate_per_s: share(plan).map_or(0, |load| load.rate_per_s),
         burst: plan.workload.as_ref().map_or(0, |load| load.burst),
+        pinned: plan.workload.as_ref().is_some_and(|load| load.pinned),
         // A leader that is cut off learns of it late, and where a bare majority is left its votes
         // may split: then there is another round.
         election_ns_max: nanos(2 * election),

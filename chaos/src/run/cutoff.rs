@@ -10,7 +10,7 @@ use runtime::Time;
 
 use crate::{
     checker::{Check, Verdict},
-    fault::Fault,
+    fault::{Fault, NodeNumber},
     history::{Function, History, Operation, Outcome as Answer},
     member::nanos,
     outage::Strike,
@@ -24,10 +24,19 @@ use crate::{
 /// The rate that the strike leaves to be served: clients that stay with a node for better or
 /// worse are served while it is. Where it leaves none, all are served once it is over.
 pub(crate) fn served_rate(plan: &Plan, load: &WorkloadPlan, strike: &Strike) -> u64 {
-    match (load.pinned, strike.served) {
-        (false, _) | (true, 0) => load.rate_per_s,
-        (true, served) => (load.rate_per_s * served / plan.nodes.max(1)).max(1),
+    if !load.pinned || strike.served == 0 {
+        return load.rate_per_s;
     }
+    let clients_of = |node: NodeNumber| {
+        (0..load.clients).filter(|client| pinned_to(plan, *client) == node).count() as u64
+    };
+    let nodes = (1..=plan.nodes).map(NodeNumber).filter(|node| !strike.away.contains(node));
+    let mut clients: Vec<u64> = nodes.map(clients_of).collect();
+    // Not all nodes have as many, and which of them are served is not always known.
+    clients.sort_unstable();
+    let served = usize::try_from(strike.served).unwrap_or(usize::MAX);
+    let least: u64 = clients.iter().take(served).sum();
+    (load.rate_per_s * least / load.clients.max(1)).max(1)
 }
 
 /// One check for each of the two, where the plan cuts anybody off.
@@ -204,7 +213,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::{fault::NodeNumber, plan, run::measures::TermChange};
+    use crate::{plan, run::measures::TermChange};
 
     const MS: u64 = 1_000_000;
 
@@ -350,12 +359,15 @@ mod tests {
 
     #[test]
     fn clients_that_stay_are_served_where_a_leader_can_be_reached() {
-        let rate = |pinned, served| {
+        let rate = |pinned, clients, served| {
             let plan = plan(pinned);
             let load = plan.workload.clone().expect("it has one");
+            let load = WorkloadPlan { clients, ..load };
             served_rate(&plan, &load, &Strike { served, ..strike(true) })
         };
-        assert_eq!((rate(false, 4), rate(true, 4)), (500, 400));
-        assert_eq!((rate(false, 0), rate(true, 0)), (500, 500), "when all are back");
+        assert_eq!((rate(false, 10, 4), rate(true, 10, 4)), (500, 400));
+        assert_eq!((rate(false, 10, 0), rate(true, 10, 0)), (500, 500), "when all are back");
+        // Of eight, two are with node 1, which is away, and one each with nodes 4 and 5.
+        assert_eq!((rate(true, 8, 4), rate(true, 8, 2)), (375, 125));
     }
 }

@@ -15,7 +15,7 @@ use crate::{
         course::{LOAD_FROM_MS, LOAD_UNTIL_MS, MARKS_DROPPED, course, service_bound},
         cutoff, disks, expect,
         lab::{FORM_BOUND, check},
-        measures,
+        measures, offered,
         recorder::Records,
         sampling::{self, Status},
         usage,
@@ -81,6 +81,7 @@ pub(crate) fn judge_all(
     let load = (found.load_ns, &found.strikes[..]);
     checks.push(measures::assumptions(plan, load, &records, events_lost));
     measures::operations(&mut outcome, &frozen.history, found.driven);
+    outcome.counts.extend(offered::counts(plan, &frozen.history));
     measures::trials(&mut outcome);
     churn::measure(&mut outcome, &records.events, &found.strikes);
     beside(&mut outcome, std::mem::take(&mut records.beside), plan.groups);

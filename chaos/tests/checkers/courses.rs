@@ -44,15 +44,22 @@ fn cut(node: u64, others: &[u64], from_ms: u64, returned_ms: u64) -> Struck {
     Struck { what, down: vec![], cut: both.collect(), ..killed(node, from_ms, Some(returned_ms)) }
 }
 
-/// Reads that succeed, one every 10 ms of each span, each sent 1 ms before its answer.
-fn served(spans: &[(u64, u64)]) -> Vec<Operation> {
-    let at = spans.iter().flat_map(|(from, to)| (*from..*to).step_by(10));
-    let lines: Vec<String> = at.map(|at| format!("read - {at}..{}", at + 1)).collect();
+/// Reads, one due every 10 ms of the load. Those in the spans succeed, each 1 ms after it was sent;
+/// the others are never answered.
+fn asked(course: &Course, spans: &[(u64, u64)]) -> Vec<Operation> {
+    let until_ms = course.load_ns.map_or(0, |(_, until_ns)| until_ns / MS);
+    let is_served = |at: u64| spans.iter().any(|(from, to)| (*from..*to).contains(&at));
+    let line = |at: u64| match is_served(at) {
+        true => format!("read - {at}..{}", at + 1),
+        false => format!("read unknown {at}.."),
+    };
+    let lines: Vec<String> = (0..until_ms).step_by(10).map(line).collect();
     script::operations(&lines.join("\n"))
 }
 
 fn run(course: Course, spans: &[(u64, u64)]) -> Frozen {
-    Frozen { nodes: vec![1, 2, 3], course: Some(course), ..frozen(served(spans)) }
+    let operations = asked(&course, spans);
+    Frozen { nodes: vec![1, 2, 3], course: Some(course), ..frozen(operations) }
 }
 
 fn available(course: Course, spans: &[(u64, u64)]) -> Check {
@@ -145,6 +152,67 @@ fn the_part_with_a_majority_serves_within_the_bound() {
     // Nodes 2 and 3 still reach node 1, so each of them reaches a majority.
     let bridge = Course { faults: vec![cut(2, &[3], 1_000, 3_000)], ..course() };
     assert_eq!(available(bridge, &silent).verdict, Verdict::Invalid);
+}
+
+/// One operation per second, five at once: whole bounds pass in which nothing is asked.
+fn thin(course: Course, script: &str) -> Check {
+    let course = Course { rate_per_s: 1, burst: 5, ..course };
+    Availability.check(&Frozen {
+        nodes: vec![1, 2, 3],
+        course: Some(course),
+        ..frozen(script::operations(script))
+    })
+}
+
+#[test]
+fn where_nothing_was_due_in_time_nobody_knows_whether_it_would_have_been_served() {
+    let unknown = thin(course(), "read - 900..901\nread - 4990..4991");
+    says(
+        &unknown,
+        Verdict::Unknown,
+        "only 2991 ms after that, but 1000 ms are allowed; too little",
+    );
+    let served = thin(course(), "read - 2100..2110\nread - 4990..4991");
+    assert_eq!(served.verdict, Verdict::Valid, "{}", served.detail);
+    let isolated = Course { faults: vec![cut(1, &[2, 3], 1_000, 3_000)], ..course() };
+    let unasked = thin(isolated, "read - 900..901\nread - 3100..3101");
+    says(&unasked, Verdict::Unknown, "no operation had succeeded; but none was due");
+}
+
+#[test]
+fn what_was_due_in_time_and_was_not_served_is_a_breach_however_little_it_is() {
+    let failed = thin(course(), "read unknown 2100..\nread - 4990..4991");
+    says(&failed, Verdict::Invalid, "only 2991 ms after that");
+    let refused = thin(course(), "read fail 2900..2901\nread - 4990..4991");
+    says(&refused, Verdict::Invalid, "only 2991 ms after that");
+    says(&thin(course(), "read - 2100..3010"), Verdict::Invalid, "only 1010 ms after that");
+    // Due just before the end of the bound and served just after it, it was not late by itself.
+    says(&thin(course(), "read - 2950..3010"), Verdict::Unknown, "only 1010 ms after that");
+    says(&thin(course(), "read - 2950..3600"), Verdict::Invalid, "only 1600 ms after that");
+    // Later on everything is served; what is due just before the end need not be answered yet.
+    says(&thin(course(), "read unknown 4000.."), Verdict::Invalid, "never after that");
+    says(&thin(course(), "read unknown 5500.."), Verdict::Unknown, "never after that");
+}
+
+#[test]
+fn clients_that_stay_with_a_node_show_only_what_it_could_serve() {
+    let judged = |others: &[u64], node, clients: &[u64]| {
+        let faults = vec![cut(node, others, 1_000, 3_000)];
+        let run = run(Course { pinned: true, faults, ..course() }, &[(0, 1_000), (3_000, 6_000)]);
+        let operations = run.history.operations().iter().cloned().zip(clients.iter().cycle());
+        let operations =
+            operations.map(|(operation, client)| Operation { client: *client, ..operation });
+        let history = frozen(operations.collect()).history;
+        Availability.check(&Frozen { history, ..run })
+    };
+    // Node 1 is cut off; client 0 is with it, client 1 with node 2, and client 3 with node 1 again.
+    let alone = judged(&[2, 3], 1, &[0, 3]);
+    says(&alone, Verdict::Unknown, "none was due by then of a client whose node reaches");
+    says(&judged(&[2, 3], 1, &[0, 1]), Verdict::Invalid, "with isolate of node 1 on");
+    // Node 1 reaches 2 and 3, which do not reach each other: either of them may lead.
+    assert_eq!(judged(&[3], 2, &[1]).verdict, Verdict::Unknown);
+    assert_eq!(judged(&[3], 2, &[0]).verdict, Verdict::Invalid);
+    assert_eq!(judged(&[3], 2, &[1, 2]).verdict, Verdict::Invalid);
 }
 
 #[test]
