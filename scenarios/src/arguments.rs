@@ -95,7 +95,7 @@ pub(crate) struct Output {
 pub(crate) fn parse(words: &[String], builtins: &[Builtin]) -> Result<Request, clap::Error> {
     let mut command = command(builtins);
     let program = std::iter::once(PROGRAM.to_owned());
-    let matches = command.try_get_matches_from_mut(program.chain(words.iter().cloned()));
+    let matches = command.try_get_matches_from_mut(program.chain(joined(words)));
     match matches {
         Ok(matches) => request(&matches, &mut command, builtins),
         Err(error) => Err(match error.kind() {
@@ -104,6 +104,26 @@ pub(crate) fn parse(words: &[String], builtins: &[Builtin]) -> Result<Request, c
             _ => error,
         }),
     }
+}
+
+/// `--duration -5s` is a bad duration, and `-5s` no unknown option: it goes with the option before
+/// it, as in `--duration=-5s`.
+fn joined(words: &[String]) -> Vec<String> {
+    let is_negative = |word: &str| {
+        word.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let is_open = |word: &str| word.len() > 2 && word.starts_with("--") && !word.contains('=');
+    let mut joined: Vec<String> = Vec::new();
+    for word in words {
+        match joined.last_mut().filter(|before| is_negative(word) && is_open(before)) {
+            Some(option) => {
+                option.push('=');
+                option.push_str(word);
+            }
+            None => joined.push(word.clone()),
+        }
+    }
+    joined
 }
 
 fn request(
@@ -258,7 +278,7 @@ fn sweep_command() -> Command {
     let plan = path("PLAN", "A built-in scenario, or a plan file");
     let plan = plan.required(false).required_unless_present("resume").conflicts_with("resume");
     let command = Where::augment_args(Overrides::augment_args(Command::new("sweep").arg(plan)));
-    signed(SweepOptions::augment_args(command).about(about).after_help(EXIT_CODES))
+    SweepOptions::augment_args(command).about(about).after_help(EXIT_CODES)
 }
 
 fn replay_command() -> Command {
@@ -288,14 +308,7 @@ fn run_options(command: Command) -> Command {
     // What is derived brings words of its own on what it is about.
     let about = command.get_about().cloned().unwrap_or_default();
     let command = Where::augment_args(Overrides::augment_args(command));
-    signed(Output::augment_args(command).about(about).after_help(EXIT_CODES))
-}
-
-fn signed(command: Command) -> Command {
-    // `--nodes -1` is a bad number, not an unknown option.
-    command.mut_args(|arg| {
-        if arg.get_action().takes_values() { arg.allow_negative_numbers(true) } else { arg }
-    })
+    Output::augment_args(command).about(about).after_help(EXIT_CODES)
 }
 
 fn path(name: &'static str, help: &'static str) -> Arg {
@@ -331,6 +344,7 @@ const EXIT_CODES: &str = "Exit codes: 0 valid, 1 a guarantee broke, 2 unknown or
 
 #[cfg(test)]
 mod tests {
+    use chaos::plan;
     use chaos::seed::Seed;
 
     use super::*;
@@ -457,10 +471,15 @@ mod tests {
                 "disk, isolate, kill, leave, pause, restart, transfer or wipe, or random",
             ),
             ("leader-failover --disk rust", "expected sync-error, write-error, no-space"),
-            ("leader-failover --duration 5", "500ms, 5s, 10m, 1h"),
+            ("leader-failover --duration 5", "1500ms, 5s, 10m, 1h"),
+            ("leader-failover --duration -5s", "'-5s' for '--duration <DURATION>': expected a"),
+            ("lagging-follower --batch-size -3,5", "expected a number of entries from 1"),
+            ("sweep steady --bound -3s", "'-3s' for '--bound <DURATION>': expected a whole"),
+            ("list --limit -1", "'-1' for '--limit <N>': expected a whole number"),
+            ("steady --json -5", "'-5' for '--json' found; no more were expected"),
             ("leader-failover --nodes many", "a whole number"),
             ("leader-failover --kind", "<VARIANT>"),
-            ("leader-failover --nodes -1", "--nodes"),
+            ("leader-failover --nodes -1", "'-1' for '--nodes <N>': expected a whole number"),
             ("leader-failover --seed 0xg", "decimal or with 0x"),
             (
                 "leader-failover --speed 3",
@@ -487,6 +506,30 @@ mod tests {
             let text = refused(line);
             assert!(text.contains(expected), "{line}: {text}");
         }
+    }
+
+    #[test]
+    fn a_number_too_large_to_be_read_is_told_the_range_that_others_are_held_to() {
+        let (most, given) = (Some(u64::MAX), Overrides::default);
+        for (option, overrides) in [
+            ("nodes", Overrides { nodes: most, ..given() }),
+            ("groups", Overrides { groups: most, ..given() }),
+            ("trials", Overrides { trials: most, ..given() }),
+            ("rate", Overrides { rate: most, ..given() }),
+            ("clients", Overrides { clients: most, ..given() }),
+            ("background-load", Overrides { background_load: most, ..given() }),
+        ] {
+            let mut plan = catalogue::all().unwrap().remove(0).plan;
+            overrides.apply(&mut plan, WorldKind::Process).unwrap();
+            let error = plan::validate(&plan).unwrap_err().to_string();
+            let (_, range) = error.split_once(", but ").unwrap();
+            let text = refused(&format!("leader-failover --{option} 99999999999999999999"));
+            assert!(text.contains(&format!("it is too large, and {range}")), "{text}: {error}");
+        }
+        let text = refused("sweep steady --jobs 99999999999999999999");
+        assert!(text.contains("it is too large, and must lie between 1 and 256"), "{text}");
+        let text = refused("list --limit 99999999999999999999");
+        assert!(text.contains("it is too large, and must lie between 1 and 10000"), "{text}");
     }
 
     #[test]

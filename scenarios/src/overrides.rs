@@ -3,9 +3,12 @@
 //! Decides only whether a plan has the field at all; whether the value can be carried out is
 //! `validate`'s to say. Invariant: what is not given changes nothing.
 
+mod conflict;
 mod lag;
+mod nodes;
 
 use std::fmt;
+use std::num::IntErrorKind;
 use std::str::FromStr;
 
 use chaos::disk::{DiskFault, DiskKind};
@@ -23,20 +26,20 @@ pub(crate) use lag::LagOverrides;
 #[derive(Args, Debug, Default, Clone, PartialEq)]
 pub(crate) struct Overrides {
     /// Nodes of the group, 1 to 9
-    #[arg(long, value_name = "N", value_parser = count)]
+    #[arg(long, value_name = "N", value_parser = within::<1, 9>)]
     pub(crate) nodes: Option<u64>,
     /// Groups that the nodes are members of, 1 to 16: the load is divided among them, and faults
     /// are aimed at the leader of the first
-    #[arg(long, value_name = "N", value_parser = count)]
+    #[arg(long, value_name = "N", value_parser = within::<1, 16>)]
     pub(crate) groups: Option<u64>,
     /// How often it is done
-    #[arg(long, value_name = "N", value_parser = count)]
+    #[arg(long, value_name = "N", value_parser = within::<1, 100_000>)]
     pub(crate) trials: Option<u64>,
     /// Operations due each second, whether answers come or not
-    #[arg(long, value_name = "PER_SECOND", value_parser = count)]
+    #[arg(long, value_name = "PER_SECOND", value_parser = within::<1, 100_000>)]
     pub(crate) rate: Option<u64>,
     /// Clients, each with a connection of its own
-    #[arg(long, value_name = "N", value_parser = count)]
+    #[arg(long, value_name = "N", value_parser = within::<1, 256>)]
     pub(crate) clients: Option<u64>,
     /// How the nodes keep time: lan, wan or loopback
     #[arg(long, value_name = "PROFILE", value_parser = plan::parse_profile)]
@@ -64,11 +67,11 @@ pub(crate) struct Overrides {
     /// Which variant of the plan, where it has several
     #[arg(long, value_name = "VARIANT")]
     pub(crate) kind: Option<String>,
-    /// How long the load lasts, for each trial: 500ms, 5s, 10m, 1h
+    /// How long the load lasts, for each trial, from 1s to 24h: 1500ms, 5s, 10m, 1h
     #[arg(long, value_name = "DURATION", value_parser = duration_ms)]
     pub(crate) duration: Option<u64>,
     /// Busy loops that run beside the nodes
-    #[arg(long, value_name = "N", value_parser = count)]
+    #[arg(long, value_name = "N", value_parser = within::<0, 1_024>)]
     pub(crate) background_load: Option<u64>,
     /// What decides every draw, decimal or 0x…; drawn and printed if absent
     #[arg(long, value_name = "SEED")]
@@ -92,11 +95,16 @@ impl Overrides {
     ///
     /// # Errors
     /// What the plan has no place for, with the reason. Values are not judged here, but where they
-    /// are to be whatever can be carried out.
+    /// are to be whatever can be carried out, and where steps would not be what they were.
     pub(crate) fn apply(&self, plan: &mut Plan, world: WorldKind) -> Result<(), PlanError> {
         let Self { nodes, trials, profile, storage, background_load, seed, .. } = *self;
+        conflict::check(self, plan)?;
         // Later fields change what was chosen.
         plan::choose(plan, self.kind.as_deref()).map_err(|error| as_argument("--kind", error))?;
+        // Of steps that are not carried out none must fit.
+        if let Some(nodes) = nodes.filter(|_| !self.random_faults) {
+            nodes::fit(plan, nodes)?;
+        }
         plan.nodes = nodes.unwrap_or(plan.nodes);
         self.lag.apply(plan, nodes)?;
         plan.groups = self.groups.unwrap_or(plan.groups);
@@ -108,9 +116,6 @@ impl Overrides {
         plan.seed = seed.or(plan.seed);
         self.apply_load(plan)?;
         if self.random_faults {
-            if plan.kind != Kind::Failover {
-                return Err(out_of_place("--random-faults", "given", "faults", plan));
-            }
             // What the plan expected, it expected of its own steps.
             plan.steps.clear();
             (plan.random, plan.expect) = (Some(RandomFaults::default()), Expect::default());
@@ -124,17 +129,6 @@ impl Overrides {
         if let (Some(lag), Some(fault)) = (&mut plan.lag, self.fault) {
             lag.fault = lag::follower_fault(fault)?;
             return Ok(());
-        }
-        if plan.steps.is_empty() {
-            let given = [
-                ("--fault", self.fault.map(|fault| fault.to_string())),
-                ("--disk", self.disk.map(|kind| kind.to_string())),
-                ("--overlap", self.overlap.then(|| "given".to_owned())),
-            ];
-            return match given.into_iter().find_map(|(name, value)| Some((name, value?))) {
-                Some((name, value)) => Err(out_of_place(name, value, "faults", plan)),
-                None => Ok(()),
-            };
         }
         if let Some(Struck::By(fault)) = self.struck()? {
             plan.steps.iter_mut().for_each(|step| {
@@ -277,7 +271,18 @@ pub(crate) fn duration_ms(text: &str) -> Result<u64, String> {
 
 /// A whole number.
 pub(crate) fn count(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| "expected a whole number that is not negative".to_owned())
+    within::<0, { u64::MAX }>(text)
+}
+
+/// A whole number. Whether it lies where it must is `validate`'s to say; of one that is too large
+/// to be read the same is said here.
+pub(crate) fn within<const MIN: u64, const MAX: u64>(text: &str) -> Result<u64, String> {
+    text.parse::<u64>().map_err(|error| match error.kind() {
+        IntErrorKind::PosOverflow => {
+            format!("it is too large, and must lie between {MIN} and {MAX}")
+        }
+        _ => "expected a whole number that is not negative".to_owned(),
+    })
 }
 
 fn out_of_place(name: &str, value: impl fmt::Display, what: &str, plan: &Plan) -> PlanError {
@@ -285,7 +290,7 @@ fn out_of_place(name: &str, value: impl fmt::Display, what: &str, plan: &Plan) -
     PlanError::Field { field: name.to_owned(), value: value.to_string(), allowed }
 }
 
-const DURATION: &str = "expected a whole number and a unit: 500ms, 5s, 10m, 1h";
+const DURATION: &str = "expected a whole number and a unit: 1500ms, 5s, 10m, 1h";
 
 #[cfg(test)]
 pub(crate) mod tests {
@@ -442,7 +447,7 @@ pub(crate) mod tests {
         let swarm = random(Overrides::default(), WorldKind::Swarm).unwrap();
         assert_eq!(among(&swarm, 0), ["kill", "isolate", "transfer", "pause"]);
         let alone = random(Overrides { nodes: Some(1), ..Overrides::default() }, PROCESS).unwrap();
-        assert_eq!(among(&alone, 0), ["kill", "isolate", "restart", "pause"]);
+        assert_eq!(among(&alone, 0), ["kill", "restart", "pause"]);
         // Whoever stands still cannot be told, and a follower does not hand over.
         let overlap = Overrides { overlap: true, ..Overrides::default() };
         let both = random(overlap.clone(), PROCESS).unwrap();
@@ -509,10 +514,37 @@ pub(crate) mod tests {
     fn durations_need_a_unit() {
         assert_eq!(duration_ms("600s"), Ok(600_000));
         assert_eq!(duration_ms("10m"), Ok(600_000));
-        assert_eq!(duration_ms("500ms"), Ok(500));
         assert_eq!(duration_ms("1h"), Ok(3_600_000));
+        assert_eq!(duration_ms("1500ms"), Ok(1_500));
         for bad in ["", "5", "s", "-5s", "5 s", "1.5s", "5d", "99999999999999999999s", "5sm"] {
             assert_eq!(duration_ms(bad), Err(DURATION.to_owned()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_duration_that_is_offered_can_be_carried_out() {
+        let offered = DURATION.split_once(": ").unwrap().1;
+        for text in offered.split(", ").chain(["1s", "24h"]) {
+            let mut plan = builtin("leader-failover");
+            // As short a trial as may be has room for a short fault alone.
+            plan.steps[0].return_after_ms = 100;
+            let duration = Some(duration_ms(text).unwrap());
+            Overrides { duration, ..Overrides::default() }.apply(&mut plan, PROCESS).unwrap();
+            assert_eq!(plan::validate(&plan), Ok(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_whole_and_not_endless() {
+        assert_eq!((within::<1, 9>("9"), count("0")), (Ok(9), Ok(0)));
+        assert_eq!(within::<1, 9>("10"), Ok(10), "`validate` refuses it");
+        let endless = "99999999999999999999";
+        let refused = within::<1, 9>(endless).unwrap_err();
+        assert_eq!(refused, "it is too large, and must lie between 1 and 9");
+        assert!(count(endless).unwrap_err().ends_with("between 0 and 18446744073709551615"));
+        for bad in ["", "-1", "many", "1.5", "-99999999999999999999"] {
+            let refused = within::<1, 9>(bad).unwrap_err();
+            assert_eq!(refused, "expected a whole number that is not negative", "{bad}");
         }
     }
 }

@@ -13,6 +13,7 @@ use clap::Args;
 use reports::{PastRun, RunFolder};
 use serde_json::json;
 
+use crate::overrides::within;
 use crate::rerun;
 
 /// Which of the past runs to name, and how.
@@ -22,7 +23,7 @@ pub(crate) struct ListOptions {
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub(crate) out: PathBuf,
     /// How many, the newest first
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = crate::overrides::count)]
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = within::<1, LIMIT_MAX>)]
     pub(crate) limit: u64,
     /// Print JSON to standard output, and nothing else
     #[arg(long)]

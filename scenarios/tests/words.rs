@@ -60,9 +60,19 @@ fn usage_errors_are_three() {
         &["leader-failover", "--nodes"],
         &["leader-failover", "--nodes", "ten"],
         &["leader-failover", "--nodes", "10"],
+        &["leader-failover", "--nodes", "99999999999999999999"],
+        &["leader-failover", "--duration", "-5s"],
+        &["leader-failover", "--duration", "500ms"],
+        &["leader-failover", "--random-faults", "--overlap"],
+        &["leader-failover", "--random-faults", "--fault", "kill"],
+        &["rolling-restart", "--disk", "flip"],
+        &["rolling-restart", "--nodes", "10"],
+        &["partition", "--fault", "kill"],
+        &["partition", "--kind", "bridge", "--nodes", "3"],
         &["leader-failover", "--storage", "memory", "--nodes", "2"],
         &["cold-restart", "--storage", "memory"],
         &["cold-restart", "--fault", "isolate"],
+        &["cold-restart", "--disk", "flip"],
         &["leader-failover", "--fault", "disk"],
         &["leader-failover", "--fault", "kill", "--disk", "flip"],
         &["leader-failover", "--disk", "rust"],
@@ -76,6 +86,8 @@ fn usage_errors_are_three() {
         &["lagging-follower", "--entries", "0"],
         &["lagging-follower", "--fault", "kill", "--fault", "pause"],
         &["lagging-follower", "--fault", "kill,pause"],
+        &["lagging-follower", "--fault", "kill", "--disk", "flip"],
+        &["lagging-follower", "--fault", "kill", "--overlap"],
         &["lagging-follower", "--peers", "1"],
         &["lagging-follower", "--loss", "2"],
         &["lagging-follower", "--world", "swarm"],
@@ -85,6 +97,8 @@ fn usage_errors_are_three() {
         &["replay", "/nowhere"],
         &["diff", "/nowhere"],
         &["diff", "/nowhere", "/nowhere"],
+        &["diff", "/etc/passwd", "/etc/passwd"],
+        &["diff", "/", "/"],
         &["sweep"],
         &["sweep", "steady"],
         &["sweep", "steady", "--seeds", "0"],
@@ -99,6 +113,7 @@ fn usage_errors_are_three() {
         &["open", "/nowhere"],
         &["open", "/"],
         &["list", "--limit", "0"],
+        &["list", "--limit", "-1"],
         &["--json"],
         &["node"],
     ] {
@@ -156,6 +171,27 @@ fn options_of_a_follower_that_lags_are_told_where_they_belong() {
     assert!(text.contains("lag.batch_sizes is 0, but must lie between 1 and 1048576"), "{text}");
     let text = stderr(&scenarios(&["lagging-follower", "--batch-size", "many"]));
     assert!(text.contains("100,500,2000"), "{text}");
+}
+
+#[test]
+fn what_cannot_be_given_is_refused_by_its_own_name_with_what_is_allowed() {
+    for (line, expected) in [
+        ("partition --fault kill", "--fault is kill, but the variants of partition say what is"),
+        ("rolling-restart --disk flip", "--disk is flip, but the variants of rolling-restart say"),
+        ("leader-failover --random-faults --overlap", "--overlap is given, but --random-faults"),
+        ("lagging-follower --disk flip", "--disk is flip, but the one fault of lagging-follower"),
+        ("partition --kind bridge --nodes 3", "--nodes is 3, but --kind bridge cuts links among 5"),
+        ("leader-failover --nodes 99999999999999999999", "must lie between 1 and 9"),
+        ("leader-failover --duration -5s", "'-5s' for '--duration <DURATION>': expected a whole"),
+        ("list --limit -1", "'-1' for '--limit <N>': expected a whole number"),
+    ] {
+        let words: Vec<&str> = line.split(' ').collect();
+        let text = stderr(&scenarios(&words));
+        assert!(text.contains(expected), "{line}: {text}");
+        for internal in ["steps[", "unexpected argument"] {
+            assert!(!text.contains(internal), "{line}: {text}");
+        }
+    }
 }
 
 #[test]
@@ -275,14 +311,19 @@ fn traces_are_compared_by_exit_code() {
     assert!(stdout(&output).starts_with("line 1 differs"), "{output:?}");
 }
 
-/// A run folder as an earlier run may have left it.
+/// A run folder as an earlier run of six operations may have left it.
 fn run_folder(at: &Path, history: &str) {
+    run_folder_of(at, history, 6);
+}
+
+/// The same of a run of so many operations.
+fn run_folder_of(at: &Path, history: &str, offered: u64) {
     let plan = "{\"scenario\":\"x\",\"kind\":\"steady\",\"nodes\":1,\"workload\":{}}";
     let record = format!(
         "{{\"schema_version\":1,\"scenario\":\"x\",\"world\":\"process\",\"transport\":\"QUIC\",\
          \"seed\":\"0x1\",\"verdict\":\"valid\",\"plan\":{plan},\"environment\":{{\"commit\":\"c\",\
          \"build_profile\":\"release\",\"rustc\":\"r\",\"machine\":\"m\"}},\
-         \"counts\":{{\"operations_offered\":6}}}}"
+         \"counts\":{{\"operations_offered\":{offered}}}}}"
     );
     fs::write(at.join("run.json"), record).expect("it can be written");
     fs::write(at.join("history.jsonl"), history).expect("it can be written");
@@ -322,8 +363,20 @@ fn a_stale_read_in_a_recorded_history_is_found_again() {
     assert_eq!(code(&output), 2, "{output:?}");
     assert!(stdout(&output).contains("holds 5 operations, run.json counts 6"), "{output:?}");
 
+    // And with the write missing: it may have been what the reads found.
+    run_folder(folder.path(), &reads(5).collect::<String>());
+    let output = scenarios(&["check", folder.path().to_str().unwrap()]);
+    assert_eq!(code(&output), 2, "{output:?}");
+    let told = "operations are missing, which may be why: key 1: read that found 7";
+    assert!(stdout(&output).contains(told), "{output:?}");
+
+    // And with all of them missing: what shows nothing breaks nothing, and was no poor test.
+    run_folder(folder.path(), "");
+    let output = scenarios(&["check", folder.path().to_str().unwrap()]);
+    assert_eq!(code(&output), 2, "{output:?}");
+
     // And with nothing at the same time: whatever such a run shows, it is no test.
-    run_folder(folder.path(), &(write + &reads(1).collect::<String>()));
+    run_folder_of(folder.path(), &(write + &reads(1).collect::<String>()), 2);
     let output = scenarios(&["check", folder.path().to_str().unwrap()]);
     assert_eq!(code(&output), 3, "{output:?}");
     assert!(stdout(&output).contains("raise workload.burst"), "{output:?}");

@@ -9,17 +9,17 @@ use chaos::link::{LinkFaults, Share};
 use chaos::plan::{LagFrom, LagPlan, Plan, PlanError};
 use clap::Args;
 
-use super::{Struck, count, duration_ms, out_of_place};
+use super::{Struck, duration_ms, out_of_place, within};
 
 /// Fields of `[lag]` that can be set on the command line.
 #[derive(Args, Debug, Default, Clone, PartialEq)]
 pub(crate) struct LagOverrides {
     /// Commands that are committed while the follower is away; if neither this nor the plan says,
-    /// 50000, and 30000 in world sim, which then takes about a minute
-    #[arg(long, value_name = "N", value_parser = count)]
+    /// 50000, and 30000 in world sim, where ten trials then take some seconds with a release build
+    #[arg(long, value_name = "N", value_parser = within::<1, 5_000_000>)]
     pub(crate) entries: Option<u64>,
     /// What each of them carries
-    #[arg(long, value_name = "BYTES", value_parser = count)]
+    #[arg(long, value_name = "BYTES", value_parser = within::<0, 1_000_000>)]
     pub(crate) command_bytes: Option<u64>,
     /// Entries in a chunk, or several such sizes to compare: 100,500,2000,10000. Each gets all
     /// trials, by turns
@@ -29,7 +29,7 @@ pub(crate) struct LagOverrides {
     #[arg(long, value_name = "CHUNKS", value_parser = small)]
     pub(crate) inflight: Option<u32>,
     /// How many others the follower may learn from: the group has one node more
-    #[arg(long, value_name = "N", value_parser = count)]
+    #[arg(long, value_name = "N", value_parser = within::<2, 8>)]
     pub(crate) peers: Option<u64>,
     /// How much later all arrives on the follower's links, each way: 20ms
     #[arg(long, value_name = "DURATION", value_parser = duration_ms)]
@@ -150,8 +150,8 @@ fn entries_in_a_chunk(text: &str) -> Result<u32, String> {
 }
 
 fn small(text: &str) -> Result<u32, String> {
-    let number = count(text)?;
-    u32::try_from(number).map_err(|_| format!("expected a whole number of at most {}", u32::MAX))
+    let number = within::<0, SMALL_MAX>(text)?;
+    u32::try_from(number).map_err(|_| format!("expected a whole number of at most {SMALL_MAX}"))
 }
 
 fn share(text: &str) -> Result<Share, String> {
@@ -159,6 +159,7 @@ fn share(text: &str) -> Result<Share, String> {
     Share::new(fraction).map_err(|error| error.to_string())
 }
 
+const SMALL_MAX: u64 = u32::MAX as u64;
 /// A majority beside the follower, and as many as a plan may have.
 const PEERS: (u64, u64) = (2, 8);
 const SIZE: &str = "expected a number of entries from 1 to 1048576, or several with commas between \

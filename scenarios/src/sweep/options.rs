@@ -13,19 +13,19 @@ use reports::Environment;
 
 use super::record::{SCHEMA_VERSION, SweepRecord, Totals};
 use crate::arguments::Origin;
-use crate::overrides::{count, duration_ms};
+use crate::overrides::{count, duration_ms, within};
 
 /// What a sweep may be told beside the plan.
 #[derive(Args, Debug, Default, Clone, PartialEq)]
 pub(crate) struct SweepOptions {
     /// It ends after so many seeds
-    #[arg(long, value_name = "N", value_parser = count)]
+    #[arg(long, value_name = "N", value_parser = within::<1, SEEDS_MAX>)]
     pub(crate) seeds: Option<u64>,
     /// It begins no seed after so many minutes
-    #[arg(long, value_name = "M", value_parser = count)]
+    #[arg(long, value_name = "M", value_parser = within::<1, MINUTES_MAX>)]
     pub(crate) minutes: Option<u64>,
     /// How many seeds at a time; one for each core, in world process one
-    #[arg(long, value_name = "J", value_parser = count)]
+    #[arg(long, value_name = "J", value_parser = within::<1, JOBS_MAX>)]
     pub(crate) jobs: Option<u64>,
     /// Every so manieth seed is run twice, in two processes, which must not differ; 0 for none
     #[arg(long, value_name = "EVERY", value_parser = count)]
