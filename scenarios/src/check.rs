@@ -2,11 +2,12 @@
 //!
 //! What the files show is judged anew: what clients saw, what the logs hold, and what happened
 //! meanwhile. What only the run itself could see (that the group lived after healing, that a figure
-//! kept its bound) stands as it was recorded, and is named. Invariant: files that are incomplete
-//! never make a run better than *unknown*.
+//! kept its bound) stands as it was recorded, and is named. Invariants: files that are incomplete
+//! never make a run better than *unknown*, and a breach of it only what they prove.
 
 #[cfg(test)]
 mod garbage;
+mod missing;
 
 use std::path::Path;
 
@@ -23,7 +24,8 @@ use crate::journal::{self, HISTORY, LOGS};
 
 /// A run judged again.
 pub(crate) struct Judged {
-    /// Its record, with the verdicts of now.
+    /// Its record, with the verdicts of now; also the figures, if it was saved last before the end
+    /// of its history.
     pub(crate) record: RunRecord,
     /// The checks that its files do not suffice for: they stand as they were recorded.
     pub(crate) as_recorded: Vec<String>,
@@ -45,10 +47,7 @@ impl Judged {
 
     fn tell(&self) -> anyhow::Result<()> {
         let events = self.folder.read_events()?;
-        // A harness that was killed had counted only as far as it was saved.
-        let mut record = self.record.clone();
-        self.recorder.fill(&mut record);
-        journal::tell(&self.folder, (&record, &self.recorder, &events), &self.plan)
+        journal::tell(&self.folder, (&self.record, &self.recorder, &events), &self.plan)
     }
 }
 
@@ -68,18 +67,31 @@ pub(crate) fn judge(path: &Path) -> anyhow::Result<Judged> {
     }
     let course = course(&folder, &plan, &record)?;
     let frozen = Frozen { course, ..read(&folder, &plan)? };
-    let judged = groups::judge_parts(&plan, &frozen);
+    let mut judged = groups::judge_parts(&plan, &frozen);
+    let incomplete = complete(&record, &frozen.history);
+    if incomplete.is_some() {
+        missing::doubt(&mut judged, &plan, &frozen);
+    }
     let mut again: Vec<Check> = judged.iter().map(convert::check).collect();
-    again.extend(complete(&record, &frozen.history));
     let is_recorded = |name: &str| record.checks.iter().any(|check| check.name == name);
-    // A run that did not come to its end owes no load, and what failed is recorded already.
-    if !is_recorded(convert::FINISHED) && !is_recorded(convert::LABORATORY) {
+    // A run that did not come to its end owes no load, nor does one whose operations are missing,
+    // and what failed is recorded already.
+    let owes_load = incomplete.is_none()
+        && !is_recorded(convert::FINISHED)
+        && !is_recorded(convert::LABORATORY);
+    again.extend(incomplete);
+    if owes_load {
         let lacking = checker::shortcomings(&judged);
         again.extend(lacking.as_deref().map(convert::laboratory));
     }
     let as_recorded = merge(&mut record, again);
     for operation in frozen.history.operations() {
         recorder.record(&convert::sample(operation));
+    }
+    // A harness that was killed had counted only as far as it was saved.
+    let found = frozen.history.operations().len() as u64;
+    if record.counts.get(OFFERED).is_none_or(|counted| *counted < found) {
+        recorder.fill(&mut record);
     }
     Ok(Judged { record, as_recorded, folder, plan, recorder })
 }
@@ -128,7 +140,7 @@ fn read(folder: &RunFolder, plan: &Plan) -> anyhow::Result<Frozen> {
 /// A doubt if operations are missing: others may have seen their effects.
 fn complete(record: &RunRecord, history: &History) -> Option<Check> {
     let found = history.operations().len() as u64;
-    let counted = record.counts.get("operations_offered").copied();
+    let counted = record.counts.get(OFFERED).copied();
     if counted == Some(found) {
         return None;
     }
@@ -165,6 +177,8 @@ fn combine(verdicts: impl IntoIterator<Item = Verdict>) -> Verdict {
 
 /// Judging less than this keeps nobody waiting.
 const LONG_BYTES_MIN: u64 = 16 << 20;
+/// How many operations there were, among the counts of a record.
+const OFFERED: &str = "operations_offered";
 /// Its name in the folder.
 const SCHEDULE: &str = "schedule.toml";
 

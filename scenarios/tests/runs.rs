@@ -266,6 +266,10 @@ fn a_killed_harness_leaves_a_folder_that_can_be_read_and_judged() {
     for words in ["or its harness was killed", "linearizable valid", "log of node 1 is missing"] {
         assert!(told.contains(words), "{words:?} in {told}");
     }
+    // All that was seen is counted, also what was answered after the record was saved.
+    let history = fs::read_to_string(folder.join("history.jsonl")).unwrap();
+    let counted = format!("fail unknown operations {} ", history.lines().count());
+    assert!(told.contains(&counted), "{counted:?} in {told}");
 }
 
 #[test]

@@ -2,25 +2,32 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use chaos::plan::WorldKind;
+use chaos::plan::{WorkloadPlan, WorldKind};
 use chaos::seed::Seed;
 use fuzz::{Draws, Target};
-use reports::Environment;
+use reports::{Environment, Verdict};
 
 use super::judge;
 use crate::conduct::{self, Manner};
+use crate::convert;
 use crate::worlds::Setting;
 
 type Files = BTreeMap<String, Vec<u8>>;
 
-/// The files that judging and drawing read, of a short run of cores alone.
+/// A run with so little load that its files are small.
 fn sample() -> Files {
+    sample_of(|load| {
+        (load.rate_per_s, load.clients, load.burst, load.keys_live) = (20, 2, 2, 2);
+    })
+}
+
+/// The files that judging and drawing read, of a short run of cores alone.
+fn sample_of(change: impl FnOnce(&mut WorkloadPlan)) -> Files {
     let out = tempfile::tempdir().expect("a temporary directory");
     let text = include_str!("../../plans/leader-failover.toml");
     let mut plan = chaos::plan::parse(text).expect("a built-in plan");
     plan.trials = 1;
-    let load = plan.workload.as_mut().expect("it has clients");
-    (load.rate_per_s, load.clients, load.burst, load.keys_live) = (20, 2, 2, 2);
+    change(plan.workload.as_mut().expect("it has clients"));
     let seed = Seed(7);
     let folder = conduct::folder(out.path(), &plan, seed).expect("a folder");
     let path = folder.path().to_owned();
@@ -143,4 +150,49 @@ fn garbage_in_a_run_folder_is_judged_or_refused_by_name() {
         },
     );
     assert!(!is_full || (judged > 0 && refused > 0), "{judged} judged, {refused} refused");
+}
+
+#[test]
+fn operations_that_are_missing_are_a_doubt_and_break_nothing() {
+    let whole = sample_of(|load| (load.rate_per_s, load.clients) = (200, 4));
+    let place = tempfile::tempdir().expect("a temporary directory");
+    let judged_without = |is_lost: &dyn Fn(usize, &str) -> bool| {
+        let mut files = whole.clone();
+        let history = files.get_mut("history.jsonl").expect("the run had clients");
+        let text = String::from_utf8_lossy(history).into_owned();
+        let kept = text.lines().enumerate().filter(|(number, line)| !is_lost(*number, line));
+        let kept: Vec<&str> = kept.map(|(_, line)| line).collect();
+        *history = kept.iter().map(|line| format!("{line}\n")).collect::<String>().into_bytes();
+        lay(place.path(), &files, &whole);
+        judge(place.path()).expect("it is judged").record
+    };
+    let record = judged_without(&|_, _| false);
+    assert_eq!(record.verdict, Verdict::Valid, "{:?}", record.checks);
+    let lost: [(&str, &dyn Fn(usize, &str) -> bool); 4] = [
+        ("all", &|_: usize, _: &str| true),
+        ("the second half", &|number: usize, _: &str| number > 500),
+        ("each third", &|number: usize, _: &str| number.is_multiple_of(3)),
+        ("what was written", &|_: usize, line: &str| line.contains("\"write\"")),
+    ];
+    for (which, is_lost) in lost {
+        let record = judged_without(is_lost);
+        let told = (record.verdict, convert::exit_code(&record));
+        assert_eq!(told, (Verdict::Unknown, 2), "{which}: {:?}", record.checks);
+    }
+}
+
+#[test]
+fn what_was_seen_after_the_record_was_saved_is_counted() {
+    let mut files = sample();
+    let place = tempfile::tempdir().expect("a temporary directory");
+    let operations = files["history.jsonl"].split_inclusive(|byte| *byte == b'\n').count() as u64;
+    let mut record: serde_json::Value =
+        serde_json::from_slice(&files["run.json"]).expect("a record is JSON");
+    record["counts"]["operations_offered"] = 3.into();
+    files.insert("run.json".to_owned(), record.to_string().into_bytes());
+    lay(place.path(), &files, &files);
+    let judged = judge(place.path()).expect("it is judged").record;
+    assert_eq!(judged.counts["operations_offered"], operations);
+    let told = format!("history.jsonl holds {operations} operations, run.json counts 3");
+    assert!(judged.checks.iter().any(|check| check.detail == told), "{:?}", judged.checks);
 }
