@@ -166,7 +166,9 @@ impl Listener for Shared {
     }
 
     fn marks(&mut self, marks: &[Mark]) -> io::Result<()> {
-        self.desk().journal.marks(marks)
+        let mut desk = self.desk();
+        desk.progress.iter_mut().for_each(|progress| progress.marks(marks));
+        desk.journal.marks(marks)
     }
 
     fn trials(&mut self, trials: &[Trial]) -> io::Result<()> {

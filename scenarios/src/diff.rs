@@ -1,15 +1,17 @@
 //! Where two traces of one seed part: the first line that differs, and what came before it.
 //!
 //! Reads line by line and keeps a few; of a line it knows that it begins with the virtual time in
-//! nanoseconds, and where a node stands in it. Invariant: *identical* means to the last byte.
+//! nanoseconds and what it is of, and where a node stands in it. Invariants: *identical* means to
+//! the last byte, and what is no trace is refused, not compared.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail, ensure};
-use reports::RunFolder;
+use anyhow::{Context as _, anyhow, ensure};
+use chaos::plan::WorldKind;
+use reports::{RunFolder, RunRecord};
 
 use crate::rerun;
 use crate::worlds::TRACE;
@@ -59,6 +61,8 @@ pub(crate) fn json(compared: &Compared, told: &str) -> String {
 struct Trace {
     file: PathBuf,
     reader: BufReader<File>,
+    /// How many lines of it were read.
+    lines: u64,
     /// How many nodes there are, where the run's record says so.
     nodes: u64,
 }
@@ -68,17 +72,15 @@ impl Trace {
         let (mut file, mut nodes) = (path.to_owned(), 0);
         if path.is_dir() {
             file = path.join(TRACE);
-            // It is of use without its record, too.
-            let record = RunFolder::open(path).and_then(|folder| folder.read_record()).ok();
-            nodes = record.and_then(|record| record.plan["nodes"].as_u64()).unwrap_or(0);
+            let record = RunFolder::open(path).and_then(|folder| folder.read_record());
             if !file.exists() {
-                let replay = ["replay".into(), path.display().to_string(), "--trace".into()];
-                let replay = rerun::of(&replay);
-                bail!("{} has no {TRACE}; this makes a run that has:\n{replay}", path.display());
+                return Err(lacking(path, &record));
             }
+            // It is of use without its record, too.
+            nodes = record.ok().and_then(|record| record.plan["nodes"].as_u64()).unwrap_or(0);
         }
         let opened = File::open(&file).with_context(|| format!("cannot read {}", file.display()));
-        Ok(Self { reader: BufReader::new(opened?), file, nodes })
+        Ok(Self { reader: BufReader::new(opened?), file, lines: 0, nodes })
     }
 
     fn next(&mut self) -> anyhow::Result<Option<String>> {
@@ -87,10 +89,23 @@ impl Trace {
         let mut limited = self.reader.by_ref().take(LINE_BYTES_MAX);
         let count = limited.read_until(b'\n', &mut bytes).with_context(shown)? as u64;
         ensure!(count < LINE_BYTES_MAX, "{}: a line is too long for a trace", shown());
+        if count == 0 {
+            ensure!(self.lines > 0, "{} is empty: it is no trace", shown());
+            return Ok(None);
+        }
         if bytes.last() == Some(&b'\n') {
             bytes.pop();
         }
-        Ok((count > 0).then(|| String::from_utf8_lossy(&bytes).into_owned()))
+        let line = String::from_utf8_lossy(&bytes).into_owned();
+        // The last line of a run that was killed may be cut off: the first one says what it is.
+        ensure!(
+            self.lines > 0 || is_of_a_trace(&line),
+            "{} is no trace: its first line does not begin with nanoseconds and {}",
+            shown(),
+            WORDS.join(" or ")
+        );
+        self.lines += 1;
+        Ok(Some(line))
     }
 
     /// A line with its time in seconds and its addresses as nodes.
@@ -124,6 +139,28 @@ impl Trace {
     }
 }
 
+/// Why a run's folder has no trace, and the way to one where there is one.
+fn lacking(path: &Path, record: &reports::Result<RunRecord>) -> anyhow::Error {
+    let shown = path.display();
+    match record {
+        Ok(record) if record.world == WorldKind::Sim.name() => {
+            let replay = ["replay".into(), shown.to_string(), "--trace".into()];
+            let replay = rerun::of(&replay);
+            anyhow!("{shown} has no {TRACE}; this makes a run that has:\n{replay}")
+        }
+        Ok(RunRecord { world, .. }) => anyhow!(
+            "{shown} has no {TRACE}: it is of world {world}, and only a run with --trace in world \
+             sim leaves one"
+        ),
+        Err(error) => anyhow!("{shown} has no {TRACE} and is no run's folder: {error}"),
+    }
+}
+
+fn is_of_a_trace(line: &str) -> bool {
+    let begins = |rest: &str| rest.split(' ').next().is_some_and(|word| WORDS.contains(&word));
+    timed(line).is_some_and(|(_, rest)| begins(rest))
+}
+
 fn timed(line: &str) -> Option<(u64, &str)> {
     let (at_ns, rest) = line.split_once(' ')?;
     Some((at_ns.parse().ok()?, rest))
@@ -146,6 +183,8 @@ fn parting(same: u64, before: &VecDeque<String>, sides: &[(&Trace, Option<String
     told
 }
 
+/// What a line of a trace may be of.
+const WORDS: [&str; 2] = ["packet", "event"];
 const LINES_BEFORE: usize = 8;
 const LINE_BYTES_MAX: u64 = 1 << 20;
 /// Where simulated hosts are.
@@ -160,6 +199,15 @@ mod tests {
     const LINES: &str = "1000000000 event node 1 {\"became\":{\"role\":\"leader\",\"term\":2}}\n\
                          1200000000 packet 192.168.0.1:7 192.168.0.2:7 60 00aa\n\
                          1300000000 packet 192.168.0.2:7 192.168.0.1:7 60 00bb\n";
+
+    /// `run.json` of a run of five nodes.
+    fn record(world: &str) -> String {
+        format!(
+            "{{\"schema_version\":1,\"scenario\":\"x\",\"world\":\"{world}\",\"transport\":\"\",\
+             \"seed\":\"0x1\",\"verdict\":\"valid\",\"plan\":{{\"nodes\":5}},\"environment\":\
+             {{\"commit\":\"\",\"build_profile\":\"\",\"rustc\":\"\",\"machine\":\"\"}}}}"
+        )
+    }
 
     /// Two run folders with these traces.
     fn compared(one: &str, other: &str) -> (Compared, String) {
@@ -212,24 +260,53 @@ mod tests {
             fs::create_dir(folder.path().join(name)).unwrap();
             fs::write(folder.path().join(name).join(TRACE), trace.clone() + &line(last)).unwrap();
         }
-        let record = "{\"schema_version\":1,\"scenario\":\"x\",\"world\":\"sim\",\"transport\":\
-                      \"\",\"seed\":\"0x1\",\"verdict\":\"valid\",\"plan\":{\"nodes\":5},\
-                      \"environment\":{\"commit\":\"\",\"build_profile\":\"\",\"rustc\":\"\",\
-                      \"machine\":\"\"}}";
-        fs::write(folder.path().join("a/run.json"), record).unwrap();
+        fs::write(folder.path().join("a/run.json"), record("sim")).unwrap();
         let (_, told) = compare(&folder.path().join("a"), &folder.path().join("b")).unwrap();
         assert_eq!(told.lines().count(), 1 + LINES_BEFORE + 4, "{told}");
         assert!(told.contains("packet 192.168.0.3:7 (node 3) 192.168.0.9:7 60"), "{told}");
     }
 
     #[test]
-    fn a_run_without_a_trace_is_told_how_to_get_one() {
+    fn a_run_without_a_trace_is_told_how_to_get_one_where_there_is_a_way() {
         let folder = tempfile::tempdir().unwrap();
-        let text = compare(folder.path(), folder.path()).unwrap_err().to_string();
+        let told = || compare(folder.path(), folder.path()).unwrap_err().to_string();
+        let text = told();
+        assert!(text.contains("has no trace.log and is no run's folder: "), "{text}");
+        assert!(text.contains("run.json") && !text.contains("replay"), "{text}");
+        for world in ["process", "swarm"] {
+            fs::write(folder.path().join("run.json"), record(world)).unwrap();
+            let text = told();
+            assert!(text.contains(&format!("it is of world {world}, and only a run")), "{text}");
+            assert!(!text.contains("replay"), "it would be refused: {text}");
+        }
+        fs::write(folder.path().join("run.json"), record("sim")).unwrap();
+        let text = told();
         assert!(text.contains("has no trace.log") && text.ends_with(" --trace"), "{text}");
         assert!(text.contains("-- replay "), "{text}");
         let missing = folder.path().join("missing");
         let text = format!("{:#}", compare(&missing, &missing).unwrap_err());
         assert!(text.contains("cannot read") && text.contains("missing"), "{text}");
+    }
+
+    #[test]
+    fn what_is_no_trace_is_refused_and_not_compared() {
+        let folder = tempfile::tempdir().unwrap();
+        let (good, other) = (folder.path().join("good"), folder.path().join("other"));
+        fs::write(&good, LINES).unwrap();
+        for text in ["root:x:0:0:root:/root:/bin/sh\n", "{\n}\n", "12 monkeys\n", "\n", "\u{0}"] {
+            fs::write(&other, text).unwrap();
+            for (one, two) in [(&good, &other), (&other, &good), (&other, &other)] {
+                let error = compare(one, two).unwrap_err().to_string();
+                let told = "other is no trace: its first line does not begin with nanoseconds and \
+                            packet or event";
+                assert!(error.ends_with(told), "{text:?}: {error}");
+            }
+        }
+        fs::write(&other, "").unwrap();
+        let error = compare(&good, &other).unwrap_err().to_string();
+        assert!(error.ends_with("other is empty: it is no trace"), "{error}");
+        // That of a run that was killed.
+        fs::write(&other, LINES.strip_suffix(" 60 00bb\n").unwrap()).unwrap();
+        assert_eq!(compare(&good, &other).unwrap().0, Compared::Differ);
     }
 }

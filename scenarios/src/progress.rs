@@ -6,10 +6,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use chaos::fault::Fault;
 use chaos::history::{Operation, Outcome};
 use chaos::outage::Trial;
 use chaos::plan::{Plan, WorldKind};
-use chaos::run::Phase;
+use chaos::run::{MARKS_OPEN_MAX, Mark, Phase};
 use runtime::{Clock as _, SystemClock, Time};
 
 use crate::terminal::Terminal;
@@ -26,10 +27,14 @@ pub(crate) struct Progress {
 #[derive(Debug, Default)]
 struct State {
     phase: Option<Phase>,
+    /// What takes a follower away that lags. Then each trial starts a group, and does the rest.
+    lag: Option<Fault>,
+    /// How far that has come, in words.
+    stage: Option<&'static str>,
     /// From 1; 0 before the first.
     trial: u64,
     trials: u64,
-    /// How long the load of a trial lasts, in the world's own time.
+    /// How long the load of a trial lasts, in the world's own time, where that is all there is.
     load: Option<Duration>,
     /// When the first trial and the present one began.
     first_began: Option<Time>,
@@ -45,10 +50,13 @@ struct State {
 impl Progress {
     /// Shows on standard error how a plan is carried out.
     pub(crate) fn new(plan: &Plan, world: WorldKind) -> Self {
-        let load = plan.workload.as_ref().map(|load| Duration::from_millis(load.duration_ms));
+        // How long a follower lags, nobody knows before one did.
+        let load = plan.workload.as_ref().filter(|_| plan.lag.is_none());
+        let load = load.map(|load| Duration::from_millis(load.duration_ms));
         let clock = SystemClock::new();
         let state = State {
             trials: plan.trials,
+            lag: plan.lag.as_ref().map(|lag| lag.fault),
             load,
             has_clients: plan.workload.is_some(),
             simulated: world.is_virtual().then_some(Duration::ZERO),
@@ -72,6 +80,7 @@ impl Progress {
         self.state.first_began.get_or_insert(now);
         self.state.trial_began = Some(now);
         (self.state.trial, self.state.trials) = (trial, trials);
+        self.state.stage = None;
         // Trials with load last for seconds; others may last for a tenth of one.
         if self.state.has_clients { self.show() } else { self.show_if_due(now) }
     }
@@ -85,6 +94,12 @@ impl Progress {
             self.state.succeeded(now);
         }
         self.show_if_due(now);
+    }
+
+    pub(crate) fn marks(&mut self, marks: &[Mark]) {
+        if let Some(fault) = self.state.lag {
+            self.state.stage = stage(marks, fault);
+        }
     }
 
     pub(crate) fn trials(&mut self, trials: &[Trial]) {
@@ -126,7 +141,9 @@ impl State {
 
     /// Phase, trial, rate or virtual time, last outage, time left.
     fn line(&self, now: Time) -> String {
-        let mut parts = vec![self.phase.map_or("starting", words).to_owned()];
+        let stage = self.stage.filter(|_| self.phase == Some(Phase::Start));
+        let doing = stage.or(self.phase.map(words)).unwrap_or("starting");
+        let mut parts = vec![doing.to_owned()];
         if self.trial > 0 && self.trials > 1 {
             parts.push(format!("trial {} of {}", self.trial, self.trials));
         }
@@ -193,6 +210,21 @@ fn words(phase: Phase) -> &'static str {
     }
 }
 
+/// How far the trial of a follower that lags has come, as its newest marks say.
+fn stage(marks: &[Mark], lag: Fault) -> Option<&'static str> {
+    marks.iter().rev().take(MARKS_OPEN_MAX).find_map(|mark| {
+        match (mark.kind.as_str(), mark.until_ns.is_some()) {
+            (FORMING, false) => Some(words(Phase::Start)),
+            (FORMING, true) => Some("load before the fault"),
+            (kind, false) if kind == lag.word() => Some("a follower is away or catches up"),
+            (kind, true) if kind == lag.word() => Some("the follower has caught up"),
+            _ => None,
+        }
+    })
+}
+
+/// The mark of a group that forms.
+const FORMING: &str = "forming";
 /// Over less than this a pace means nothing.
 const TOLD_MIN: Duration = Duration::from_millis(500);
 const RATE_WINDOW: Duration = Duration::from_secs(1);
@@ -249,6 +281,49 @@ mod tests {
         let first = State { simulated: Some(Duration::from_millis(7_130)), ..first };
         assert_eq!(first.left(at(14_000)).map(|left| left.as_millis()), Some(6_311));
         assert_eq!(first.left(at(13_400)), None, "nobody knows yet");
+    }
+
+    #[test]
+    fn of_a_follower_that_lags_it_is_told_where_it_is_and_no_time_before_one_did() {
+        let mark = |kind: &str, until_ns| Mark {
+            at_ns: 1,
+            kind: kind.to_owned(),
+            node: None,
+            nodes: Vec::new(),
+            detail: String::new(),
+            until_ns,
+        };
+        let (open, over) = (None, Some(2));
+        let past = [mark("forming", over), mark("kill", over)];
+        for (new, told) in [
+            (vec![mark("forming", open)], "starting nodes"),
+            (vec![mark("forming", over)], "load before the fault"),
+            (vec![mark("forming", over), mark("leader", open)], "load before the fault"),
+            (vec![mark("forming", over), mark("kill", open)], "a follower is away or catches up"),
+            (vec![mark("kill", over), mark("stall", over)], "the follower has caught up"),
+        ] {
+            assert_eq!(stage(&[&past[..], &new[..]].concat(), Fault::Kill), Some(told));
+        }
+        assert_eq!(stage(&[], Fault::Kill), None);
+        let lagging = State {
+            phase: Some(Phase::Start),
+            lag: Some(Fault::Kill),
+            stage: Some("load before the fault"),
+            load: None,
+            trial: 1,
+            first_began: Some(at(13_000)),
+            simulated: Some(Duration::from_secs(2)),
+            outage_ms: None,
+            ..state()
+        };
+        let line = "load before the fault, trial 1 of 10, 2.0 s simulated, 2.0 in each second";
+        assert_eq!(lagging.line(at(14_000)), line);
+        assert_eq!(lagging.permille(at(14_000)), 0);
+        let second = State { trial: 2, trial_began: Some(at(15_000)), ..lagging };
+        let line = second.line(at(16_000));
+        assert!(line.ends_with("about 17 s left"), "{line}");
+        let checking = State { phase: Some(Phase::Check), ..second };
+        assert!(checking.line(at(99_000)).starts_with("checking the history"));
     }
 
     #[test]

@@ -54,7 +54,7 @@ pub(crate) fn begin(out: &Path, record: SweepRecord) -> anyhow::Result<Swept> {
     let utc_unix_s = SystemClock::new().wall().as_secs();
     let Seed(seed) = record.start()?;
     let path = reports::create_sweep_folder(out, &record.scenario, utc_unix_s, seed)?;
-    Sweep::new(Ledger::begin_in(path, record)?, &[]).carry_out()
+    Sweep::new(Ledger::begin_in(path, record)?, &[], Duration::ZERO).carry_out()
 }
 
 /// Goes on with an earlier sweep, with whatever limits are given anew.
@@ -64,6 +64,8 @@ pub(crate) fn begin(out: &Path, record: SweepRecord) -> anyhow::Result<Swept> {
 pub(crate) fn resume(path: &Path, options: &SweepOptions) -> anyhow::Result<Swept> {
     let (mut ledger, lines) = Ledger::resume(path)?;
     worlds::admit(ledger.record.world()?, false)?;
+    // By the jobs that it had: from now on they may be others.
+    let earlier_s = ledger.record.at_work_s(&lines).clamp(0.0, WALL_S_MAX);
     options.change(&mut ledger.record)?;
     let here = Environment::here();
     if ledger.record.environment != here {
@@ -71,7 +73,7 @@ pub(crate) fn resume(path: &Path, options: &SweepOptions) -> anyhow::Result<Swep
         crate::complain(&format!("what ran the seeds so far was another: {then}, and now {now}"));
         ledger.record.environment = here;
     }
-    Sweep::new(ledger, &lines).carry_out()
+    Sweep::new(ledger, &lines, Duration::from_secs_f64(earlier_s)).carry_out()
 }
 
 /// A sweep at work.
@@ -89,8 +91,7 @@ struct Sweep {
 }
 
 impl Sweep {
-    fn new(mut ledger: Ledger, lines: &[SeedLine]) -> Self {
-        let earlier = Duration::from_secs_f64(ledger.record.totals.wall_s.clamp(0.0, WALL_S_MAX));
+    fn new(mut ledger: Ledger, lines: &[SeedLine], earlier: Duration) -> Self {
         ledger.record.totals = Totals::default();
         let mut failures = Failures::default();
         for line in lines {

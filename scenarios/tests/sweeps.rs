@@ -113,14 +113,7 @@ fn an_interrupted_sweep_says_how_to_go_on_and_goes_on() {
     let mut command = scenarios(&SHORT);
     command.args(["--seeds", "100000"]).arg("--out").arg(out.path());
     let sweep = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let is_begun = || {
-        let begun = only(&out.path().join("sweeps")).and_then(|scenario| only(&scenario));
-        begun.is_some_and(|sweep| !lines(&sweep).is_empty())
-    };
-    let begun = (0..POLLS_MAX).any(|_| {
-        std::thread::park_timeout(POLL_INTERVAL);
-        is_begun()
-    });
+    let begun = have_come(1, out.path());
     let pid = i32::try_from(sweep.id()).expect("process numbers fit");
     kill(Pid::from_raw(pid), Signal::SIGINT).expect("it is at work");
     let output = sweep.wait_with_output().unwrap();
@@ -141,6 +134,54 @@ fn an_interrupted_sweep_says_how_to_go_on_and_goes_on() {
     assert_eq!(lines[..done.len()], done, "what was done stays");
     let numbers: Vec<_> = lines.iter().map(|line| line["number"].as_u64().unwrap()).collect();
     assert_eq!(numbers, (0..=done.len() as u64).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_killed_sweep_that_goes_on_has_been_at_work_as_long_as_its_seeds() {
+    let out = tempfile::tempdir().unwrap();
+    let mut command = scenarios(&SHORT);
+    command.args(["--seeds", "100000"]).arg("--out").arg(out.path());
+    let mut sweep = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begun = have_come(3, out.path());
+    sweep.kill().expect("it is at work");
+    sweep.wait().expect("it has ended");
+    assert!(begun, "three seeds were not done in time");
+
+    let folder = folder(out.path());
+    // The seed that it was about ends with it, but a moment later.
+    let is_alone = (0..POLLS_MAX).any(|_| {
+        std::thread::park_timeout(POLL_INTERVAL);
+        !is_named_by_a_process(&folder)
+    });
+    assert!(is_alone, "a seed outlived its sweep");
+    let seeds = (lines(&folder).len() + 1).to_string();
+    let words = ["sweep", "--resume", folder.to_str().unwrap(), "--seeds", &seeds, "--json"];
+    let output = scenarios(&words).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let record: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let figure = |name: &str| record["totals"][name].as_f64().expect("it is a number");
+    // One seed at a time: the sweep takes no less than they do, but for what files round off.
+    assert!(figure("wall_s") >= 0.999 * figure("runs_wall_s"), "{record}");
+    let per_hour = figure("seeds") * 3_600.0 / figure("runs_wall_s");
+    assert!(figure("seeds_per_hour") <= 1.001 * per_hour, "{record}");
+}
+
+fn is_named_by_a_process(folder: &Path) -> bool {
+    let folder = folder.to_str().expect("UTF-8");
+    let mut processes = fs::read_dir("/proc").expect("Linux has it").flatten();
+    processes.any(|process| {
+        let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(folder)
+    })
+}
+
+/// Whether so many seeds of the only sweep are done in time.
+fn have_come(count: usize, out: &Path) -> bool {
+    let sweep = || only(&out.join("sweeps")).and_then(|scenario| only(&scenario));
+    (0..POLLS_MAX).any(|_| {
+        std::thread::park_timeout(POLL_INTERVAL);
+        sweep().is_some_and(|sweep| lines(&sweep).len() >= count)
+    })
 }
 
 const POLL_INTERVAL: Duration = Duration::from_millis(20);

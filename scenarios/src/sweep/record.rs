@@ -57,7 +57,8 @@ pub(crate) struct Totals {
     pub(crate) twice: u64,
     /// Of them, those that did not repeat.
     pub(crate) diverged: u64,
-    /// How long the sweep was at work, over all its resumptions.
+    /// How long the sweep was at work, over all its resumptions. Where one was killed, its end is
+    /// reckoned from what the seeds took.
     pub(crate) wall_s: f64,
     /// What all runs took, one after the other.
     pub(crate) runs_wall_s: f64,
@@ -125,6 +126,18 @@ impl SweepRecord {
     /// A text that is none.
     pub(crate) fn start(&self) -> anyhow::Result<Seed> {
         self.seed.parse().context("field `seed`")
+    }
+
+    /// How long it was at work until the last of its lines, all of which these are. When it was
+    /// saved last it knew; what it did since then, if it was killed, its seeds tell, `jobs` of
+    /// which ran at a time.
+    pub(crate) fn at_work_s(&self, lines: &[SeedLine]) -> f64 {
+        let saved = usize::try_from(self.totals.seeds).unwrap_or(usize::MAX);
+        let unsaved = lines.get(saved..).unwrap_or_default();
+        let took_s = || unsaved.iter().map(|line| line.wall_s.max(0.0));
+        // Where there were fewer seeds than jobs, it was at work no less than with the longest.
+        let since_s = took_s().fold(took_s().sum::<f64>() / self.jobs as f64, f64::max);
+        self.totals.wall_s.max(0.0) + since_s
     }
 
     /// Whether that seed is to be run twice.
@@ -292,6 +305,7 @@ const LABORATORY: u8 = 3;
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::sweep::ledger::tests::record;
 
     /// A run of a seed with this exit code and trace.
     pub(crate) fn run(exit_code: u8, trace: &str) -> SeedRun {
@@ -338,6 +352,21 @@ pub(crate) mod tests {
         assert_eq!(broken.folder.as_deref(), Some("runs/0x9"));
         let lost = line(0, &[SeedRun::lost("killed".to_owned())]);
         assert_eq!((lost.exit_code, lost.kind().as_str()), (3, "laboratory"));
+    }
+
+    #[test]
+    fn what_a_killed_sweep_did_not_save_its_seeds_tell() {
+        let lines: Vec<SeedLine> = (0..6).map(|number| line(number, &[run(0, "0x1")])).collect();
+        let at_work_s = |jobs: u64, seeds: u64, wall_s: f64| {
+            let totals = Totals { seeds, wall_s, ..Totals::default() };
+            SweepRecord { jobs, totals, ..record() }.at_work_s(&lines)
+        };
+        assert_eq!(at_work_s(1, 6, 13.0), 13.0, "all is saved");
+        assert_eq!(at_work_s(1, 0, 0.0), 12.0, "six seeds of 2 s, one after the other");
+        assert_eq!(at_work_s(3, 0, 0.5), 4.5);
+        assert_eq!(at_work_s(2, 4, 5.0), 7.0);
+        assert_eq!(at_work_s(64, 0, 0.0), 2.0, "as long as the longest");
+        assert_eq!(at_work_s(2, 7, 5.0), 5.0, "more is counted than stands there");
     }
 
     #[test]
