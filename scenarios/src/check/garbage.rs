@@ -152,11 +152,14 @@ fn garbage_in_a_run_folder_is_judged_or_refused_by_name() {
     assert!(!is_full || (judged > 0 && refused > 0), "{judged} judged, {refused} refused");
 }
 
+/// By the number of a line and what it says.
+type IsLost = fn(usize, &str) -> bool;
+
 #[test]
 fn operations_that_are_missing_are_a_doubt_and_break_nothing() {
     let whole = sample_of(|load| (load.rate_per_s, load.clients) = (200, 4));
     let place = tempfile::tempdir().expect("a temporary directory");
-    let judged_without = |is_lost: &dyn Fn(usize, &str) -> bool| {
+    let judged_without = |is_lost: IsLost| {
         let mut files = whole.clone();
         let history = files.get_mut("history.jsonl").expect("the run had clients");
         let text = String::from_utf8_lossy(history).into_owned();
@@ -166,13 +169,13 @@ fn operations_that_are_missing_are_a_doubt_and_break_nothing() {
         lay(place.path(), &files, &whole);
         judge(place.path()).expect("it is judged").record
     };
-    let record = judged_without(&|_, _| false);
+    let record = judged_without(|_, _| false);
     assert_eq!(record.verdict, Verdict::Valid, "{:?}", record.checks);
-    let lost: [(&str, &dyn Fn(usize, &str) -> bool); 4] = [
-        ("all", &|_: usize, _: &str| true),
-        ("the second half", &|number: usize, _: &str| number > 500),
-        ("each third", &|number: usize, _: &str| number.is_multiple_of(3)),
-        ("what was written", &|_: usize, line: &str| line.contains("\"write\"")),
+    let lost: [(&str, IsLost); 4] = [
+        ("all", |_, _| true),
+        ("the second half", |number, _| number > 500),
+        ("each third", |number, _| number.is_multiple_of(3)),
+        ("what was written", |_, line| line.contains("\"write\"")),
     ];
     for (which, is_lost) in lost {
         let record = judged_without(is_lost);
