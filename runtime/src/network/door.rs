@@ -32,9 +32,9 @@ use crate::{
 };
 
 /// For members.
-pub(crate) const BOND_ALPN: &[u8] = b"tessera/bond/1";
+pub(crate) const BOND_ALPN: &[u8] = b"tessera/bond/2";
 /// For clients that are no members.
-pub(crate) const CLIENT_ALPN: &[u8] = b"tessera/client/1";
+pub(crate) const CLIENT_ALPN: &[u8] = b"tessera/client/2";
 
 /// The door of one node.
 #[derive(Clone)]
