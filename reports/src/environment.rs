@@ -4,10 +4,12 @@
 //! Invariant: it never fails and never names the user, the host or a path.
 
 use crate::Environment;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
+use std::time::SystemTime;
 
 impl Environment {
     /// The environment of this process.
@@ -22,8 +24,8 @@ impl Environment {
     }
 }
 
-/// The commit of the sources this was built from. They may have been edited since the build, but
-/// then they say so.
+/// The commit of the sources that this was built from, as far as they are still there: `-dirty`
+/// where they have been edited, `-older` where another commit has come in their place since.
 fn commit() -> Option<String> {
     let found = git(&["rev-parse", "--show-prefix", "--short=12", "HEAD"])?;
     let (prefix, hash) = found.split_once('\n')?;
@@ -33,7 +35,24 @@ fn commit() -> Option<String> {
     }
     // Files that git does not know count as well: cargo compiles them.
     let is_clean = git(&["status", "--porcelain"])?.is_empty();
-    Some(if is_clean { hash.to_owned() } else { format!("{hash}-dirty") })
+    Some(match (is_clean, is_older()) {
+        (false, _) => format!("{hash}-dirty"),
+        (true, true) => format!("{hash}-older"),
+        (true, false) => hash.to_owned(),
+    })
+}
+
+/// Whether this program was built before the commit that is checked out was.
+fn is_older() -> bool {
+    let moved = git(&["rev-parse", "--path-format=absolute", "--git-path", "logs/HEAD"]);
+    let moved = moved.and_then(|path| modified(Path::new(&path)));
+    let built = std::env::current_exe().ok().and_then(|program| modified(&program));
+    // Where git keeps no log of it nothing can be told.
+    built.zip(moved).is_some_and(|(built, moved)| built < moved)
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    fs::metadata(path).ok()?.modified().ok()
 }
 
 fn git(arguments: &[&str]) -> Option<String> {
@@ -108,7 +127,7 @@ mod tests {
     #[test]
     fn every_field_of_this_environment_says_something() {
         let Environment { commit, build_profile, rustc, machine } = Environment::here();
-        let hash = commit.strip_suffix("-dirty").unwrap_or(&commit);
+        let hash = commit.split_once('-').map_or(commit.as_str(), |(hash, _)| hash);
         let is_hash = hash.len() >= 12 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
         assert!(is_hash || commit == "unknown", "{commit}");
         assert!(["debug", "release"].contains(&build_profile.as_str()), "{build_profile}");

@@ -41,14 +41,16 @@ fn subtitle(record: &RunRecord) -> String {
     let plan = &record.plan;
     let nodes = plan.get("nodes").and_then(serde_json::Value::as_u64);
     let profile = plan.get("profile").and_then(serde_json::Value::as_str);
-    let commit: String = record.environment.commit.chars().take(10).collect();
+    let commit = &record.environment.commit;
+    let (hash, mark) = commit.split_at(commit.find('-').unwrap_or(commit.len()));
+    let hash: String = hash.chars().take(10).collect();
     let parts = [
         Some(record.scenario.clone()),
         nodes.map(|nodes| format!("{nodes} nodes")),
         profile.map(|profile| format!("profile {profile}")),
         Some(format!("world {}", record.world)),
         Some(format!("seed {:#x}", record.seed)),
-        Some(format!("{} build {commit}", record.environment.build_profile)),
+        Some(format!("{} build {hash}{mark}", record.environment.build_profile)),
     ];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     parts.join("  ·  ").trim_end().chars().take(SUBTITLE_CHARS_MAX).collect()

@@ -111,7 +111,8 @@ impl Verdict {
 /// What ran: needed to judge figures and to run again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Environment {
-    /// Commit of the source, with a mark if it was modified.
+    /// Commit of the source; with `-dirty` if it was modified, with `-older` if the program was
+    /// built before that commit was checked out.
     pub commit: String,
     /// Build profile, `release` or `debug`.
     pub build_profile: String,

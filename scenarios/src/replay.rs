@@ -70,8 +70,8 @@ pub(crate) fn compare(then: &RunRecord, now: &RunRecord) -> (Repeated, String) {
     }
     let told = format!("not repeated: {verdicts}; the trace was {trace} and is {trace_now}");
     let (commit, commit_now) = (&then.environment.commit, &now.environment.commit);
-    // What was edited and not committed may be anything.
-    let is_same = commit == commit_now && commit != "unknown" && !commit.ends_with("-dirty");
+    // With a mark (`-dirty`, `-older`) it does not say which sources the program is of.
+    let is_same = commit == commit_now && commit != "unknown" && !commit.contains('-');
     match is_same {
         true => {
             (Repeated::No, format!("{told}, by the same program: `diff` finds where they part"))
@@ -140,8 +140,11 @@ mod tests {
         let (repeated, told) = compare(&then, &sim("c2", "0x2", Verdict::Invalid));
         assert_eq!(repeated, Repeated::Free);
         assert!(told.contains("was valid and is invalid") && told.contains("c1 then"), "{told}");
-        let dirty = sim("c1-dirty", "0x1", Verdict::Valid);
-        assert_eq!(compare(&dirty, &sim("c1-dirty", "0x2", Verdict::Valid)).0, Repeated::Free);
+        for marked in ["c1-dirty", "c1-older"] {
+            let (then, now) =
+                (sim(marked, "0x1", Verdict::Valid), sim(marked, "0x2", Verdict::Valid));
+            assert_eq!(compare(&then, &now).0, Repeated::Free, "{marked}");
+        }
     }
 
     #[test]
