@@ -113,6 +113,27 @@ async fn a_newcomer_beyond_the_compacted_log_goes_on_from_a_snapshot() {
     assert_eq!(weak.answer, 305, "the machine is what the founder's is");
 }
 
+/// It knows how the group was founded, and nobody of then is there any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newcomer_is_given_a_snapshot_by_members_that_it_does_not_know_yet() {
+    let one = network().await;
+    let (founder, _) = join::<Counter>(&one, Memory, Bootstrap::Solo, vec![], short()).await;
+    soon(founder.when().is_leader()).await.expect("it leads itself");
+    let two = network().await;
+    let (heir, _) = join::<Counter>(&two, Memory, Bootstrap::Join, vec![one.peer()], short()).await;
+    soon(heir.when().is_voter()).await.expect("it is promoted");
+    soon(founder.leave()).await.expect("the other stays");
+    one.shutdown().await;
+    add(&heir, 300).await;
+    compacted(&heir, 200).await;
+
+    let three = network().await;
+    let (newcomer, heard) =
+        join::<Counter>(&three, Memory, Bootstrap::Join, vec![two.peer()], short()).await;
+    soon(newcomer.when().is_voter()).await.expect("it is promoted");
+    assert_eq!((installed(&heard), sum(&newcomer).await), (1, 300));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_go_on_from_snapshot_and_log_and_sessions_from_before_it_are_known() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -46,7 +46,7 @@ use crate::{
         metric::Depths,
         status::{Event, Status},
         steward::{Cause, Steward},
-        transfer::Fetched,
+        transfer::{Fetched, SnapshotFrame},
         wire::{MemberFrame, Outcome, Reason},
     },
     storage::Storage,
@@ -442,12 +442,13 @@ impl Driver {
             MemberFrame::Leave => self.asked_to_leave(from),
             MemberFrame::Left => self.told_left(from),
             MemberFrame::Snapshot(frame) => {
-                // Each whom a snapshot is lent has a file open: so many as there are members.
-                if self.core.configuration().contains(from) {
-                    self.snapshots.frame(from, frame, &self.body.metrics);
-                } else {
-                    self.body.metrics.snapshot_part_dropped();
+                // Each whom a snapshot is lent has a file open: so many as there are members. But
+                // whoever asks for one may not know yet who these are.
+                let is_wish = matches!(frame, SnapshotFrame::Ask(_));
+                if is_wish && !self.core.configuration().contains(from) {
+                    return self.body.metrics.snapshot_part_dropped();
                 }
+                self.snapshots.frame(from, frame, &self.body.metrics);
             }
         }
     }
