@@ -105,11 +105,6 @@ impl Overrides {
         if let Some(nodes) = nodes.filter(|_| !self.random_faults) {
             nodes::fit(plan, nodes)?;
         }
-        // A bound on outages is of the plan's own pace, and of a majority that outlives its faults.
-        let has_other_pace = profile.is_some_and(|profile| profile != plan.profile);
-        if has_other_pace || nodes.is_some_and(|nodes| nodes < 3) {
-            (plan.expect.outage_ms_max, plan.expect.outage_ms_p50_max) = (None, None);
-        }
         plan.nodes = nodes.unwrap_or(plan.nodes);
         self.lag.apply(plan, nodes)?;
         plan.groups = self.groups.unwrap_or(plan.groups);
@@ -396,19 +391,6 @@ pub(crate) mod tests {
         let silent = disk(Some(Fault::Disk), None).unwrap();
         let error = plan::validate(&silent).unwrap_err().to_string();
         assert!(error.contains("(--disk sync-error); the kinds are sync-error, write"), "{error}");
-    }
-
-    #[test]
-    fn a_bound_on_outages_holds_for_the_pace_and_the_majority_that_it_was_set_for() {
-        let bound = |overrides: Overrides| {
-            let mut plan = builtin("partition");
-            overrides.apply(&mut plan, PROCESS).map(|()| plan.expect.outage_ms_max)
-        };
-        let paced = |profile| Overrides { profile: Some(profile), ..Overrides::default() };
-        let sized = |nodes| Overrides { nodes: Some(nodes), ..Overrides::default() };
-        let (lan, wan) = (ConsensusProfile::Lan, ConsensusProfile::Wan);
-        assert_eq!([bound(paced(lan)), bound(sized(7))], [Ok(Some(2_000.0)), Ok(Some(2_000.0))]);
-        assert_eq!([bound(paced(wan)), bound(sized(2))], [Ok(None), Ok(None)]);
     }
 
     #[test]
