@@ -278,7 +278,7 @@ impl Raft {
     /// Answers a request for a vote, the same way in every role.
     fn vote(&mut self, mut request: Request, effects: &mut Vec<Effect>) {
         let Request { from, term, phase, .. } = request;
-        // A leader hands over to a voter; the word of anybody else excuses nothing.
+        // Thesis §3.10: a leader hands over to a voter; the word of anybody else excuses nothing.
         request.transfer &= self.configuration().contains(from);
         let verdict = voter::judge(&self.server, &request);
         let granted = verdict == Verdict::Granted;
@@ -334,7 +334,7 @@ impl Raft {
         let known = self.server.leader.filter(|_| term == self.term());
         if known.is_some_and(|leader| leader != from) {
             if !self.configuration().contains(from) {
-                // Nobody votes for it that we know of: it proves nothing about elections.
+                // Raft §5.2 is about members: what another claims proves nothing about elections.
                 note_dropped(from, Dropped::NotMember, effects);
                 return false;
             }

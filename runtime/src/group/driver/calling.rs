@@ -105,7 +105,7 @@ impl Driver {
     }
 
     /// Whether the session was opened by somebody else than who names it now: a session is the
-    /// index of an entry, and in another lineage another's entry stands there.
+    /// index of an entry (thesis §6.3), and in another lineage another's entry stands there.
     fn is_anothers(&self, request: RequestId, nonce: u64) -> bool {
         self.core.session_nonce(request.session).is_some_and(|opened| opened != nonce)
     }
@@ -136,7 +136,7 @@ impl Driver {
             // The core counts as applied what the applier may not even have been handed.
             Err(Refusal::Applied(index)) => {
                 calls.applied(id);
-                self.is_ready(index, id);
+                self.keep_ready(index, id);
             }
             // It may have been applied before its session closed.
             Err(Refusal::Expired) => calls.finish(id, Outcome::Unknown(Reason::SessionExpired)),
@@ -150,7 +150,7 @@ impl Driver {
 
     fn read(&mut self, id: CallId, outcome: Result<Index, Refusal>) {
         match outcome {
-            Ok(index) => self.is_ready(index, id),
+            Ok(index) => self.keep_ready(index, id),
             Err(Refusal::Full) => {
                 self.body.metrics.refused_busy();
                 self.body.calls.refuse(id, Reason::Busy);
@@ -161,7 +161,7 @@ impl Driver {
 
     /// It goes to the applier once everything up to the index is handed over. Those that ended
     /// while they waited are let go of, so that no more wait than are under way.
-    fn is_ready(&mut self, index: Index, id: CallId) {
+    fn keep_ready(&mut self, index: Index, id: CallId) {
         self.ready.insert((index, id));
         if self.ready.len() > self.body.consensus.requests_max as usize {
             let calls = &self.body.calls;
