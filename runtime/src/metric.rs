@@ -62,6 +62,7 @@ pub(crate) const SNAPSHOT_SECONDS: &str = "tessera.snapshot.seconds";
 pub(crate) const SNAPSHOT_INDEX: &str = "tessera.snapshot.index";
 pub(crate) const SNAPSHOT_BYTES: &str = "tessera.snapshot.bytes";
 pub(crate) const STORAGE_BACKLOG_BYTES: &str = "tessera.storage.backlog.bytes";
+pub(crate) const STORAGE_HANGS: &str = "tessera.storage.hangs";
 pub(crate) const REPLAY_BEHIND: &str = "tessera.replay.behind";
 pub(crate) const REPLAY_ENTRIES: &str = "tessera.replay.entries";
 pub(crate) const REPLAY_BYTES_FETCHED: &str = "tessera.replay.bytes.fetched";
@@ -84,7 +85,7 @@ pub(crate) const DIALS_REFUSED: &str = "tessera.network.dials.refused";
 pub(crate) const DIALS_RETRIED: &str = "tessera.network.dials.retried";
 pub(crate) const LINKS: &str = "tessera.network.links";
 
-const ALL: [(&str, Kind, Unit, &str); 54] = [
+const ALL: [(&str, Kind, Unit, &str); 55] = [
     (
         COMMIT_SECONDS,
         Kind::Histogram,
@@ -202,6 +203,12 @@ const ALL: [(&str, Kind, Unit, &str); 54] = [
         Kind::Gauge,
         Unit::Bytes,
         "Submitted to the store and not yet durable.",
+    ),
+    (
+        STORAGE_HANGS,
+        Kind::Counter,
+        Unit::Count,
+        "Times that this member led with a disk that hung, and asked another to lead.",
     ),
     (
         REPLAY_BEHIND,

@@ -47,7 +47,7 @@ mod samples;
 use std::{path::Path, task};
 
 use raft::{Configuration, Entry, HardState, Position, Snapshot, StoreId};
-pub use raft::{Write, WriteId};
+pub use raft::{Entries, Write, WriteId};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{closing::close, snapshot::LEAD_BYTES};
@@ -135,7 +135,8 @@ pub trait Storage: Send {
     /// Records how the group began, durably, before it returns. Once in a store's life.
     ///
     /// # Errors
-    /// Of the disk; and a second founding that differs from the first.
+    /// Of the disk, also if it hangs: no caller waits for one without end, and the store is not to
+    /// be used any more then. And a second founding that differs from the first.
     fn found(&mut self, founding: &Founding) -> Result<(), StorageError>;
 
     /// Makes of the store, durably and before it returns, a new one with this id: without a
@@ -145,7 +146,7 @@ pub trait Storage: Send {
     /// Returns whether this kind of store can do that. If it cannot, nothing has changed.
     ///
     /// # Errors
-    /// Of the disk.
+    /// Of the disk, also if it hangs, as for a founding.
     fn renew(&mut self, fresh: StoreId) -> Result<bool, StorageError> {
         let _ = fresh;
         Ok(false)
@@ -189,7 +190,7 @@ pub trait Storage: Send {
     /// before it returns: nothing may be written meanwhile that goes on from the log as it was.
     ///
     /// # Errors
-    /// Of the disk; and a store that keeps no snapshots.
+    /// Of the disk, also if it hangs, as for a founding; and a store that keeps no snapshots.
     fn install(&mut self, written: Written, rest: Rest) -> Result<(), StorageError> {
         let (_, path) = (rest, written.path().into());
         let what = "this kind of store keeps no snapshots".into();

@@ -94,6 +94,7 @@ async fn every_name_says_what_it_is_and_in_which_unit_and_carries_its_labels() {
         ("tessera.group.applier", "gauge", Unit::Count, raft),
         ("tessera.group.refused.busy", "counter", Unit::Count, raft),
         ("tessera.storage.backlog.bytes", "gauge", Unit::Bytes, raft),
+        ("tessera.storage.hangs", "counter", Unit::Count, raft),
         ("tessera.replay.behind", "gauge", Unit::Count, raft),
         ("tessera.replay.entries", "counter", Unit::Count, raft),
         ("tessera.replay.bytes.fetched", "counter", Unit::Bytes, raft),

@@ -83,7 +83,7 @@ fn filled(path: &Path) -> Contents {
         let entries = entries(2, 1 + 10 * turn, 10, 1_000);
         expected.extend(entries.clone());
         let after = Index(10 * turn);
-        storage.submit(WriteId(2 + turn), Write::Entries { after, entries });
+        storage.submit(WriteId(2 + turn), Write::Entries { after, entries: entries.into() });
     }
     wait(&mut *storage, WriteId(21));
     Contents { founding: Some(founding()), hard_state, snapshot: None, entries: expected }
@@ -126,7 +126,8 @@ fn a_store_holds_after_reopening_what_was_durable_and_keeps_its_id() {
 
     // A suffix is replaced, by a command that no segment of the ordinary size can hold.
     let entries = entries(2, 101, 2, 17 << 20);
-    storage.submit(WriteId(1), Write::Entries { after: Index(100), entries: entries.clone() });
+    storage
+        .submit(WriteId(1), Write::Entries { after: Index(100), entries: entries.clone().into() });
     assert!(storage.backlog_bytes() <= 2 * (17 << 20) + 1024);
     wait(&mut *storage, WriteId(1));
     assert_eq!(storage.backlog_bytes(), 0);
@@ -361,7 +362,7 @@ fn what_is_queued_when_a_store_is_closed_is_written_in_order() {
     storage.submit(WriteId(1), Write::HardState(HardState { term: Term(1), vote: None }));
     for index in 1..=500 {
         let (after, entries) = (Index(index - 1), entries(1, index, 1, 64));
-        storage.submit(WriteId(1 + index), Write::Entries { after, entries });
+        storage.submit(WriteId(1 + index), Write::Entries { after, entries: entries.into() });
     }
     drop(storage);
     let contents = open(&path).expect("whole").take_contents();

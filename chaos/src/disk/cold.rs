@@ -87,7 +87,7 @@ mod tests {
         journal.commit([&term]).expect("the disk works");
         for index in 1..=entries {
             let after = Index(index - 1);
-            let write = Write::Entries { after, entries: vec![entry(index)] };
+            let write = Write::Entries { after, entries: vec![entry(index)].into() };
             journal.commit([&write]).expect("the disk works");
         }
     }

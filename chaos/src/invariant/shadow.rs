@@ -133,7 +133,7 @@ impl Shadow {
                 if *after < last {
                     self.log.truncate(*after);
                 }
-                entries.iter().for_each(|entry| self.log.append(entry.clone()));
+                self.log.extend(entries);
                 self.written = Some(self.written.map_or(*after, |written| written.min(*after)));
                 self.configure(*after);
             }
@@ -277,7 +277,7 @@ mod tests {
     }
 
     fn write(shadow: &mut Shadow, id: u64, after: u64, entries: Vec<Entry>) {
-        let write = Write::Entries { after: Index(after), entries };
+        let write = Write::Entries { after: Index(after), entries: entries.into() };
         shadow.submitted(WriteId(id), &write).expect("no gap");
     }
 
@@ -374,7 +374,7 @@ mod tests {
     #[test]
     fn a_gap_in_what_is_written_is_refused() {
         let mut server = shadow(0, 1, Opened::default());
-        let write = Write::Entries { after: Index(3), entries: vec![entry(1, 4, 1)] };
+        let write = Write::Entries { after: Index(3), entries: vec![entry(1, 4, 1)].into() };
         server.submitted(WriteId(1), &write).expect_err("a gap");
     }
 

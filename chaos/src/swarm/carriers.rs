@@ -6,7 +6,7 @@
 
 use std::{rc::Rc, time::Duration};
 
-use raft::{Entry, Index, Input, NodeId, Position, Role, Term};
+use raft::{Entries, Index, Input, NodeId, Position, Role, Term};
 
 use super::{
     event::Event,
@@ -20,7 +20,7 @@ pub(super) struct Carried {
     leader: NodeId,
     term: Term,
     prev: Position,
-    entries: Vec<Entry>,
+    entries: Entries,
 }
 
 impl World {

@@ -151,6 +151,7 @@ impl Profile {
                 // inherited before its own first entry, which is where Figure 8 lives.
                 message_bytes_max: *some(&mut draw, &[1, 1, 256, 1 << 16]),
                 uncommitted_entries_max: *some(&mut draw, &[8, 64, 4096]),
+                unapplied_bytes_max: 1 << 20,
                 reads_max: *some(&mut draw, &[2, 64]),
                 sessions: SessionLimits {
                     sessions_max: *some(&mut draw, &[2, 4, 64]),
@@ -214,6 +215,7 @@ impl Profile {
                 inflight_bytes_max: consensus.inflight_bytes_max as usize,
                 message_bytes_max: consensus.message_bytes_max as usize,
                 uncommitted_entries_max: u64::from(consensus.uncommitted_entries_max),
+                unapplied_bytes_max: 64 << 20,
                 reads_max: consensus.requests_max as usize,
                 sessions,
                 lease: consensus.lease_limits(),

@@ -95,6 +95,7 @@ fn config(number: u8) -> Config {
         inflight_bytes_max: 1 << 16,
         message_bytes_max: 1 << 16,
         uncommitted_entries_max: 64,
+        unapplied_bytes_max: 1 << 20,
         reads_max: 16,
         sessions: SessionLimits { sessions_max: 8, replies_per_session_max: 8 },
         lease: None,

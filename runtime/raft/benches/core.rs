@@ -162,6 +162,7 @@ fn config(number: u8) -> Config {
         inflight_bytes_max: 16 << 20,
         message_bytes_max: 256 << 10,
         uncommitted_entries_max: 65_536,
+        unapplied_bytes_max: 64 << 20,
         reads_max: 64,
         sessions: SessionLimits { sessions_max: 64, replies_per_session_max: 4_096 },
         lease: None,

@@ -30,6 +30,9 @@ pub struct Config {
     pub message_bytes_max: usize,
     /// Entries appended by a leader and not yet committed; beyond it proposals are refused.
     pub uncommitted_entries_max: u64,
+    /// Weight of entries in a leader's log that are not applied; from there on proposals are
+    /// refused.
+    pub unapplied_bytes_max: usize,
     /// Reads that wait for a round; beyond it reads are refused.
     pub reads_max: usize,
     /// Bounds of the session table.
@@ -88,6 +91,7 @@ impl Config {
             ("inflight_bytes_max", self.inflight_bytes_max == 0),
             ("message_bytes_max", self.message_bytes_max == 0),
             ("uncommitted_entries_max", self.uncommitted_entries_max == 0),
+            ("unapplied_bytes_max", self.unapplied_bytes_max == 0),
             ("reads_max", self.reads_max == 0),
             ("sessions_max", self.sessions.sessions_max == 0),
             ("replies_per_session_max", self.sessions.replies_per_session_max == 0),

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::{
-    Change, Entry, Index, Message, NodeId, Position, RequestId, Role, Sessions, Snapshot, Term,
+    Change, Entries, Index, Message, NodeId, Position, RequestId, Role, Sessions, Snapshot, Term,
     Time,
     planted::{Plant, Planted},
 };
@@ -66,7 +66,7 @@ pub enum Input {
         /// The entry just before the first of `entries`, in the log of that leader.
         prev: Position,
         /// Consecutive entries after `prev`.
-        entries: Vec<Entry>,
+        entries: Entries,
     },
     /// This member fetches what it lacks from others: until then a leader sends it no entries.
     Fetching {
@@ -161,7 +161,7 @@ pub enum Write {
         /// The index before the first of `entries`.
         after: Index,
         /// Consecutive entries.
-        entries: Vec<Entry>,
+        entries: Entries,
     },
 }
 
@@ -212,7 +212,7 @@ pub enum Refusal {
     /// Leadership is being handed over. To a wish to hand over: another one is under way, or
     /// the successor did not catch up within an election timeout.
     Transferring,
-    /// Too much stands in the log uncommitted.
+    /// Too much stands in the log uncommitted, or unapplied.
     Full,
     /// The request was applied already, at this index.
     Applied(Index),

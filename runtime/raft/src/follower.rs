@@ -4,8 +4,8 @@
 //! it acknowledges equals its leader's log, and its commit index never passes what is known to.
 
 use crate::{
-    Appended, Dropped, Effect, Entry, Halt, Index, Input, Message, NO_ROUND, NodeId, Note, Phase,
-    Position, Snapshot,
+    Appended, Dropped, Effect, Entries, Entry, Halt, Index, Input, Message, NO_ROUND, NodeId, Note,
+    Phase, Position, Snapshot,
     message::are_consecutive,
     planted::Planted,
     server::{Server, Turn},
@@ -28,7 +28,7 @@ impl Follower {
             Input::Timeout => timeout(server),
             Input::Message { from, message } => heed(server, from, message, effects),
             Input::Fetched { leader, prev, entries, .. } => {
-                take_fetched(server, leader, prev, entries, effects);
+                take_fetched(server, leader, prev, &entries, effects);
                 Turn::Stay
             }
             Input::Propose { .. } | Input::Read { .. } | Input::Transfer { .. } => {
@@ -60,7 +60,7 @@ fn timeout(server: &mut Server) -> Turn {
 fn heed(server: &mut Server, from: NodeId, message: Message, effects: &mut Vec<Effect>) -> Turn {
     match message {
         Message::Append { prev, entries, commit, .. } => {
-            append(server, from, prev, entries, commit, effects);
+            append(server, from, prev, &entries, commit, effects);
         }
         Message::Heartbeat { round, commit, .. } => {
             // The leader names no more than what this server has acknowledged in this term, and
@@ -93,7 +93,7 @@ fn append(
     server: &mut Server,
     from: NodeId,
     prev: Position,
-    entries: Vec<Entry>,
+    entries: &Entries,
     commit: Index,
     effects: &mut Vec<Effect>,
 ) {
@@ -125,11 +125,11 @@ fn take_fetched(
     server: &mut Server,
     leader: NodeId,
     prev: Position,
-    entries: Vec<Entry>,
+    entries: &Entries,
     effects: &mut Vec<Effect>,
 ) {
     let (term, last) = (server.term(), prev.index.plus(entries.len() as u64));
-    let is_sound = prev.is_sound(term) && are_consecutive(prev, &entries, term);
+    let is_sound = prev.is_sound(term) && are_consecutive(prev, entries, term);
     if !is_sound || !agrees(server, prev) {
         let reason = Dropped::Invalid;
         effects.push(Effect::Note(Note::Dropped { from: leader, reason }));
@@ -150,7 +150,7 @@ fn agrees(server: &Server, prev: Position) -> bool {
 fn take(
     server: &mut Server,
     prev: Position,
-    entries: Vec<Entry>,
+    entries: &Entries,
     commit: Index,
     effects: &mut Vec<Effect>,
 ) -> Result<Index, Halt> {
@@ -165,11 +165,7 @@ fn take(
 
 /// Makes the log contain these entries. Entries that are there already stay, with all that
 /// follows them: an old append must not undo a newer one (Raft §5.3).
-fn merge(
-    server: &mut Server,
-    mut entries: Vec<Entry>,
-    effects: &mut Vec<Effect>,
-) -> Result<(), Halt> {
+fn merge(server: &mut Server, entries: &Entries, effects: &mut Vec<Effect>) -> Result<(), Halt> {
     let start = server.log.start().index;
     let is_news =
         |entry: &Entry| entry.position.index >= start && !server.log.contains(entry.position);
@@ -182,8 +178,7 @@ fn merge(
         server.halt(halt, effects);
         return Err(halt);
     }
-    entries.drain(..first);
-    server.replace(index.prev(), entries, effects);
+    server.replace(index.prev(), entries.part(first, usize::MAX), effects);
     Ok(())
 }
 

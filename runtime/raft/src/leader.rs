@@ -7,8 +7,11 @@
 #[cfg(feature = "planted-faults")]
 mod planted;
 mod requests;
+mod unapplied;
 
 use std::collections::BTreeMap;
+
+use unapplied::Unapplied;
 
 use crate::{
     Answer, Appended, Dropped, Effect, Entry, Index, Input, Message, NO_ROUND, NodeId, Note,
@@ -36,6 +39,7 @@ pub(crate) struct Leader {
     transfer: Option<Transfer>,
     /// The last entry that was handed to storage.
     submitted: Index,
+    unapplied: Unapplied,
 }
 
 /// Leadership on its way to another server (thesis §3.10).
@@ -59,6 +63,7 @@ impl Leader {
             lease: Lease::default(),
             transfer: None,
             submitted: server.log.last().index,
+            unapplied: Unapplied::of(&server.log, server.applied),
         };
         leader.follow_configuration(server);
         leader
@@ -89,6 +94,11 @@ impl Leader {
     /// Until when it may answer reads without asking anyone; `None` where it must ask.
     pub(crate) fn lease_until(&self, server: &Server) -> Option<Time> {
         self.lease.until(&server.config).filter(|_| server.has_committed_in_term())
+    }
+
+    /// Entries may be applied, and a snapshot may stand for some.
+    pub(crate) fn applied(&mut self, server: &Server) {
+        self.unapplied.advance(&server.log, server.applied);
     }
 
     /// Takes one input; messages are of this term.
@@ -224,8 +234,10 @@ impl Leader {
         let index = server.log.last().index.next();
         let position = Position { term: server.term(), index };
         let configured = server.membership.index();
-        server.push(Entry { position, payload });
-        server.note_configured(configured, effects);
+        let entry = Entry { position, payload };
+        self.unapplied.append(&entry);
+        server.push(entry);
+        server.note_configured(configured, false, effects);
         if server.membership.index() != configured {
             self.follow_configuration(server);
         }

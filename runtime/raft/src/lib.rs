@@ -10,6 +10,7 @@
 mod candidate;
 mod config;
 mod effect;
+mod entries;
 mod follower;
 mod leader;
 mod lease;
@@ -33,6 +34,7 @@ pub use effect::{
     Answer, Barrier, Dropped, Effect, Halt, HardState, Input, Note, Proposal, ProposalId, ReadId,
     Refusal, Write, WriteId,
 };
+pub use entries::Entries;
 pub use lease::LeaseLimits;
 pub use log::Log;
 pub use membership::{Change, Configuration};

@@ -4,28 +4,27 @@
 //! and their terms never fall, so places can be found by term in logarithmic time; `bytes` is
 //! what they take up together.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    ops::RangeInclusive,
-};
+mod runs;
 
-use crate::{Entry, Index, Position, RequestId, SessionId, Term, sequenced::Sequenced};
+use std::ops::RangeInclusive;
+
+use runs::Runs;
+
+use crate::{Entries, Entry, Index, Position, Term};
 
 /// The log of one server.
 #[derive(Debug)]
 pub struct Log {
     start: Position,
-    entries: VecDeque<Entry>,
+    entries: Runs,
+    last: Position,
     bytes: usize,
-    /// Requests of entries that are not applied yet, by session and sequence, and where they
-    /// stand. No session is here without one.
-    requests: BTreeMap<SessionId, Sequenced<Index>>,
 }
 
 impl Log {
     /// A log without entries that goes on after `start`.
     pub fn new(start: Position) -> Self {
-        Self { start, entries: VecDeque::new(), bytes: 0, requests: BTreeMap::new() }
+        Self { start, entries: Runs::default(), last: start, bytes: 0 }
     }
 
     /// The position just before the first entry: the snapshot's, or 0.0.
@@ -35,7 +34,7 @@ impl Log {
 
     /// The position of the last entry, or `start` when there is none.
     pub fn last(&self) -> Position {
-        self.entries.back().map_or(self.start, |entry| entry.position)
+        self.last
     }
 
     /// What the entries take up in memory: each itself, and what it weighs.
@@ -45,52 +44,61 @@ impl Log {
 
     /// The entry; `None` for what is compacted away or not there yet.
     pub fn get(&self, index: Index) -> Option<&Entry> {
-        self.entries.get(self.offset(index)?)
+        self.entries.get(index)
     }
 
     /// The term of the entry, also of the one that `start` names.
     pub fn term_at(&self, index: Index) -> Option<Term> {
-        if index == self.start.index {
-            return Some(self.start.term);
+        for known in [self.last, self.start] {
+            if index == known.index {
+                return Some(known.term);
+            }
         }
         self.get(index).map(|entry| entry.position.term)
     }
 
     /// The entries of the range that exist, in order, as many as weigh no more than `bytes_max`
     /// together; the first always comes, or a heavy entry would never be sent.
-    pub fn slice(&self, range: RangeInclusive<Index>, bytes_max: usize) -> Vec<Entry> {
-        self.walk(range, bytes_max).cloned().collect()
+    pub fn slice(&self, range: RangeInclusive<Index>, bytes_max: usize) -> Entries {
+        let first = *range.start();
+        let count = count(&(first..=self.last.index.min(*range.end())));
+        if let Some(shared) = self.entries.share(first, count) {
+            let fitting = fitting(&shared, &mut 0, bytes_max).len();
+            // What follows lies elsewhere, unless nothing does.
+            if fitting < shared.len() || fitting == count {
+                return shared.part(0, fitting);
+            }
+        }
+        self.walk(range, bytes_max).flatten().cloned().collect()
     }
 
-    /// The entries that [`Log::slice`] gives, where they stand.
+    /// The first of the entries that [`Log::slice`] gives: where they can be had without a copy
+    /// only as many as lie together.
+    pub fn share(&self, range: RangeInclusive<Index>, bytes_max: usize) -> Entries {
+        match self.entries.share(*range.start(), count(&range)) {
+            Some(shared) => {
+                let fitting = fitting(&shared, &mut 0, bytes_max).len();
+                shared.part(0, fitting)
+            }
+            None => self.slice(range, bytes_max),
+        }
+    }
+
+    /// The entries that [`Log::slice`] gives, where they stand: some lie together.
     pub fn walk(
         &self,
         range: RangeInclusive<Index>,
         bytes_max: usize,
-    ) -> impl Iterator<Item = &Entry> {
-        let count = range.end().next().since(*range.start());
-        // What is before the log is not there, and nothing follows what is not there.
-        let first = self.offset(*range.start());
-        let count = usize::try_from(count).ok().filter(|_| first.is_some()).unwrap_or(0);
-        let mut weight_bytes = 0usize;
-        let fits = move |entry: &&Entry| {
-            let is_first = weight_bytes == 0;
-            weight_bytes = weight_bytes.saturating_add(entry.weight_bytes());
-            is_first || weight_bytes <= bytes_max
-        };
-        let first = first.unwrap_or(0).min(self.entries.len());
-        let last = first.saturating_add(count).min(self.entries.len());
-        self.entries.range(first..last).take_while(fits)
-    }
-
-    /// Where an unapplied request stands.
-    pub fn request(&self, request: RequestId) -> Option<Index> {
-        self.requests.get(&request.session)?.get(request.sequence).copied()
-    }
-
-    /// How many unapplied requests of the session stand here with a sequence of at least `floor`.
-    pub(crate) fn requests_from(&self, session: SessionId, floor: u64) -> usize {
-        self.requests.get(&session).map_or(0, |own| own.count_from(floor))
+    ) -> impl Iterator<Item = &[Entry]> {
+        let (mut weight_bytes, mut is_full) = (0, false);
+        self.entries.walk(*range.start(), count(&range)).map_while(move |entries| {
+            if is_full {
+                return None;
+            }
+            let fitting = fitting(entries, &mut weight_bytes, bytes_max);
+            is_full = fitting.len() < entries.len();
+            (!fitting.is_empty()).then_some(fitting)
+        })
     }
 
     /// Whether the entry at the position is here, which is to say: whether this log equals any
@@ -108,11 +116,12 @@ impl Log {
         if bound < self.start.index || self.start.term > term {
             return None;
         }
-        let within = usize::try_from(bound.since(self.start.index)).unwrap_or(usize::MAX);
-        let fitting = self.entries.partition_point(|entry| entry.position.term <= term);
-        let count = fitting.min(within);
-        let entry = count.checked_sub(1).and_then(|offset| self.entries.get(offset));
-        Some(entry.map_or(self.start, |entry| entry.position))
+        let last = self.entries.last_at_most(term).unwrap_or(self.start);
+        if last.index <= bound {
+            return Some(last);
+        }
+        // Terms never fall: what stands before the last of those fits as well.
+        self.term_at(bound).map(|term| Position { term, index: bound })
     }
 
     /// Appends the next entry.
@@ -120,15 +129,25 @@ impl Log {
     /// # Panics
     /// If it is not the next, or of an earlier term than the last.
     pub fn append(&mut self, entry: Entry) {
-        let last = self.last();
-        assert!(entry.position.index == last.index.next(), "{} after {last}", entry.position);
-        assert!(entry.position.term >= last.term, "{} after {last}", entry.position);
-        if let Some(request) = entry.request() {
-            let own = self.requests.entry(request.session).or_default();
-            own.insert(request.sequence, entry.position.index);
-        }
-        self.bytes += memory_bytes(&entry);
-        self.entries.push_back(entry);
+        self.admit(&entry);
+        self.entries.push(entry);
+    }
+
+    /// Appends the next entries, which others may hold as well.
+    ///
+    /// # Panics
+    /// As [`Log::append`], of each of them.
+    pub fn extend(&mut self, entries: &Entries) {
+        entries.iter().for_each(|entry| self.admit(entry));
+        self.entries.extend(entries);
+    }
+
+    fn admit(&mut self, entry: &Entry) {
+        let (last, next) = (self.last, entry.position);
+        assert!(next.index == last.index.next(), "{next} after {last}");
+        assert!(next.term >= last.term, "{next} after {last}");
+        self.bytes += memory_bytes(entry);
+        self.last = next;
     }
 
     /// Removes all entries after `after`.
@@ -137,17 +156,9 @@ impl Log {
     /// If that is before the start.
     pub fn truncate(&mut self, after: Index) {
         assert!(after >= self.start.index, "truncate after {after} before {}", self.start);
-        while self.last().index > after {
-            let Some(entry) = self.entries.pop_back() else { break };
-            self.forget(&entry);
-        }
-    }
-
-    /// The entry is applied: from now on the session table answers for its request.
-    pub(crate) fn applied(&mut self, index: Index) {
-        let Some(entry) = self.get(index) else { return };
-        let Some(request) = entry.request() else { return };
-        self.forget_request(request, index);
+        let bytes = &mut self.bytes;
+        self.entries.truncate(after, |entry| *bytes -= memory_bytes(entry));
+        self.last = self.entries.last().map_or(self.start, |entry| entry.position);
     }
 
     /// A snapshot covers the log up to the position: what it covers is dropped. What follows
@@ -160,33 +171,26 @@ impl Log {
             *self = Self::new(position);
             return false;
         }
-        while self.entries.front().is_some_and(|entry| entry.position.index <= position.index) {
-            let Some(entry) = self.entries.pop_front() else { break };
-            self.forget(&entry);
-        }
+        let bytes = &mut self.bytes;
+        self.entries.compact(position.index, |entry| *bytes -= memory_bytes(entry));
         self.start = position;
         true
     }
+}
 
-    fn forget(&mut self, entry: &Entry) {
-        self.bytes -= memory_bytes(entry);
-        if let Some(request) = entry.request() {
-            self.forget_request(request, entry.position.index);
-        }
-    }
+/// How many indexes the range has.
+fn count(range: &RangeInclusive<Index>) -> usize {
+    usize::try_from(range.end().next().since(*range.start())).unwrap_or(usize::MAX)
+}
 
-    fn forget_request(&mut self, request: RequestId, index: Index) {
-        let Some(own) = self.requests.get_mut(&request.session) else { return };
-        own.remove(request.sequence, &index);
-        if own.is_empty() {
-            self.requests.remove(&request.session);
-        }
-    }
-
-    fn offset(&self, index: Index) -> Option<usize> {
-        let place = index.0.checked_sub(self.start.index.0)?.checked_sub(1)?;
-        usize::try_from(place).ok()
-    }
+/// The first of the entries, as many as fit beside what weighs that much already.
+fn fitting<'a>(entries: &'a [Entry], weight_bytes: &mut usize, bytes_max: usize) -> &'a [Entry] {
+    let fits = |entry: &&Entry| {
+        let is_first = *weight_bytes == 0;
+        *weight_bytes = weight_bytes.saturating_add(entry.weight_bytes());
+        is_first || *weight_bytes <= bytes_max
+    };
+    &entries[..entries.iter().take_while(fits).count()]
 }
 
 fn memory_bytes(entry: &Entry) -> usize {
@@ -198,7 +202,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::Payload;
+    use crate::{Payload, RequestId, SessionId};
 
     /// A log with one entry of each of these terms.
     fn log(terms: &[u64]) -> Log {
@@ -219,38 +223,12 @@ mod tests {
         }
     }
 
+    fn all(log: &Log) -> Vec<Entry> {
+        log.walk(log.start.index.next()..=Index(u64::MAX), usize::MAX).flatten().cloned().collect()
+    }
+
     fn at(term: u64, index: u64) -> Position {
         Position { term: Term(term), index: Index(index) }
-    }
-
-    #[test]
-    fn truncation_forgets_the_requests_it_removes() {
-        let mut log = log(&[1]);
-        log.append(command(1, 2, 7));
-        log.append(command(1, 3, 8));
-        let request = |sequence| RequestId { session: SessionId(Index(1)), sequence };
-        assert_eq!(log.request(request(8)), Some(Index(3)));
-        log.truncate(Index(2));
-        assert_eq!(log.last(), at(1, 2));
-        assert_eq!(log.request(request(7)), Some(Index(2)));
-        assert_eq!(log.request(request(8)), None);
-        log.applied(Index(2));
-        assert_eq!(log.request(request(7)), None);
-    }
-
-    #[test]
-    fn requests_are_counted_from_their_sessions_floor() {
-        let mut log = log(&[1]);
-        (2..=6).for_each(|index| log.append(command(1, index, 10 * index)));
-        let session = SessionId(Index(1));
-        let counts = |log: &Log| [0, 20, 21, 60, 61].map(|floor| log.requests_from(session, floor));
-        assert_eq!(counts(&log), [5, 5, 4, 1, 0]);
-        log.applied(Index(2));
-        log.truncate(Index(5));
-        assert_eq!(counts(&log), [3, 3, 3, 0, 0]);
-        assert_eq!(log.requests_from(SessionId(Index(2)), 0), 0);
-        log.truncate(Index(2));
-        assert!(log.requests.is_empty(), "{:?}", log.requests);
     }
 
     #[test]
@@ -260,7 +238,7 @@ mod tests {
         assert_eq!(empty, 0);
         (2..=6).for_each(|index| log.append(command(1, index, index)));
         assert!(log.bytes() > one + 5 * 10, "{}", log.bytes());
-        let counted = |log: &Log| log.entries.iter().map(memory_bytes).sum::<usize>();
+        let counted = |log: &Log| all(log).iter().map(memory_bytes).sum::<usize>();
         assert_eq!(log.bytes(), counted(&log));
         log.truncate(Index(5));
         assert_eq!(log.bytes(), counted(&log));
@@ -268,16 +246,6 @@ mod tests {
         assert_eq!(log.bytes(), counted(&log));
         assert!(!log.install(at(2, 9)));
         assert_eq!(log.bytes(), 0);
-    }
-
-    #[test]
-    fn a_repeated_request_keeps_its_first_place() {
-        let mut log = log(&[1]);
-        log.append(command(1, 2, 7));
-        log.append(command(1, 3, 7));
-        let request = RequestId { session: SessionId(Index(1)), sequence: 7 };
-        log.truncate(Index(2));
-        assert_eq!(log.request(request), Some(Index(2)));
     }
 
     #[test]
@@ -325,5 +293,38 @@ mod tests {
         assert_eq!(slice(5, 99, usize::MAX), 2);
         assert_eq!(slice(7, 9, usize::MAX), 0);
         assert_eq!(slice(0, u64::MAX, usize::MAX), 0, "what is before the log is not there");
+    }
+
+    #[test]
+    fn what_lies_together_is_given_without_a_copy_also_where_more_is_asked_for() {
+        let mut log = log(&[1]);
+        let together: Entries = (2..=300).map(|index| command(1, index, index)).collect();
+        log.extend(&together);
+        let weight = together[0].weight_bytes();
+        let asked = |from: u64, to: u64, bytes| log.slice(Index(from)..=Index(to), bytes);
+        for (given, count) in [
+            (asked(2, u64::MAX, usize::MAX), 299),
+            (asked(101, 250, usize::MAX), 150),
+            (asked(101, u64::MAX, 70 * weight), 70),
+        ] {
+            assert_eq!(given.len(), count);
+            let place = given[0].position.index.0 as usize - 2;
+            assert!(std::ptr::eq(&given[0], &together[place]), "no copy");
+        }
+        assert_eq!(asked(1, 300, usize::MAX).len(), 300, "the first lies elsewhere");
+    }
+
+    #[test]
+    fn what_came_singly_is_let_go_of_once_its_run_is_compacted() {
+        let (mut log, held) = (log(&[]), Bytes::from(vec![7; 100]));
+        let mut first = command(1, 1, 1);
+        if let Payload::Command { command, .. } = &mut first.payload {
+            *command = held.clone();
+        }
+        log.append(first);
+        (2..=10_000).for_each(|index| log.append(command(1, index, index)));
+        assert!(log.install(at(1, 9_000)));
+        assert!(held.is_unique(), "what follows lies in other runs");
+        assert_eq!(all(&log).len(), 1_000);
     }
 }

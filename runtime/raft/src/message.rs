@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{Configuration, Index, Position, RequestId, SessionId, Term};
+use crate::{Configuration, Entries, Index, Position, RequestId, SessionId, Term};
 
 /// One entry of the log.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -108,7 +108,7 @@ pub enum Message {
         /// The entry just before the first of `entries`.
         prev: Position,
         /// Consecutive entries after `prev`.
-        entries: Vec<Entry>,
+        entries: Entries,
         /// The leader's commit index.
         commit: Index,
     },

@@ -92,6 +92,9 @@ impl Raft {
             | Input::Connected(_) => self.act(input, effects),
         }
         self.server.apply(effects);
+        if let State::Leader(leader) = &mut self.state {
+            leader.applied(&self.server);
+        }
         self.server.check();
     }
 

@@ -11,8 +11,9 @@ use rand_xoshiro::{
 };
 
 use crate::{
-    Answer, Config, Configuration, Effect, Entry, Halt, HardState, Index, Input, Log, NodeId, Note,
-    Payload, Phase, Refusal, Restored, Sessions, Snapshot, Term, Time, Write, WriteId,
+    Answer, Config, Configuration, Effect, Entries, Entry, Halt, HardState, Index, Input, Log,
+    NodeId, Note, Payload, Phase, Refusal, Restored, Sessions, Snapshot, Term, Time, Write,
+    WriteId,
     membership::Membership,
     planted::{Plant, Planted},
     writes::Writes,
@@ -90,6 +91,7 @@ impl Server {
             random,
             config,
         };
+        // One by one, so that they come to lie in many runs: who holds a part keeps its whole run.
         entries.into_iter().for_each(|entry| server.push(entry));
         server.writes = Writes::new(server.log.last().index);
         server.arm_election();
@@ -188,11 +190,20 @@ impl Server {
 
     /// Appends an entry to the log in memory; a configuration is in force from here on.
     pub(crate) fn push(&mut self, entry: Entry) {
-        let index = entry.position.index;
-        if let Payload::Configuration(configuration) = &entry.payload {
-            self.membership.append(index, configuration.clone());
-        }
+        self.configure(&entry);
         self.log.append(entry);
+    }
+
+    /// Appends entries to the log in memory, each as [`Server::push`] does.
+    fn extend(&mut self, entries: &Entries) {
+        entries.iter().for_each(|entry| self.configure(entry));
+        self.log.extend(entries);
+    }
+
+    fn configure(&mut self, appended: &Entry) {
+        if let Payload::Configuration(configuration) = &appended.payload {
+            self.membership.append(appended.position.index, configuration.clone());
+        }
     }
 
     /// Has everything after `after` written.
@@ -203,30 +214,32 @@ impl Server {
     }
 
     /// Has these written, which are all that the log has after `after`.
-    fn persist(&mut self, after: Index, entries: Vec<Entry>, effects: &mut Vec<Effect>) {
+    fn persist(&mut self, after: Index, entries: Entries, effects: &mut Vec<Effect>) {
         let id = self.writes.entries(after, self.log.last().index);
         effects.push(Effect::Persist { id, write: Write::Entries { after, entries } });
     }
 
     /// The log after `after` gives way to these entries (Raft §5.3).
-    pub(crate) fn replace(&mut self, after: Index, entries: Vec<Entry>, effects: &mut Vec<Effect>) {
+    pub(crate) fn replace(&mut self, after: Index, entries: Entries, effects: &mut Vec<Effect>) {
         assert!(after >= self.commit, "truncation after {after} below commit {}", self.commit);
         let (last, configured) = (self.log.last().index, self.membership.index());
+        let mut is_cut = false;
         if after < last {
             self.log.truncate(after);
             // Thesis §4.1: a configuration whose entry is removed is no longer in force.
-            self.membership.truncate(after);
+            is_cut = self.membership.truncate(after);
             effects.push(Effect::Note(Note::Truncated { after, last }));
         }
-        entries.iter().for_each(|entry| self.push(entry.clone()));
-        self.note_configured(configured, effects);
+        self.extend(&entries);
+        self.note_configured(configured, is_cut, effects);
         self.persist(after, entries, effects);
     }
 
-    /// Says so if another configuration than the one at `before` is in force.
-    pub(crate) fn note_configured(&self, before: Index, effects: &mut Vec<Effect>) {
+    /// Says so if another configuration than the one at `before` is in force; where that one was
+    /// cut off, another may stand at the same index.
+    pub(crate) fn note_configured(&self, before: Index, is_cut: bool, effects: &mut Vec<Effect>) {
         let index = self.membership.index();
-        if index != before {
+        if is_cut || index != before {
             effects.push(Effect::Note(Note::Configured { index }));
         }
     }
@@ -248,13 +261,12 @@ impl Server {
         if through <= self.applied {
             return;
         }
-        while self.applied < through {
-            self.applied = self.applied.next();
-            let index = self.applied;
-            let Some(entry) = self.log.get(index) else { break };
+        let entries = self.log.walk(self.applied.next()..=through, usize::MAX).flatten();
+        for entry in entries {
+            let index = entry.position.index;
             self.sessions.observe(entry, || index);
-            self.log.applied(index);
         }
+        self.applied = through;
         effects.push(Effect::Apply { through });
     }
 
@@ -281,14 +293,15 @@ impl Server {
         if position.index <= self.applied {
             return false;
         }
-        let configured = self.membership.index();
+        let configured = (self.membership.index(), self.configuration().clone());
         let kept = self.log.install(position);
         if !kept {
             self.writes.truncated(position.index);
         }
         self.writes.installed(position.index);
         self.membership.install(position.index, configuration, kept);
-        self.note_configured(configured, effects);
+        let is_another = *self.configuration() != configured.1;
+        self.note_configured(configured.0, is_another, effects);
         self.sessions = sessions;
         self.applied = position.index;
         self.verified = self.verified.max(position.index);

@@ -12,7 +12,7 @@ use std::{io, sync::Arc};
 
 use bytes::Bytes;
 use output::Output;
-use raft::{Admission, Entry, Index, Payload, Position, RequestId, SessionId, Sessions};
+use raft::{Admission, Entries, Entry, Index, Payload, Position, RequestId, SessionId, Sessions};
 pub(crate) use state::session_indexes;
 use tokio::sync::{mpsc, watch};
 
@@ -31,7 +31,7 @@ pub(crate) enum Work {
     /// Apply these, in order, and answer those who wait for some of them.
     Apply {
         /// Consecutive, right after the last that were applied.
-        entries: Vec<Entry>,
+        entries: Entries,
         /// Who waits, by index, ascending.
         waiting: Vec<(Index, Answerer)>,
     },
@@ -388,7 +388,10 @@ mod tests {
             self.last = index;
             let (answerer, answer) = caller();
             let entries = vec![Entry { position: Position { term: Term(1), index }, payload }];
-            self.applier.carry_out(Work::Apply { entries, waiting: vec![(index, answerer)] });
+            self.applier.carry_out(Work::Apply {
+                entries: entries.into(),
+                waiting: vec![(index, answerer)],
+            });
             answered(answer)
         }
 

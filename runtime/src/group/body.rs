@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     Clock, ConsensusConfig, Network, Status,
     group::{
-        GroupId,
+        GroupId, Lineage,
         answer::Answerer,
         bond::{Admittance, BondEvents, Bonds, Foreign},
         calls::{CallId, Calls},
@@ -44,6 +44,8 @@ pub(crate) struct Body {
     pub(crate) handles: watch::Receiver<()>,
     pub(crate) calls: Calls,
     pub(crate) bonded: BTreeSet<NodeId>,
+    /// Of which lineage those are who are bonded, as far as they have shown it or told of it.
+    pub(crate) lineages: BTreeMap<NodeId, Lineage>,
     /// How the group began, once that is known.
     pub(crate) founding: Option<Founding>,
     /// Others may be told of it: it is there for good.
@@ -83,12 +85,18 @@ impl Body {
         Some(self.calls.open(call, answerer, self.clock.now(), deadline))
     }
 
-    pub(crate) fn bond_came(&mut self, node: NodeId) {
+    /// A bond came up with a node that has shown that it is of this lineage, if of any.
+    pub(crate) fn bond_came(&mut self, node: NodeId, lineage: Option<Lineage>) {
         self.bonded.insert(node);
+        match lineage {
+            Some(lineage) => self.lineages.insert(node, lineage),
+            None => self.lineages.remove(&node),
+        };
         self.note(&Event::Bonded(node));
         let introduction = self.introduction();
-        // If it cannot be sent the bond is over, and the next one is told.
-        self.bonds.send(node, MemberFrame::Introduction(introduction));
+        if !self.bonds.send(node, MemberFrame::Introduction(introduction)) {
+            self.acquaint_soon();
+        }
         self.status.send_if_modified(|status| {
             let foreign = status.foreign.len();
             status.foreign.retain(|(peer, _)| *peer != node.peer);
@@ -98,15 +106,26 @@ impl Body {
 
     pub(crate) fn bond_went(&mut self, node: NodeId) {
         self.bonded.remove(&node);
+        self.lineages.remove(&node);
         self.leaving.remove(&node);
         self.acquaintances.part(node);
         self.note(&Event::Unbonded(node));
+    }
+
+    /// Whether the bonded node is known to be of this member's lineage.
+    pub(crate) fn is_kin(&self, node: NodeId) -> bool {
+        let ours = self.founding.as_ref().map(|founding| founding.lineage);
+        ours.is_some() && self.lineages.get(&node).copied() == ours
     }
 
     /// A bonded node has said who it is.
     pub(crate) fn introduced(&mut self, node: NodeId, introduction: Introduction) {
         let theirs = introduction.founding.as_ref().map(|founding| founding.lineage);
         let ours = self.founding.as_ref().map(|founding| founding.lineage);
+        // Who tells of none may have shown one that it may yet give up.
+        if let Some(theirs) = theirs {
+            self.lineages.insert(node, theirs);
+        }
         if let (Some(ours), Some(theirs)) = (ours, theirs)
             && ours != theirs
         {
@@ -117,21 +136,31 @@ impl Body {
             return self.bonds.end(node, Code::DifferentLineage.because(reason));
         }
         if self.acquaintances.meet(self.clock.now(), node, introduction) {
-            let soon = self.clock.now().plus(self.consensus.heartbeat_interval);
-            self.acquaint_at.get_or_insert(soon);
+            self.acquaint_soon();
         }
         self.dial();
     }
 
-    /// Tells everyone who is here, if it is time.
+    fn acquaint_soon(&mut self) {
+        let soon = self.clock.now().plus(self.consensus.heartbeat_interval);
+        self.acquaint_at.get_or_insert(soon);
+    }
+
+    /// Tells everyone who is here, if it is time; and all once more for one whose lane is full, for
+    /// the core of whoever is never told of our lineage never hears ours.
     pub(crate) fn acquaint(&mut self, now: Time) {
         if self.acquaint_at.is_none_or(|at| now < at) {
             return;
         }
         self.acquaint_at = None;
         let introduction = self.introduction();
+        let mut all_are_told = true;
         for node in &self.bonded {
-            self.bonds.send(*node, MemberFrame::Introduction(introduction.clone()));
+            let frame = MemberFrame::Introduction(introduction.clone());
+            all_are_told &= self.bonds.send(*node, frame);
+        }
+        if !all_are_told {
+            self.acquaint_soon();
         }
     }
 

@@ -19,7 +19,10 @@ mod welcome;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -92,6 +95,10 @@ pub(crate) struct Bonds {
     hosted: watch::Receiver<()>,
 }
 
+/// While it lives whoever listens is known not to read, and nobody is taken for silent; what was
+/// said meanwhile is read later.
+pub(crate) struct Deaf(Arc<Side>);
+
 /// This member's side of all its bonds. Tells nothing itself, so that the driver's events end
 /// with the tasks that tell them.
 struct Side {
@@ -100,6 +107,8 @@ struct Side {
     member: Member,
     me: PeerId,
     table: Table,
+    /// Whoever listens cannot read at present.
+    is_deaf: AtomicBool,
     /// Whom to dial.
     wanted: watch::Sender<Addresses>,
     metrics: BondMetrics,
@@ -120,6 +129,7 @@ impl Bonds {
             clock: Arc::clone(network.clock()),
             me,
             table: Table::default(),
+            is_deaf: AtomicBool::new(false),
             wanted: watch::Sender::new(wanted),
             member,
             metrics,
@@ -175,6 +185,14 @@ impl Bonds {
         }
     }
 
+    /// To be held by whoever listens while it waits for a disk, where it stands still with all that
+    /// it listens to.
+    #[must_use = "it ends when it is dropped"]
+    pub(crate) fn turn_deaf(&self) -> Deaf {
+        self.side.is_deaf.store(true, Ordering::Release);
+        Deaf(Arc::clone(&self.side))
+    }
+
     /// Who is bonded now. The driver counts events instead, which come in order.
     #[cfg(test)]
     pub(crate) fn bonded(&self) -> Vec<NodeId> {
@@ -187,6 +205,15 @@ impl Bonds {
         let mut hosted = self.hosted.clone();
         // Errs once the host has ended, which is what is waited for.
         while hosted.changed().await.is_ok() {}
+    }
+}
+
+impl Drop for Deaf {
+    fn drop(&mut self) {
+        let now = self.0.clock.now();
+        self.0.table.bonds().iter().for_each(|bond| bond.heard(now));
+        // After that, for whoever sees it must see that as well.
+        self.0.is_deaf.store(false, Ordering::Release);
     }
 }
 

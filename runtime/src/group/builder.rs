@@ -20,6 +20,7 @@ use crate::{
         bond::{Admittance, Bonds, Member},
         calls::Calls,
         config::VOTERS_LIMIT,
+        founding,
         handle::Handle,
         introduction::Acquaintances,
         life::{self, Life},
@@ -236,6 +237,7 @@ impl<M: StateMachine> GroupBuilder<M> {
             inflight_bytes_max: consensus.inflight_bytes_max as usize,
             message_bytes_max: consensus.message_bytes_max as usize,
             uncommitted_entries_max: consensus.uncommitted_entries_max.into(),
+            unapplied_bytes_max: UNAPPLIED_BYTES_MAX,
             reads_max: consensus.requests_max as usize,
             sessions: consensus.session_limits(),
             lease: consensus.lease_limits(),
@@ -259,12 +261,7 @@ impl<M: StateMachine> GroupBuilder<M> {
         let (mailbox, mail) = Mailbox::open(&self.consensus);
         let (handle_sender, handles) = watch::channel(());
         let (status_sender, status) = watch::channel(Status::new(node));
-        let mut shown = Admittance { founders: founders.clone(), ..Admittance::of(node.store) };
-        if let Some(founding) = &contents.founding {
-            shown.lineage = Some(founding.lineage);
-            shown.dissolves = life::holds_nothing(node, founding, &contents);
-        }
-        let (admit, admittance) = watch::channel(shown);
+        let (admit, admittance) = watch::channel(shown(group, node, founders.as_ref(), &contents));
         let member = Member {
             group,
             key: self.key.clone(),
@@ -287,6 +284,7 @@ impl<M: StateMachine> GroupBuilder<M> {
             handles,
             calls: Calls::new(self.network.draw()),
             bonded: BTreeSet::new(),
+            lineages: BTreeMap::new(),
             founding: None,
             tells: false,
             members: Configuration::default(),
@@ -316,6 +314,28 @@ impl<M: StateMachine> GroupBuilder<M> {
     }
 }
 
+/// What the member shows of itself until it has begun.
+///
+/// Who founds alone will found this lineage and no other, for it waits for nobody: shown before
+/// that is durable it is true already, and who meets it meanwhile is not turned away for nothing.
+/// So nobody is ever bonded to a lineage that may be given up without having seen which it is.
+fn shown(
+    group: GroupId,
+    node: NodeId,
+    founders: Option<&BTreeSet<PeerId>>,
+    contents: &Contents,
+) -> Admittance {
+    let alone = || founding::by(group, Configuration::of([node]));
+    let is_alone = founders.is_some_and(|founders| founders.iter().eq([&node.peer]));
+    let founding = contents.founding.clone().or_else(|| is_alone.then(alone));
+    Admittance {
+        lineage: founding.as_ref().map(|founding| founding.lineage),
+        dissolves: founding.is_some_and(|founding| life::holds_nothing(node, &founding, contents)),
+        founders: founders.cloned(),
+        ..Admittance::of(node.store)
+    }
+}
+
 /// Has the machine go on from the snapshot that the store's log starts after.
 fn restore(
     applier: &mut Applier,
@@ -332,3 +352,6 @@ fn restore(
     restored.map_err(StorageError::io(file.path(), "restore the machine from"))?;
     Ok(())
 }
+
+/// What a leader's log may hold unapplied: many times what is under way in good order.
+const UNAPPLIED_BYTES_MAX: usize = 64 << 20;

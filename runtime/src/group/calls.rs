@@ -190,7 +190,8 @@ impl Calls {
     }
 
     /// Those who wait for entries that are about to be applied, by index. A call whose place
-    /// another term's entry took did not take effect by that attempt: it is tried again.
+    /// another term's entry took did not take effect by that attempt: it is tried again. So is one
+    /// whose place a snapshot has passed over, but of that nobody knows.
     pub(crate) fn committed(
         &mut self,
         entries: &[Entry],
@@ -209,11 +210,13 @@ impl Calls {
             let entry = place.and_then(|place| entries.get(usize::try_from(place).ok()?));
             for id in ids {
                 let Some(pending) = self.open.get_mut(&id) else { continue };
-                if pending.position == entry.map(|entry| entry.position) {
+                if entry.is_some_and(|entry| pending.position == Some(entry.position)) {
                     let Some(pending) = self.remove(id) else { continue };
                     waiting.push((index, pending.answerer, pending.began));
                 } else if pending.position.is_some_and(|position| position.index == index) {
                     pending.position = None;
+                    // A snapshot has taken the place of its entry, whichever that was.
+                    pending.doubtful |= entry.is_none();
                     lost.push(id);
                 }
             }
@@ -482,6 +485,19 @@ mod tests {
         assert_eq!(lost, [id]);
         calls.refuse(id, Reason::Timeout);
         assert_eq!(answered(&mut answer), Some(Outcome::Refused(Reason::Timeout)));
+    }
+
+    /// The snapshot may hold what came of it.
+    #[test]
+    fn a_place_that_a_snapshot_passed_over_is_tried_again_with_doubt() {
+        let mut calls = Calls::new(0);
+        let (id, mut answer) = open(&mut calls, Until::Applied);
+        calls.proposed(id, place(1, 5));
+        let mut lost = Vec::new();
+        assert!(calls.committed(&[entry(2, 9)], &mut lost).is_empty());
+        assert_eq!(lost, [id]);
+        calls.refuse(id, Reason::Timeout);
+        assert_eq!(answered(&mut answer), Some(Outcome::Unknown(Reason::Timeout)));
     }
 
     #[test]

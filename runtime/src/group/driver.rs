@@ -6,11 +6,18 @@
 //! [`Barrier`] says that the promise is durable.
 
 mod calling;
+mod effects;
 mod forwards;
+mod frames;
+mod lag;
 mod membership;
 mod notices;
 mod replaying;
 mod snapshots;
+mod stall;
+mod status;
+#[cfg(test)]
+mod tests;
 mod timer;
 
 use std::{
@@ -21,33 +28,31 @@ use std::{
 };
 
 use raft::{
-    Barrier, Change, Effect, Index, Input, Message, NodeId, Note, Position, Raft, Refusal, Role,
-    StoreId, Time, WriteId,
+    Barrier, Change, Effect, Index, Input, NodeId, Position, Raft, Refusal, StoreId, Time, WriteId,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
 use calling::ENTRIES_ROOM;
 use forwards::Forwards;
+use lag::Lag;
 use membership::Leaving;
 use notices::Notices;
 use replaying::Replaying;
 use snapshots::Snapshots;
+use stall::Stall;
 use timer::Timer;
 
 use crate::{
     StorageError,
     group::{
-        answer::Answerer,
         applier::{Applying, Report, Work},
         body::Body,
         bond::BondEvent,
-        calls::{CallId, Due, Forwarded},
+        calls::{CallId, Due},
         mailbox::Mail,
-        metric::Depths,
-        status::{Event, Status},
         steward::{Cause, Steward},
-        transfer::{Fetched, SnapshotFrame},
-        wire::{MemberFrame, Outcome, Reason},
+        transfer::Fetched,
+        wire::MemberFrame,
     },
     storage::Storage,
 };
@@ -61,6 +66,7 @@ pub(crate) struct Driver {
     forwards: Forwards,
     replaying: Replaying,
     storage: Box<dyn Storage>,
+    stall: Stall,
     effects: Vec<Effect>,
     work: mpsc::Sender<Work>,
     applied: watch::Receiver<Index>,
@@ -69,6 +75,7 @@ pub(crate) struct Driver {
     /// Handed to the applier up to here; the core wants it applied up to there.
     handed: Index,
     through: Index,
+    lag: Lag,
     transfers: Vec<(NodeId, oneshot::Sender<Result<(), Refusal>>)>,
     /// Confirmed reads and repeated requests: for the applier, once everything up to their
     /// index is handed over.
@@ -146,11 +153,13 @@ impl Driver {
         let heartbeat_interval = body.consensus.heartbeat_interval;
         let forwards = Forwards::new(body.consensus.requests_bytes_max as usize);
         let replaying = Replaying::new(&body.consensus, body.network.draw());
+        let stall = Stall::new(&body.consensus);
         let (fresh, searched) = (!body.tells, core.log().start().index);
         Self {
             timer: Timer::new(Arc::clone(&body.clock)),
             handed: core.applied(),
             through: core.applied(),
+            lag: Lag::default(),
             body,
             core,
             barrier: Barrier::default(),
@@ -158,6 +167,7 @@ impl Driver {
             forwards,
             replaying,
             storage,
+            stall,
             effects: Vec::new(),
             work,
             applied,
@@ -200,19 +210,7 @@ impl Driver {
         self.settle();
         while self.over.is_none() {
             let turn = self.next().await;
-            self.take(turn);
-            self.hand_over();
-            self.drain();
-            // Not left to `next`, where under load something else is always ready first.
-            if self.body.clock.now() >= self.due() {
-                self.time();
-            }
-            self.tend_replay(self.body.clock.now());
-            if self.body.handles.has_changed().is_err() {
-                self.halt("all its handles are gone".into());
-            }
-            self.settle();
-            self.publish();
+            self.go_on(turn);
         }
         let Self { mut body, storage, over, .. } = self;
         let reason = match over {
@@ -223,6 +221,23 @@ impl Driver {
         tracing::info!(node = %body.node, %reason, "the member stopped");
         body.stop(reason, storage).await;
         None
+    }
+
+    /// Does what follows from one thing that happened, and what else is due by now.
+    fn go_on(&mut self, turn: Turn) {
+        self.take(turn);
+        self.supply();
+        self.drain();
+        // Not left to `next`, where under load something else is always ready first.
+        if self.body.clock.now() >= self.due() {
+            self.time();
+        }
+        self.tend_replay(self.body.clock.now());
+        if self.body.handles.has_changed().is_err() {
+            self.halt("all its handles are gone".into());
+        }
+        self.settle();
+        self.publish();
     }
 
     /// Waits for the next thing to happen.
@@ -286,6 +301,26 @@ impl Driver {
             let Ok(mail) = self.body.mail.try_recv() else { break };
             self.mail(mail);
         }
+        // Of these there is one at a time.
+        if let Poll::Ready(position) =
+            self.storage.poll_kept(&mut Context::from_waker(Waker::noop()))
+        {
+            self.snapshot_kept(position);
+        }
+        if let Ok(report) = self.reports.try_recv() {
+            self.reported(report);
+        }
+        if let Some(fetched) = self.snapshots.try_fetched() {
+            self.snapshots.arrived(fetched);
+        }
+    }
+
+    /// Gives the applier what it has room for. Entries come last: there may be more of them than
+    /// it ever has room for, and then no snapshot would be begun by which the log could shrink.
+    fn supply(&mut self) {
+        self.install();
+        self.look_after_log();
+        self.hand_over();
     }
 
     /// Follows up until nothing more follows: durable writes, entries to apply, calls to move.
@@ -299,156 +334,12 @@ impl Driver {
                     Err(error) => return self.halt(format!("its store failed: {error}")),
                 }
             }
-            self.install();
-            self.hand_over();
-            self.look_after_log();
+            self.supply();
             if !std::mem::take(&mut self.leader_changed) {
                 return;
             }
             for id in self.body.calls.unproposed() {
                 self.dispatch(id);
-            }
-        }
-    }
-
-    fn step(&mut self, input: Input) {
-        // The store may be another one's already.
-        if self.over.is_some() {
-            return;
-        }
-        let mut effects = std::mem::take(&mut self.effects);
-        self.core.step(self.body.clock.now(), input, &mut effects);
-        for effect in effects.drain(..) {
-            self.carry_out(effect);
-        }
-        self.effects = effects;
-    }
-
-    fn carry_out(&mut self, effect: Effect) {
-        match effect {
-            Effect::Persist { id, write } => {
-                self.barrier.submitted(id);
-                self.storage.submit(id, write);
-            }
-            Effect::Send { message, .. }
-                if message.promises() && self.barrier.held() >= HELD_MAX =>
-            {
-                // The disk stalls. The core bears the loss, and says it again when asked again.
-                self.body.metrics.dropped_unheld();
-            }
-            Effect::Send { to, message } => {
-                let now = self.body.clock.now();
-                if let Some(message) = self.notices.pass(now, to, message)
-                    && let Some((to, message)) = self.barrier.pass(to, message)
-                {
-                    self.body.bonds.send(to, MemberFrame::Raft(message));
-                }
-            }
-            Effect::Apply { through } => self.through = through,
-            Effect::Answer(answer) => self.answer(&answer),
-            Effect::Note(note) => self.note(note),
-            Effect::Install { from, snapshot } => self.offered(from, &snapshot),
-            Effect::Halt(halt) => self.halt(format!("going on would break safety: {halt:?}")),
-        }
-    }
-
-    fn persisted(&mut self, id: WriteId) {
-        for (to, message) in self.barrier.persisted(id) {
-            self.body.bonds.send(to, MemberFrame::Raft(message));
-        }
-        self.step(Input::Persisted(id));
-    }
-
-    fn note(&mut self, note: Note) {
-        match &note {
-            Note::Became { role: Role::Leader, .. } => self.leader_changed = true,
-            Note::Became { .. } => self.leader_changed |= !self.body.calls.deposed().is_empty(),
-            Note::Leader { leader, .. } => self.leader_changed |= leader.is_some(),
-            _ => {}
-        }
-        self.body.metrics.note(self.body.clock.now(), &note);
-        match &note {
-            Note::Became { .. } => {
-                // Another term is another leader's, also if that is this member again.
-                self.steward = None;
-                self.unsettled = true;
-                self.tend_soon();
-            }
-            Note::Configured { .. } => self.configured(),
-            // What waited for the last change may be due now.
-            Note::Committed { .. } if self.unsettled && self.core.may_change() => {
-                self.unsettled = false;
-                self.tend_soon();
-            }
-            _ => {}
-        }
-        self.body.note(&Event::Raft(note));
-    }
-
-    fn bond(&mut self, event: BondEvent) {
-        match event {
-            BondEvent::Up { node } => {
-                self.body.bond_came(node);
-                self.replaying.bonded(self.body.clock.now(), node);
-                self.step(Input::Connected(node));
-                // What was forwarded over the old bond may be lost with it.
-                self.leader_changed |= self.core.leader() == Some(node);
-            }
-            BondEvent::Down { node } => {
-                self.leavers.remove(&node);
-                self.body.bond_went(node);
-                self.forwards.forget(node);
-                self.replaying.unbonded(node);
-            }
-            BondEvent::Frame { from, frame } => self.frame(from, frame),
-            BondEvent::Foreign(foreign) => self.met(foreign),
-        }
-    }
-
-    fn frame(&mut self, from: NodeId, frame: MemberFrame) {
-        match frame {
-            MemberFrame::Raft(message) => {
-                let told = match &message {
-                    Message::Append { commit, .. } => Some(*commit),
-                    _ => None,
-                };
-                self.step(Input::Message { from, message });
-                if let Some(commit) = told {
-                    self.consider_replay(from, commit);
-                }
-            }
-            MemberFrame::Replay(frame) => self.replay(from, frame),
-            MemberFrame::Forward { id, call } => {
-                let answerer = Answerer::member(self.body.bonds.clone(), from, id);
-                // Who is here and no member may become one, and then asks again.
-                if !self.core.configuration().contains(from) {
-                    return answerer.answer(Outcome::Refused(Reason::Unavailable));
-                }
-                let Some(room) = self.forwards.room(from, &call) else {
-                    self.body.metrics.refused_busy();
-                    return answerer.answer(Outcome::Refused(Reason::Busy));
-                };
-                let patience = self.body.consensus.forward_timeout;
-                let deadline = self.body.clock.now().plus(patience);
-                self.call(call, deadline, answerer.holding(room));
-            }
-            MemberFrame::Answer { id, outcome } => {
-                if let Forwarded::Pause(id) = self.body.calls.answered(from, id, outcome) {
-                    self.pause(id);
-                }
-            }
-            MemberFrame::Ping => {}
-            MemberFrame::Introduction(introduction) => self.introduced(from, introduction),
-            MemberFrame::Leave => self.asked_to_leave(from),
-            MemberFrame::Left => self.told_left(from),
-            MemberFrame::Snapshot(frame) => {
-                // Each whom a snapshot is lent has a file open: so many as there are members. But
-                // whoever asks for one may not know yet who these are.
-                let is_wish = matches!(frame, SnapshotFrame::Ask(_));
-                if is_wish && !self.core.configuration().contains(from) {
-                    return self.body.metrics.snapshot_part_dropped();
-                }
-                self.snapshots.frame(from, frame, &self.body.metrics);
             }
         }
     }
@@ -460,7 +351,10 @@ impl Driver {
                 let from = from.max(self.core.log().start().index.next());
                 let last = from.plus(count_max as u64).prev().min(self.core.commit());
                 let entries = match from <= last {
-                    true => self.core.log().slice(from..=last, ENTRIES_BYTES_MAX),
+                    true => {
+                        let entries = self.core.log().walk(from..=last, ENTRIES_BYTES_MAX);
+                        entries.flatten().cloned().collect()
+                    }
                     false => Vec::new(),
                 };
                 // The asker may have gone.
@@ -503,54 +397,6 @@ impl Driver {
     fn halt(&mut self, reason: String) {
         self.over.get_or_insert(Over::Stopped(reason));
     }
-
-    fn publish(&mut self) {
-        let applied = *self.applied.borrow_and_update();
-        let (core, body, replayed) = (&self.core, &self.body, self.replaying.tally());
-        let (calls, backlog) = (body.calls.len(), self.storage.backlog_bytes());
-        body.metrics.queues(&Depths {
-            calls,
-            storage_bytes: backlog,
-            held: self.barrier.held(),
-            mailbox: body.mail.len(),
-            bond_events: body.events.len(),
-            applier: self.work.max_capacity() - self.work.capacity(),
-        });
-        body.status.send_if_modified(|status| {
-            let is_seen = |status: &Status| {
-                let queues = [status.calls, status.storage_backlog_bytes, status.held_messages];
-                let progress = (status.commit, status.applied, status.last);
-                (status.role, status.term, status.leader, progress, queues.map(|queue| queue == 0))
-            };
-            let before = is_seen(status);
-            (status.role, status.term, status.leader) = (core.role(), core.term(), core.leader());
-            (status.commit, status.applied, status.last) = (core.commit(), applied, core.last());
-            (status.calls, status.storage_backlog_bytes) = (calls, backlog);
-            status.held_messages = self.barrier.held();
-            status.log_bytes = core.log().bytes();
-            let mut changed = before != is_seen(status);
-            let start = core.log().start().index;
-            changed |= std::mem::replace(&mut status.log_start, start) != start;
-            if !status.bonded.iter().eq(&body.bonded) {
-                status.bonded = body.bonded.iter().copied().collect();
-                changed = true;
-            }
-            if let Some(tally) = replayed.filter(|tally| status.replayed != **tally) {
-                status.replayed.clone_from(tally);
-                changed = true;
-            }
-            if status.configuration != *core.configuration() {
-                status.configuration.clone_from(core.configuration());
-                changed = true;
-            }
-            changed
-        });
-        self.search_log();
-        let fresh = self.fresh;
-        self.body.admit.send_if_modified(|admittance| {
-            std::mem::replace(&mut admittance.dissolves, fresh) != fresh
-        });
-    }
 }
 
 /// What the store has to say.
@@ -562,6 +408,4 @@ fn poll_storage(storage: &mut dyn Storage, context: &mut Context<'_>) -> Poll<Tu
 }
 
 const DRAIN_MAX: usize = 256;
-/// Messages held back for a disk that stalls: more than all windows together hold.
-const HELD_MAX: usize = 65_536;
 const ENTRIES_BYTES_MAX: usize = 4 << 20;

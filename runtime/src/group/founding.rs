@@ -46,6 +46,11 @@ impl Bootstrap {
     }
 }
 
+/// The founding of the group by these voters.
+pub(crate) fn by(group: GroupId, configuration: Configuration) -> Founding {
+    Founding { lineage: Lineage::of(group, &configuration), configuration }
+}
+
 /// Waits until bonds to all founders stand at the same time, or someone tells of a founding.
 ///
 /// # Errors
@@ -61,8 +66,7 @@ pub(crate) async fn meet(
             && founders.iter().all(|founder| met.contains_key(founder))
         {
             let founders = founders.iter().filter_map(|founder| met.get(founder)).copied();
-            let configuration = Configuration::of(founders);
-            return Ok(Founding { lineage: Lineage::of(group, &configuration), configuration });
+            return Ok(by(group, Configuration::of(founders)));
         }
         let (due, clock) = (body.due(), body.clock.clone());
         tokio::select! {
@@ -106,7 +110,7 @@ pub(crate) async fn meet(
 /// this member saw them all at once. If not, it is a newcomer, or has lost its store since.
 fn hear(body: &mut Body, met: &mut BTreeMap<PeerId, NodeId>, event: BondEvent) -> Option<Founding> {
     match event {
-        BondEvent::Up { node } => body.bond_came(node),
+        BondEvent::Up { node, lineage } => body.bond_came(node, lineage),
         BondEvent::Down { node } => {
             met.remove(&node.peer);
             body.bond_went(node);
@@ -114,8 +118,10 @@ fn hear(body: &mut Body, met: &mut BTreeMap<PeerId, NodeId>, event: BondEvent) -
         BondEvent::Frame { from, frame: MemberFrame::Introduction(introduction) } => {
             let founding = introduction.founding.clone();
             body.introduced(from, introduction);
-            // Met is who has said that it waits as well: the bond alone does not show that.
-            if founding.is_none() {
+            // Met is who has said that it waits as well: the bond alone does not show that. Who
+            // has a lineage and tells nobody of it may give it up, and its store with it: a group
+            // founded with that one would wait for it for ever.
+            if founding.is_none() && !body.lineages.contains_key(&from) {
                 met.insert(from.peer, from);
             }
             return founding;

@@ -57,20 +57,20 @@ fn messages() -> Vec<Message> {
     ];
     let phases = [Phase::PreVote, Phase::Vote];
     let mut messages = vec![
-        Message::Append { term, prev: place(0, 0), entries, commit },
+        Message::Append { term, prev: place(0, 0), entries: entries.into(), commit },
         Message::Append {
             term,
             prev: place(1, 4),
-            entries: vec![entry(1, 5, command(2, 300))],
+            entries: vec![entry(1, 5, command(2, 300))].into(),
             commit,
         },
         Message::Append {
             term: Term(2),
             prev: place(1, 2),
-            entries: vec![entry(2, 3, Payload::Noop)],
+            entries: vec![entry(2, 3, Payload::Noop)].into(),
             commit: Index(2),
         },
-        Message::Append { term, prev: place(1, 4), entries: Vec::new(), commit: Index(4) },
+        Message::Append { term, prev: place(1, 4), entries: Vec::new().into(), commit: Index(4) },
         Message::AppendReply { term, outcome: Appended::Matched(Index(4)) },
         Message::AppendReply {
             term,
@@ -159,7 +159,7 @@ fn member_frames() -> Vec<Vec<u8>> {
 fn replays() -> Vec<ReplayFrame> {
     let entries = [entry(1, 1, Payload::Noop), entry(1, 2, command(1, 300))];
     let mut encoded = Vec::new();
-    let last = chunk::encode(entries.iter(), &mut encoded).expect("there are two");
+    let last = chunk::encode([&entries[..]].into_iter(), &mut encoded).expect("there are two");
     let (after, commit) = (Index(0), Index(9_000));
     let digest = chunk::digest(place(0, 0), &encoded);
     let mark = |last: Position| Mark { last, bytes: encoded.len() as u32, digest };
@@ -217,6 +217,7 @@ impl Stepped {
             inflight_bytes_max: 64 << 10,
             message_bytes_max: 8 << 10,
             uncommitted_entries_max: 64,
+            unapplied_bytes_max: 1 << 20,
             reads_max: 8,
             lease: None,
             sessions: SessionLimits { sessions_max: 4, replies_per_session_max: 4 },
@@ -321,7 +322,7 @@ fn garbage_from_a_member_ends_its_bond_and_never_the_core() {
                     stepped.wait();
                 }
                 let from = NodeId::small(2 + (how & 1));
-                let Ok(frame) = decode_frame(words) else { continue };
+                let Ok(frame) = decode_frame(&Bytes::copy_from_slice(words)) else { continue };
                 let kind = match &frame {
                     MemberFrame::Raft(_) => "raft",
                     MemberFrame::Forward { .. } => "forward",

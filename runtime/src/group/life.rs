@@ -84,7 +84,9 @@ impl Life {
             None => {
                 let founders = self.founders.as_ref();
                 let founding = founding::meet(&mut self.body, self.group, founders).await?;
+                let deaf = self.body.bonds.turn_deaf();
                 self.storage.found(&founding).map_err(|error| error.to_string())?;
+                drop(deaf);
                 self.body.note(&Event::Founded(founding.lineage));
                 founding
             }

@@ -14,8 +14,8 @@ use crate::metric::{
     QUORUMS_LOST, REFUSED_BUSY, REPLAY_BEHIND, REPLAY_BYTES_FETCHED, REPLAY_BYTES_SERVED,
     REPLAY_ENTRIES, REPLAY_FAULTS, REPLAY_REFUSED, ROLE, SNAPSHOT_BYTES, SNAPSHOT_INDEX,
     SNAPSHOT_PARTS_DROPPED, SNAPSHOT_SECONDS, SNAPSHOTS_FAILED, SNAPSHOTS_IGNORED,
-    SNAPSHOTS_INSTALLED, SNAPSHOTS_TAKEN, STORAGE_BACKLOG_BYTES, TERM, TIMERS_LATE, TRUNCATIONS,
-    VOTERS,
+    SNAPSHOTS_INSTALLED, SNAPSHOTS_TAKEN, STORAGE_BACKLOG_BYTES, STORAGE_HANGS, TERM, TIMERS_LATE,
+    TRUNCATIONS, VOTERS,
 };
 use crate::{
     group::{replay::Replayed, steward::Cause},
@@ -72,6 +72,7 @@ pub(crate) struct GroupMetrics {
     commit: Gauge,
     calls: Gauge,
     storage_backlog: Gauge,
+    storage_hangs: Counter,
     held: Gauge,
     mailbox: Gauge,
     bond_events: Gauge,
@@ -124,6 +125,7 @@ impl GroupMetrics {
             commit: gauge!(COMMIT, labels.clone()),
             calls: gauge!(CALLS, labels.clone()),
             storage_backlog: gauge!(STORAGE_BACKLOG_BYTES, labels.clone()),
+            storage_hangs: counter!(STORAGE_HANGS, labels.clone()),
             held: gauge!(MESSAGES_HELD, labels.clone()),
             mailbox: gauge!(MAILBOX, labels.clone()),
             bond_events: gauge!(BOND_EVENTS, labels.clone()),
@@ -178,6 +180,11 @@ impl GroupMetrics {
 
     pub(crate) fn refused_busy(&self) {
         self.refused_busy.increment(1);
+    }
+
+    /// This member leads with a disk that hangs, and asks another to lead.
+    pub(crate) fn disk_hangs(&self) {
+        self.storage_hangs.increment(1);
     }
 
     pub(crate) fn snapshot_ignored(&self) {
@@ -256,6 +263,11 @@ impl GroupMetrics {
     /// A frame came while there is no core yet to heed it.
     pub(crate) fn dropped_while_founding(&self) {
         self.dropped[FOUNDING].increment(1);
+    }
+
+    /// A message for the core came from a node that is not known to be of its lineage.
+    pub(crate) fn dropped_of_no_kin(&self) {
+        self.dropped[NO_KIN].increment(1);
     }
 
     /// A message was to wait for the disk, and there was no place to wait.
@@ -339,9 +351,11 @@ const CHANGES: [(Cause, &str); 5] = [
 const WAYS: [&str; 2] = ["take", "fetch"];
 /// What may be wrong with an answer.
 const FAULTS: [&str; 7] = ["wrong", "late", "duplicate", "unasked", "empty", "busy", "overdue"];
-const DROPPED: [&str; 6] = ["stale", "not_member", "invalid", "leader_alive", "founding", "held"];
+const DROPPED: [&str; 7] =
+    ["stale", "not_member", "invalid", "leader_alive", "founding", "held", "no_kin"];
 const FOUNDING: usize = 4;
 const HELD: usize = 5;
+const NO_KIN: usize = 6;
 
 #[cfg(test)]
 mod tests {

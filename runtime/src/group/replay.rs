@@ -1,12 +1,14 @@
 //! A member far behind fetches committed entries from all others in parallel.
 //!
 //! `frame` is what is said, `plan` who is asked for what, `chunk` what a piece of the log comes
-//! to, `vouched` which of them a leader knows, `serve` what others ask of us, `throttle` how
-//! fast, `tally` what came of it. The driver's half is `driver/replaying.rs`. Invariants: entries are handed to the core only on the word of
-//! the present leader, never on that of who carries them; nothing here moves an election timer.
+//! to, `packed` how its entries travel, `vouched` which of them a leader knows, `serve` what
+//! others ask of us, `throttle` how fast, `tally` what came of it. The driver's half is
+//! `driver/replaying.rs`. Invariants: entries are handed to the core only on the word of the
+//! present leader, never on that of who carries them; nothing here moves an election timer.
 
 pub(crate) mod chunk;
 mod frame;
+mod packed;
 mod plan;
 mod serve;
 mod tally;

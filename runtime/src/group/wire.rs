@@ -3,7 +3,10 @@
 //! Identity is never in a frame. Invariant: every frame decodes within the frame limit, and what
 //! does not decode closes the connection that brought it.
 
+mod coding;
+
 use bytes::Bytes;
+pub(crate) use coding::{decode, encode};
 use raft::{Index, PeerId, Position, RequestId, SessionId};
 use serde::{Deserialize, Serialize};
 

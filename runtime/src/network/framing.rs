@@ -22,6 +22,8 @@ pub(crate) struct Oversized {
 #[derive(Debug)]
 pub(crate) struct Deframer {
     frame_bytes_max: usize,
+    /// Up to so many bytes have room at once where a frame announces them.
+    set_aside_bytes_max: usize,
     /// The beginning of a frame that more than one chunk brings.
     partial: BytesMut,
     /// What the last chunk still has.
@@ -30,7 +32,16 @@ pub(crate) struct Deframer {
 
 impl Deframer {
     pub(crate) fn new(frame_bytes_max: usize) -> Self {
-        Self { frame_bytes_max, partial: BytesMut::new(), chunk: Bytes::new() }
+        let (partial, chunk) = (BytesMut::new(), Bytes::new());
+        Self { frame_bytes_max, set_aside_bytes_max: 0, partial, chunk }
+    }
+
+    /// Sets room aside for frames of up to so many bytes when they are announced: what is kept of
+    /// one may be kept for long, and no more than itself with it. Any other frame has to bring its
+    /// bytes first.
+    pub(crate) fn set_aside(mut self, bytes_max: usize) -> Self {
+        self.set_aside_bytes_max = bytes_max;
+        self
     }
 
     pub(crate) fn set_frame_bytes_max(&mut self, frame_bytes_max: usize) {
@@ -56,11 +67,19 @@ impl Deframer {
         }
         self.fill(HEADER_BYTES);
         let Some(length) = self.length(&self.partial)? else { return Ok(None) };
+        if length <= self.set_aside_bytes_max {
+            self.partial.reserve(HEADER_BYTES + length - self.partial.len());
+        }
         self.fill(HEADER_BYTES + length);
         if self.partial.len() < HEADER_BYTES + length {
             return Ok(None);
         }
-        let mut frame = self.partial.split().freeze();
+        let frame = match length <= self.set_aside_bytes_max {
+            // With its buffer: the next may be smaller, and would keep all of it.
+            true => std::mem::take(&mut self.partial),
+            false => self.partial.split(),
+        };
+        let mut frame = frame.freeze();
         frame.advance(HEADER_BYTES);
         Ok(Some(frame))
     }
@@ -110,6 +129,20 @@ mod tests {
             }
             assert_eq!(found, frames, "cut into pieces of {cut}");
         }
+    }
+
+    #[test]
+    fn what_is_set_aside_holds_the_frame_and_no_more() {
+        let bytes = stream(&[&[9; 300]]);
+        let held = |deframer: Deframer| {
+            let mut deframer = deframer;
+            deframer.push(Bytes::copy_from_slice(&bytes[..10]));
+            assert_eq!(deframer.next(), Ok(None));
+            deframer.partial.capacity()
+        };
+        assert_eq!(held(Deframer::new(300).set_aside(300)), bytes.len());
+        let (small, none) = (Deframer::new(300).set_aside(299), Deframer::new(300));
+        assert!(held(small) < 100 && held(none) < 100, "larger ones bring their bytes first");
     }
 
     #[test]

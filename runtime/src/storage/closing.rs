@@ -30,7 +30,7 @@ mod tests {
         future::{self, Future},
         pin::{Pin, pin},
         sync::Arc,
-        task::Poll,
+        task::{Context, Poll, Waker},
         thread,
     };
 
@@ -115,6 +115,62 @@ mod tests {
         assert!(!putting.is_finished(), "it waits for the directory");
         model.hold_up(false);
         putting.join().expect("it does not panic").expect("the model works");
+    }
+
+    fn is_closed(shelf: &Shelf) -> bool {
+        shelf.poll_closed(&Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[test]
+    fn a_file_that_is_made_opened_or_removed_without_end_holds_up_nobody_but_the_closing() {
+        let visits: [fn(&Shelf); 3] = [
+            |shelf| drop(shelf.draft().expect("it came before the closing")),
+            |shelf| drop(shelf.open().expect("it came before the closing")),
+            |shelf| shelf.discard("nothing"),
+        ];
+        for visit in visits {
+            let model = Model::default();
+            let shelf = Shelf::new(Arc::new(model.clone()), None);
+            let mut written = snapshots::written(&shelf, position(3, 9), b"body");
+            shelf.put(&mut written).expect("the model works");
+            shelf.show(Some(written.id()));
+            model.hold_up_names(true);
+            let visitor = shelf.clone();
+            let visiting = thread::spawn(move || visit(&visitor));
+            while !model.hangs_at("") {
+                thread::yield_now();
+            }
+            assert!(shelf.current().is_some(), "others look at the place meanwhile");
+            assert!(!is_closed(&shelf), "the directory is in use");
+            assert!(!visiting.is_finished(), "it waits for the disk");
+            model.hold_up_names(false);
+            visiting.join().expect("it does not panic");
+            assert!(is_closed(&shelf));
+            assert!(shelf.draft().is_err(), "nobody comes in any more");
+        }
+    }
+
+    /// Who closes a store is woken when the last visit ends, not by the bound.
+    #[tokio::test]
+    async fn a_store_is_closed_once_nobody_is_at_work_on_its_shelf() {
+        let model = Model::default();
+        let opened = Opened::open(Box::new(model.clone()), owner(7), SEGMENT_BYTES);
+        let storage = Box::new(opened.expect("nothing is there"));
+        let shelf = storage.shelf().expect("disks keep snapshots");
+        model.hold_up_names(true);
+        let drafting = thread::spawn(move || drop(shelf.draft()));
+        while !model.hangs_at("draft") {
+            thread::yield_now();
+        }
+        let clock = SystemClock::new();
+        let began = clock.now();
+        let mut closing = pin!(close(storage, &clock));
+        let seen = poll_fn(|context| Poll::Ready(closing.as_mut().poll(context))).await;
+        assert!(seen.is_pending(), "a draft is about to be begun");
+        model.hold_up_names(false);
+        assert!(closing.await);
+        assert!(clock.now().since(began) < CLOSE_BOUND);
+        drafting.join().expect("it does not panic");
     }
 
     #[test]

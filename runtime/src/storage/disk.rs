@@ -168,8 +168,12 @@ impl Storage for Opened {
     }
 
     fn poll_closed(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        self.shelf.close();
-        self.writer.poll_closed(context)
+        // Both are asked, for each has to know who waits.
+        let (shelf, writer) = (self.shelf.poll_closed(context), self.writer.poll_closed(context));
+        match shelf.is_ready() && writer.is_ready() {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Every change is a step of a trace. [`Trace::image`] is what could be found after a crash
 //! behind any step: what was synced is there; of the rest, what the caller lets survive. Names
-//! become durable in order, as on a journaling file system. Writes do not. A sync can be held
-//! up, and any single read can fail.
+//! become durable in order, as on a journaling file system. Writes do not. Syncs can be held up,
+//! and so can whoever makes, opens or removes a file; and any single read can fail.
 
 use std::{
     collections::BTreeMap,
@@ -37,6 +37,10 @@ struct Inner {
     fail_read: Option<usize>,
     /// Syncs of files wait.
     held_up: bool,
+    /// Whoever makes, opens or removes a file waits.
+    names_held_up: bool,
+    /// These files.
+    hanging: Vec<String>,
 }
 
 /// One change of the disk.
@@ -141,6 +145,17 @@ impl Model {
         self.0.1.notify_all();
     }
 
+    /// Lets whoever makes, opens or removes a file hang, or go on.
+    pub(crate) fn hold_up_names(&self, held_up: bool) {
+        self.inner().names_held_up = held_up;
+        self.0.1.notify_all();
+    }
+
+    /// Whether somebody hangs at a file whose name begins so.
+    pub(crate) fn hangs_at(&self, begin: &str) -> bool {
+        self.inner().hanging.iter().any(|name| name.starts_with(begin))
+    }
+
     /// How many changes there were.
     pub(crate) fn steps(&self) -> usize {
         self.inner().steps.len()
@@ -166,6 +181,18 @@ impl Model {
         let (inner, bound) = waited.expect("no test panics while it holds the model");
         assert!(!bound.timed_out(), "nobody lets the model go on");
         inner
+    }
+
+    /// Waits until names are not held up any more.
+    fn pass(&self, name: &str) {
+        let mut inner = self.inner();
+        inner.hanging.push(name.into());
+        let holds = |inner: &mut Inner| inner.names_held_up;
+        let waited = self.0.1.wait_timeout_while(inner, HELD_UP_MAX, holds);
+        let (mut inner, bound) = waited.expect("no test panics while it holds the model");
+        inner.hanging.retain(|hanging| hanging != name);
+        drop(inner);
+        assert!(!bound.timed_out(), "nobody lets the model go on");
     }
 
     /// Counts a read, which may be the one that fails.
@@ -301,6 +328,7 @@ impl Medium for Model {
     }
 
     fn create(&self, name: &str, size_bytes: u64) -> io::Result<Box<dyn MediumFile>> {
+        self.pass(name);
         let mut inner = self.inner();
         let (file, bytes) = (inner.files.len(), vec![0; size_bytes as usize]);
         inner.step(Step::Create { name: name.into(), file, bytes: bytes.clone() })?;
@@ -310,6 +338,7 @@ impl Medium for Model {
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn MediumFile>> {
+        self.pass(name);
         let file = *self.read()?.names.get(name).ok_or(io::ErrorKind::NotFound)?;
         Ok(Box::new(ModelFile { model: self.clone(), file }))
     }
@@ -323,6 +352,7 @@ impl Medium for Model {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.pass(name);
         let mut inner = self.inner();
         inner.step(Step::Remove { name: name.into() })?;
         inner.names.remove(name).map(drop).ok_or(io::ErrorKind::NotFound.into())

@@ -4,13 +4,18 @@
 //! prepares the next segment. Knows nothing of the meaning of a write.
 //!
 //! Invariant: after the first error nothing is written any more, and the error is all that is
-//! ever reported. Once the end is said, all files of the store are closed.
+//! ever reported. A disk that hangs for longer than anyone can wait is such an error; only what
+//! is under way at that time may reach it yet. Once the end is said, all files of the store are
+//! closed.
 
 use std::{
     collections::VecDeque,
-    mem,
+    io, mem,
     path::PathBuf,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        mpsc::{self, RecvTimeoutError},
+    },
     task::{Context, Poll},
     thread,
     time::Duration,
@@ -25,11 +30,21 @@ use super::{Founding, Rest, StorageError, Written, stream::Stream};
 /// stream.
 pub(crate) struct Writer {
     shared: Arc<Shared>,
+    mark_wait_max: Duration,
 }
 
 impl Writer {
     /// Starts the thread.
     pub(crate) fn start(stream: Stream, path: PathBuf) -> Result<Self, StorageError> {
+        Self::bounded(stream, path, MARK_WAIT_MAX)
+    }
+
+    /// The same, with that bound for who waits for a mark.
+    fn bounded(
+        stream: Stream,
+        path: PathBuf,
+        mark_wait_max: Duration,
+    ) -> Result<Self, StorageError> {
         let shared = Arc::new(Shared { path, ..Shared::default() });
         let worker = Worker { shared: Arc::clone(&shared), stream, jobs: Vec::new() };
         // The thread is not joined: it says itself when it is over.
@@ -42,7 +57,7 @@ impl Writer {
                 worker.run();
             })
             .map_err(StorageError::io(&shared.path, "start the writer of"))?;
-        Ok(Self { shared })
+        Ok(Self { shared, mark_wait_max })
     }
 
     pub(crate) fn submit(&self, id: WriteId, write: Write) {
@@ -79,8 +94,12 @@ impl Writer {
     fn mark(&self, mark: Mark) -> Result<(), StorageError> {
         let (done, marked) = mpsc::sync_channel(1);
         self.push(Job::Mark(mark, done));
-        // The thread answers, or drops the sender when it has failed before.
-        marked.recv().unwrap_or_else(|_| Err(self.shared.failure()))
+        match marked.recv_timeout(self.mark_wait_max) {
+            Ok(outcome) => outcome,
+            // The thread drops the sender when it has failed before.
+            Err(RecvTimeoutError::Disconnected) => Err(self.shared.failure()),
+            Err(RecvTimeoutError::Timeout) => Err(self.shared.give_up()),
+        }
     }
 
     /// See [`super::Storage::poll_persisted`].
@@ -198,6 +217,24 @@ impl Shared {
         self.state().failed.clone().unwrap_or_else(stopped)
     }
 
+    /// Errs once the store has failed.
+    fn standing(&self) -> Result<(), StorageError> {
+        self.state().failed.clone().map_or(Ok(()), Err)
+    }
+
+    /// The disk hangs, so that nobody knows what becomes of its writes: the store has failed, as
+    /// by an error of the disk. What is queued is left to the thread, for to drop it may take the
+    /// disk as well.
+    fn give_up(&self) -> StorageError {
+        let hangs = io::Error::new(io::ErrorKind::TimedOut, "the disk hangs");
+        let error = StorageError::io(&self.path, "make a change durable in")(hangs);
+        let error = self.state().failed.get_or_insert(error).clone();
+        tracing::error!(%error, "the store is given up; nothing more is written to it");
+        self.work.notify_one();
+        self.waker.wake();
+        error
+    }
+
     fn fail(&self, error: StorageError) {
         let mut state = self.state();
         state.failed.get_or_insert(error);
@@ -209,15 +246,20 @@ impl Shared {
         self.waker.wake();
     }
 
-    /// Waits for work; when there is something to settle, not for long.
-    fn turn(&self, settled: bool) -> Turn {
+    /// Waits for work; when there is something to settle, not for long. Errs once the store was
+    /// given up.
+    fn turn(&self, settled: bool) -> Result<Turn, StorageError> {
         let mut state = self.state();
-        let idle = |state: &mut State| state.jobs.is_empty() && !state.closed;
+        let idle =
+            |state: &mut State| state.jobs.is_empty() && !state.closed && state.failed.is_none();
         if settled {
             state = self.work.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
         } else {
             let waited = self.work.wait_timeout_while(state, PAUSE, idle);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if let Some(error) = &state.failed {
+            return Err(error.clone());
         }
         let mut weight_bytes = 0;
         let mut group = Vec::new();
@@ -227,11 +269,11 @@ impl Shared {
             weight_bytes += job.weight_bytes();
             group.push(job);
         }
-        match (group.is_empty(), state.closed) {
+        Ok(match (group.is_empty(), state.closed) {
             (false, _) => Turn::Group(group),
             (true, true) => Turn::Close,
             (true, false) => Turn::Pause,
-        }
+        })
     }
 }
 
@@ -265,7 +307,7 @@ impl Worker {
 
     fn serve(&mut self) -> Result<(), StorageError> {
         loop {
-            match self.shared.turn(self.stream.is_settled()) {
+            match self.shared.turn(self.stream.is_settled())? {
                 Turn::Group(jobs) => {
                     self.jobs = jobs;
                     self.commit()?;
@@ -306,6 +348,8 @@ impl Worker {
             }
         }
         self.stream.commit()?;
+        // The disk may have hung for so long that the store was given up.
+        self.shared.standing()?;
         if marks {
             self.stream.seal()?;
         }
@@ -346,5 +390,103 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// A group's weight; what is queued beyond it waits for the next, so that acknowledgements flow.
 const GROUP_BYTES_MAX: usize = 4 << 20;
 const JOB_OVERHEAD_BYTES: usize = 64;
+/// How long a disk may hold up the driver, which waits for a founding, a renewal and another's
+/// snapshot: far longer than a slow one takes for all that may be queued before, some thirty syncs.
+const MARK_WAIT_MAX: Duration = Duration::from_secs(30);
 /// How long a store that is dropped without being closed may hold up who drops it.
 const DROP_WAIT_MAX: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use raft::{HardState, Term};
+
+    use super::*;
+    use crate::storage::{
+        Contents,
+        crash::{SEGMENT_BYTES, open_image},
+        disk::open_stream,
+        model::{Model, Step},
+        samples::{founding, owner, position},
+        snapshot::tests as snapshots,
+    };
+
+    const VOTE: HardState = HardState { term: Term(1), vote: None };
+    const BOUND: Duration = Duration::from_millis(50);
+
+    /// A store whose disk hangs from now on, and a snapshot to install in it.
+    fn hanging() -> (Model, Writer, Written) {
+        let model = Model::default();
+        let opened = open_stream(Box::new(model.clone()), owner(7), SEGMENT_BYTES);
+        let (stream, _) = opened.expect("nothing is there");
+        let written = snapshots::written(stream.shelf(), position(1, 9), b"body");
+        let writer = Writer::bounded(stream, "model".into(), BOUND).expect("a thread");
+        model.hold_up(true);
+        (model, writer, written)
+    }
+
+    fn writes(model: &Model) -> usize {
+        model.trace().0.iter().filter(|step| matches!(step, Step::Write { .. })).count()
+    }
+
+    /// Leaves a job, and waits until it is written and its sync hangs.
+    fn begin(model: &Model, writer: &Writer, job: Job) {
+        let before = writes(model);
+        writer.push(job);
+        while writes(model) == before {
+            thread::yield_now();
+        }
+    }
+
+    /// Lets the disk go on, and waits for the end of the thread.
+    fn release(model: &Model, writer: &Writer) {
+        model.hold_up(false);
+        while writer.poll_closed(&mut Context::from_waker(Waker::noop())).is_pending() {
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn who_waits_for_a_disk_that_hangs_is_told_so_and_what_was_waited_for_never_begins() {
+        type Wait = fn(&Writer, Written) -> Result<(), StorageError>;
+        let waits: [Wait; 3] = [
+            |writer, _| writer.found(founding(1)),
+            |writer, _| writer.renew(StoreId(77)),
+            |writer, written| writer.install(written, Rest::GivesWay),
+        ];
+        for wait in waits {
+            let (model, writer, written) = hanging();
+            begin(&model, &writer, Job::Write(WriteId(1), Write::HardState(VOTE)));
+            let under_way = writes(&model);
+            let error = wait(&writer, written).expect_err("the disk hangs").to_string();
+            assert_eq!(error, "cannot make a change durable in model: the disk hangs");
+            writer.submit(WriteId(2), Write::HardState(HardState { term: Term(2), vote: None }));
+            release(&model, &writer);
+            assert_eq!(writes(&model), under_way, "written after the store had failed");
+            let Poll::Ready(Err(again)) = writer.poll(&mut Context::from_waker(Waker::noop()))
+            else {
+                panic!("what became durable later is told to nobody")
+            };
+            assert_eq!(again.to_string(), error, "it has failed for ever");
+            let contents = open_image(&model.image()).expect("whole");
+            assert_eq!(contents, Contents { hard_state: VOTE, ..Contents::default() });
+        }
+    }
+
+    #[test]
+    fn what_is_under_way_when_a_store_is_given_up_is_told_to_nobody_and_nothing_follows_it() {
+        let (model, writer, _written) = hanging();
+        let (done, marked) = mpsc::sync_channel(1);
+        begin(&model, &writer, Job::Mark(Mark::Founding(founding(1)), done));
+        let under_way = writes(&model);
+        let error = writer.shared.give_up();
+        release(&model, &writer);
+        assert_eq!(writes(&model), under_way, "not even a seal");
+        marked.recv().expect_err("nobody is told that it is durable");
+        let again = writer.found(founding(1)).expect_err("it has failed for ever");
+        assert_eq!(again.to_string(), error.to_string());
+        let contents = open_image(&model.image()).expect("whole");
+        assert_eq!(contents.founding, Some(founding(1)), "it has become durable all the same");
+    }
+}

@@ -17,7 +17,7 @@ impl Leader {
         effects: &mut Vec<Effect>,
     ) -> Result<Position, Refusal> {
         if let Proposal::Command { request, floor, .. } = &proposal
-            && let Some(position) = admit(server, *request, *floor)?
+            && let Some(position) = self.admit(server, *request, *floor)?
         {
             return Ok(position);
         }
@@ -26,7 +26,8 @@ impl Leader {
             return Err(Refusal::Transferring);
         }
         let uncommitted = server.log.last().index.since(server.commit);
-        if uncommitted >= server.config.uncommitted_entries_max {
+        let is_heavy = self.unapplied.weight_bytes() >= server.config.unapplied_bytes_max;
+        if uncommitted >= server.config.uncommitted_entries_max || is_heavy {
             return Err(Refusal::Full);
         }
         let payload = match proposal {
@@ -125,40 +126,45 @@ impl Leader {
             effects.push(Effect::Send { to, message });
         }
     }
-}
 
-/// Whether a command may be appended, or stands in the log already.
-///
-/// A request stands in every log at most once. A leader appends it only if neither its table nor
-/// the unapplied rest of its log has it, which together are its whole log: the table forgets a
-/// request only when its floor or its session's end keeps it out for good. So a leader's log
-/// stays free of repetition if it was when the leader was elected; every other log is a prefix
-/// of some leader's log (log matching, Raft §5.3), and the first log was empty.
-fn admit(server: &Server, request: RequestId, floor: u64) -> Result<Option<Position>, Refusal> {
-    if request.sequence < floor {
-        // When applied, the floor would rise first and keep the command itself out.
-        return Err(Refusal::Expired);
+    /// Whether a command may be appended, or stands in the log already.
+    ///
+    /// A request stands in every log at most once. A leader appends it only if neither its table nor
+    /// the unapplied rest of its log has it, which together are its whole log: the table forgets a
+    /// request only when its floor or its session's end keeps it out for good. So a leader's log
+    /// stays free of repetition if it was when the leader was elected; every other log is a prefix
+    /// of some leader's log (log matching, Raft §5.3), and the first log was empty.
+    fn admit(
+        &self,
+        server: &Server,
+        request: RequestId,
+        floor: u64,
+    ) -> Result<Option<Position>, Refusal> {
+        if request.sequence < floor {
+            // When applied, the floor would rise first and keep the command itself out.
+            return Err(Refusal::Expired);
+        }
+        let session = request.session;
+        match server.sessions.admission(request) {
+            Admission::Duplicate(index) => return Err(Refusal::Applied(*index)),
+            // A new leader may hold a session's first entry that it has not applied yet.
+            Admission::Expired if !opens_later(server, session.0) => return Err(Refusal::Expired),
+            Admission::Expired | Admission::Fresh | Admission::Full => {}
+        }
+        let unapplied = self.unapplied.request(request);
+        if let Some(index) = unapplied.filter(|_| !server.plant.breaks(Planted::DedupUnknown)) {
+            let term = server.log.term_at(index);
+            return Ok(term.map(|term| Position { term, index }));
+        }
+        // Replies kept and replies to come: once applied, this command finds no more than these,
+        // since floors only rise. So apply never meets a full session.
+        let kept = server.sessions.replies_from(session, floor);
+        let coming = self.unapplied.requests_from(session, floor);
+        if kept + coming >= server.config.sessions.replies_per_session_max {
+            return Err(Refusal::SessionFull);
+        }
+        Ok(None)
     }
-    let session = request.session;
-    match server.sessions.admission(request) {
-        Admission::Duplicate(index) => return Err(Refusal::Applied(*index)),
-        // A new leader may hold a session's first entry that it has not applied yet.
-        Admission::Expired if !opens_later(server, session.0) => return Err(Refusal::Expired),
-        Admission::Expired | Admission::Fresh | Admission::Full => {}
-    }
-    let unapplied = server.log.request(request);
-    if let Some(index) = unapplied.filter(|_| !server.plant.breaks(Planted::DedupUnknown)) {
-        let term = server.log.term_at(index);
-        return Ok(term.map(|term| Position { term, index }));
-    }
-    // Replies kept and replies to come: once applied, this command finds no more than these,
-    // since floors only rise. So apply never meets a full session.
-    let kept = server.sessions.replies_from(session, floor);
-    let coming = server.log.requests_from(session, floor);
-    if kept + coming >= server.config.sessions.replies_per_session_max {
-        return Err(Refusal::SessionFull);
-    }
-    Ok(None)
 }
 
 fn opens_later(server: &Server, index: Index) -> bool {

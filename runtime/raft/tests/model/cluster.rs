@@ -64,6 +64,7 @@ pub(crate) fn config(number: u8) -> Config {
         inflight_bytes_max: 64 * 1024,
         message_bytes_max: 8 * 1024,
         uncommitted_entries_max: 64,
+        unapplied_bytes_max: 1 << 20,
         reads_max: 8,
         sessions: SessionLimits { sessions_max: 4, replies_per_session_max: 4 },
         lease: None,
@@ -295,7 +296,7 @@ impl Cluster {
             Write::HardState(hard_state) => node.disk.hard_state = hard_state,
             Write::Entries { after, entries } => {
                 node.disk.entries.retain(|entry| entry.position.index <= after);
-                node.disk.entries.extend(entries);
+                node.disk.entries.extend(entries.iter().cloned());
             }
         }
         let held: Vec<_> = node.barrier.persisted(id).collect();

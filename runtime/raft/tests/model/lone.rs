@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use raft::{
-    Answer, Appended, Config, Configuration, Effect, Entry, HardState, Index, Input, Message,
-    NodeId, Note, Payload, Phase, Position, Proposal, ProposalId, Raft, Restored, Role, Term, Time,
-    WriteId,
+    Answer, Appended, Config, Configuration, Effect, Entries, Entry, HardState, Index, Input,
+    Message, NodeId, Note, Payload, Phase, Position, Proposal, ProposalId, Raft, Restored, Role,
+    Term, Time, WriteId,
 };
 
 use super::cluster::{config, founded};
@@ -32,7 +32,7 @@ impl Lone {
         let configuration = Configuration::of(voters.iter().copied().map(NodeId::small));
         let entries = entries(1, terms);
         let hard_state = HardState { term: Term(term), vote: None };
-        let disk = Restored { hard_state, entries, ..founded(configuration) };
+        let disk = Restored { hard_state, entries: entries.to_vec(), ..founded(configuration) };
         let mut config = config(1);
         tune(&mut config);
         let now = Time::default();
@@ -117,7 +117,7 @@ pub(crate) fn at(term: u64, index: u64) -> Position {
 }
 
 /// Consecutive entries from `first` on, one of each of these terms.
-pub(crate) fn entries(first: u64, terms: &[u64]) -> Vec<Entry> {
+pub(crate) fn entries(first: u64, terms: &[u64]) -> Entries {
     let places = (first..).zip(terms);
     places
         .map(|(index, term)| Entry { position: at(*term, index), payload: Payload::Noop })

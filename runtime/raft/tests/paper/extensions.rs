@@ -74,7 +74,12 @@ fn a_peer_is_a_member_with_one_store() {
     let voters = twice.voters.iter().copied().chain([NodeId::small(3)]).collect();
     let payload = Payload::Configuration(Configuration { voters, ..twice });
     let entries = vec![Entry { position: at(1, 1), payload }];
-    let message = Message::Append { term: Term(1), prev: at(0, 0), entries, commit: Index(0) };
+    let message = Message::Append {
+        term: Term(1),
+        prev: at(0, 0),
+        entries: entries.into(),
+        commit: Index(0),
+    };
     let mut follower = Lone::of(THREE);
     let effects = follower.hear(2, message);
     let (from, reason) = (NodeId::small(2), Dropped::Invalid);
@@ -160,7 +165,7 @@ fn a_session_that_is_opened_in_the_unapplied_log_counts() {
     let opening = Entry { position: at(1, 1), payload: Payload::OpenSession { nonce: 3 } };
     let entries = vec![opening];
     let (term, prev, commit) = (Term(1), at(0, 0), Index(0));
-    leader.hear(2, Message::Append { term, prev, entries, commit });
+    leader.hear(2, Message::Append { term, prev, entries: entries.into(), commit });
     leader.sync();
     leader.win(&[3]);
     let request = RequestId { session: SessionId(Index(1)), sequence: 1 };

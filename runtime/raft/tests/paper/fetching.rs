@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use raft::{
-    Appended, Dropped, Effect, Entry, Halt, Index, Input, Message, NodeId, Note, Position, Role,
+    Appended, Dropped, Effect, Entries, Halt, Index, Input, Message, NodeId, Note, Position, Role,
     Term,
 };
 
@@ -77,7 +77,8 @@ fn only_the_leader_of_the_present_term_vouches() {
 #[test]
 fn fetched_entries_that_contradict_themselves_or_leave_a_gap_are_dropped() {
     let mut server = follower();
-    let gap: Vec<Entry> = entries(2, &[1]).into_iter().chain(entries(4, &[1])).collect();
+    let gap: Entries =
+        [entries(2, &[1]), entries(4, &[1])].iter().flat_map(|some| some.to_vec()).collect();
     let (leader, term) = (NodeId::small(2), Term(2));
     for input in [
         fetched(2, 2, at(1, 1), &[2, 1]),

@@ -24,7 +24,7 @@ fn messages_that_contradict_themselves_are_dropped() {
     let overlap =
         Configuration { voters: [NodeId::small(1)].into(), learners: [NodeId::small(1)].into() };
     let payload = Payload::Configuration(overlap.clone());
-    let bad_configuration = vec![Entry { position: at(1, 1), payload }];
+    let bad_configuration = vec![Entry { position: at(1, 1), payload }].into();
     let (term, prev, commit) = (Term(2), at(0, 0), Index(0));
     let gap = entries(2, &[1]);
     let messages = [
@@ -163,11 +163,11 @@ fn an_inconsistent_store_is_refused() {
     };
     let mut gap = good();
     gap.hard_state.term = Term(4);
-    gap.entries = entries(2, &[4]);
+    gap.entries = entries(2, &[4]).to_vec();
     assert!(problem(gap).contains("leave a gap"));
     let mut future = good();
     future.hard_state = HardState { term: Term(3), vote: None };
-    future.entries = entries(1, &[4]);
+    future.entries = entries(1, &[4]).to_vec();
     assert!(problem(future).contains("pass term 3"));
     let mut snapshot = good();
     snapshot.snapshot.position = at(5, 9);
@@ -260,4 +260,34 @@ fn queues_are_bounded() {
     }
     let proposed = Answer::Proposed { id: ProposalId(2), outcome: Err(Refusal::Full) };
     assert_eq!(last, [Effect::Answer(proposed)]);
+}
+
+/// Style: everything has a limit. However slowly disks and machines are, what a leader's log holds
+/// for them has one in bytes as well; one heavy command always fits.
+#[test]
+fn what_is_not_applied_is_bounded_by_its_weight() {
+    use raft::{Answer, Proposal, ProposalId, Refusal, RequestId, SessionId};
+    let mut leader = Lone::tuned(THREE, 0, &[], |config| config.unapplied_bytes_max = 10_000);
+    leader.win(&[2]);
+    leader.sync();
+    leader.acknowledge(2, 1);
+    let session = SessionId(leader.raft.last().index.next());
+    let open = Proposal::OpenSession { nonce: 0 };
+    leader.input(Input::Propose { id: ProposalId(0), proposal: open });
+    let outcome = |leader: &mut Lone, sequence: u64| {
+        let request = RequestId { session, sequence };
+        let command = vec![7; 20_000].into();
+        let proposal = Proposal::Command { request, floor: 0, command };
+        let effects = leader.input(Input::Propose { id: ProposalId(sequence), proposal });
+        effects.into_iter().find_map(|effect| match effect {
+            Effect::Answer(Answer::Proposed { outcome, .. }) => Some(outcome.map(drop)),
+            _ => None,
+        })
+    };
+    assert_eq!(outcome(&mut leader, 1), Some(Ok(())), "beyond it, and alone");
+    assert_eq!(outcome(&mut leader, 2), Some(Err(Refusal::Full)));
+    leader.sync();
+    leader.acknowledge(2, leader.raft.last().index.0);
+    assert_eq!(leader.raft.applied(), leader.raft.last().index);
+    assert_eq!(outcome(&mut leader, 2), Some(Ok(())), "the first is applied");
 }

@@ -21,21 +21,28 @@ use futures_util::{
 use raft::NodeId;
 use tokio::sync::mpsc;
 
-use crate::group::{
-    bond::{
-        Side,
-        lane::Lane,
-        read::LaneReader,
-        table::{Foreign, Told},
+use crate::{
+    Lineage,
+    group::{
+        bond::{
+            Side,
+            lane::Lane,
+            read::LaneReader,
+            table::{Foreign, Told},
+        },
+        wire::MemberFrame,
     },
-    wire::MemberFrame,
 };
 
 /// What bonds tell the driver.
 #[derive(Debug)]
 pub(crate) enum BondEvent {
     /// A bond is up (again, if `node` was bonded before: what was sent on the old may be lost).
-    Up { node: NodeId },
+    Up {
+        node: NodeId,
+        /// Of which lineage it was when it bonded, as far as it knew.
+        lineage: Option<Lineage>,
+    },
     /// The bond is gone and nothing replaced it yet.
     Down { node: NodeId },
     /// A frame, from whom the connection proved.
@@ -94,11 +101,11 @@ impl BondEvents {
         }
         while let Poll::Ready(told) = self.told.poll_recv(context) {
             match told {
-                Some(Told::Up { node, instead_of: None }) => {
-                    return Poll::Ready(Some(BondEvent::Up { node }));
+                Some(Told::Up { node, lineage, instead_of: None }) => {
+                    return Poll::Ready(Some(BondEvent::Up { node, lineage }));
                 }
-                Some(Told::Up { node, instead_of: Some(gone) }) => {
-                    self.next = Some(BondEvent::Up { node });
+                Some(Told::Up { node, lineage, instead_of: Some(gone) }) => {
+                    self.next = Some(BondEvent::Up { node, lineage });
                     return Poll::Ready(Some(BondEvent::Down { node: gone }));
                 }
                 Some(Told::Foreign(foreign)) => {

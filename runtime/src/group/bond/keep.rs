@@ -1,9 +1,13 @@
 //! Watches over one bond: its lanes, its heartbeats, its end.
 //!
 //! Invariant: a bond whose peer is silent for `max_missed_heartbeats` ends, but a node that was
-//! itself stopped or starved first reads what has arrived before it judges anyone silent.
+//! itself stopped or starved, or whose disk kept it from reading, first reads what has arrived
+//! before it judges anyone silent.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use iroh::endpoint::RecvStream;
 use raft::Time;
@@ -139,14 +143,17 @@ impl Keeper {
         let now = self.side.clock.now();
         let consensus = &self.side.member.consensus;
         let interval = consensus.heartbeat_interval;
+        // Before what was heard: its end counts as a word of everybody.
+        let is_deaf = self.side.is_deaf.load(Ordering::Acquire);
         if now >= self.silence_due() {
             let silence_max = self.side.silence_max();
-            if now.since(due) < interval {
+            if now.since(due) < interval && !is_deaf {
                 let reason = format!("not a word for {silence_max:?}");
                 return self.bond.end(Code::Timeout.because(reason));
             }
             // This timer came late: we were stopped or starved, and what the peer said
-            // meanwhile may still wait to be read. Look again after two intervals.
+            // meanwhile may still wait to be read. Or nobody reads it now. Look again after two
+            // intervals.
             let grace = now.plus(2 * interval).0.saturating_sub(silence_max);
             self.bond.heard(Time(grace));
         }

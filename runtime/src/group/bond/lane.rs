@@ -5,12 +5,13 @@
 //! order they were sent in, whole, and at most `queue_bytes_max` wait.
 
 use std::{
-    pin::Pin,
+    collections::VecDeque,
+    pin::{Pin, pin},
     sync::{Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 
-use bytes::{Buf, BytesMut};
+use bytes::{Bytes, BytesMut};
 use iroh::endpoint::SendStream;
 use metrics::Gauge;
 use raft::Message;
@@ -18,7 +19,7 @@ use tokio::sync::Notify;
 
 use crate::{
     ConsensusConfig,
-    group::wire::MemberFrame,
+    group::wire::{self, MemberFrame},
     network::{HEADER_BYTES, header},
 };
 
@@ -61,8 +62,12 @@ pub(super) struct LaneSender {
 
 struct Sending {
     stream: SendStream,
-    /// Waits for the stream, a partly written frame first.
-    queue: BytesMut,
+    /// Waits for the stream, the rest of a partly written frame first.
+    queue: VecDeque<Bytes>,
+    /// Waits behind that: small frames, and ends of them, one after the other.
+    tail: BytesMut,
+    /// In both.
+    queue_bytes: usize,
     /// Frames are encoded here.
     scratch: Vec<u8>,
     closed: bool,
@@ -154,9 +159,16 @@ impl LaneSender {
         drop(stream.set_priority(lane.priority()));
         let name = u8::try_from(lane.index()).expect("lanes are few");
         queue_bytes.increment(1);
-        let queue = BytesMut::from(&[name][..]);
+        let (queue, scratch) = (VecDeque::from([Bytes::from(vec![name])]), Vec::new());
         Self {
-            state: Mutex::new(Sending { stream, queue, scratch: Vec::new(), closed: false }),
+            state: Mutex::new(Sending {
+                stream,
+                queue,
+                tail: BytesMut::new(),
+                queue_bytes: 1,
+                scratch,
+                closed: false,
+            }),
             queued: Notify::new(),
             queue_bytes_max: lane.queue_bytes_max(consensus),
             queue_bytes,
@@ -173,14 +185,14 @@ impl LaneSender {
         if sending.closed {
             return Err(Dropped::Closed);
         }
-        let encoded = sending.encode(frame);
-        let bytes = encoded.len();
+        let (head, body) = sending.encode(frame);
+        let bytes = head.len() + body.len();
         let sent = match bytes > HEADER_BYTES + frame_bytes_max {
             true => Err(Dropped::Oversized),
-            false => self.write_or_queue(&mut sending, &encoded),
+            false => self.write_or_queue(&mut sending, &head, body),
         };
-        if encoded.capacity() <= SCRATCH_BYTES_MAX {
-            sending.scratch = encoded;
+        if head.capacity() <= SCRATCH_BYTES_MAX {
+            sending.scratch = head;
         }
         sent.map(|()| bytes)
     }
@@ -194,29 +206,37 @@ impl LaneSender {
         }
     }
 
-    fn write_or_queue(&self, sending: &mut Sending, mut encoded: &[u8]) -> Result<(), Dropped> {
+    fn write_or_queue(
+        &self,
+        sending: &mut Sending,
+        mut head: &[u8],
+        mut body: Bytes,
+    ) -> Result<(), Dropped> {
         // What waits goes first.
-        if sending.queue.is_empty() {
+        if sending.queue_bytes == 0 {
             let mut context = Context::from_waker(Waker::noop());
-            while !encoded.is_empty() {
-                match poll_write(&mut sending.stream, &mut context, encoded) {
-                    Poll::Ready(Some(written)) => encoded = &encoded[written..],
-                    Poll::Ready(None) => {
-                        sending.closed = true;
-                        return Err(Dropped::Closed);
-                    }
-                    // The writing task asks again, and is then woken when there is room.
-                    Poll::Pending => break,
+            // Where the stream takes no more the writing task asks again, and is then woken when
+            // there is room.
+            let polled = match poll_write(&mut sending.stream, &mut context, &mut head) {
+                Poll::Ready(true) => poll_write_body(&mut sending.stream, &mut context, &mut body),
+                other => other,
+            };
+            match polled {
+                Poll::Ready(true) => return Ok(()),
+                Poll::Ready(false) => {
+                    sending.closed = true;
+                    return Err(Dropped::Closed);
                 }
+                Poll::Pending => {}
             }
-            if encoded.is_empty() {
-                return Ok(());
+        } else {
+            let bytes = head.len() + body.len();
+            if sending.queue_bytes + bytes > self.queue_bytes_max.max(bytes) {
+                return Err(Dropped::Full);
             }
-        } else if sending.queue.len() + encoded.len() > self.queue_bytes_max.max(encoded.len()) {
-            return Err(Dropped::Full);
         }
-        sending.queue.extend_from_slice(encoded);
-        self.queue_bytes.increment(encoded.len() as f64);
+        self.queue_bytes.increment((head.len() + body.len()) as f64);
+        sending.wait(head, body);
         self.queued.notify_one();
         Ok(())
     }
@@ -228,50 +248,89 @@ impl LaneSender {
 
 impl Drop for LaneSender {
     fn drop(&mut self) {
-        let left = self.sending().queue.len();
+        let left = self.sending().queue_bytes;
         self.queue_bytes.decrement(left as f64);
     }
 }
 
 impl Sending {
-    /// The frame with its length before it.
-    fn encode(&mut self, frame: &MemberFrame) -> Vec<u8> {
-        let mut encoded = std::mem::take(&mut self.scratch);
-        encoded.clear();
-        encoded.extend_from_slice(&[0; HEADER_BYTES]);
-        let mut encoded =
-            postcard::to_extend(frame, encoded).expect("frames are plain values and always encode");
-        let length = header(encoded.len() - HEADER_BYTES);
-        encoded[..HEADER_BYTES].copy_from_slice(&length);
-        encoded
+    /// The frame with its length before it; the end of it is no copy if it is large.
+    fn encode(&mut self, frame: &MemberFrame) -> (Vec<u8>, Bytes) {
+        let mut head = std::mem::take(&mut self.scratch);
+        head.clear();
+        head.extend_from_slice(&[0; HEADER_BYTES]);
+        let (mut head, body) = wire::encode(frame, head);
+        let length = header(head.len() - HEADER_BYTES + body.len());
+        head[..HEADER_BYTES].copy_from_slice(&length);
+        (head, body)
+    }
+
+    /// Has the rest of a frame wait.
+    fn wait(&mut self, head: &[u8], body: Bytes) {
+        self.queue_bytes += head.len() + body.len();
+        self.tail.extend_from_slice(head);
+        if !body.is_empty() {
+            self.line_up();
+            self.queue.push_back(body);
+        }
+    }
+
+    /// What waits behind the others is the last of them.
+    fn line_up(&mut self) {
+        if !self.tail.is_empty() {
+            self.queue.push_back(std::mem::take(&mut self.tail).freeze());
+        }
     }
 
     /// True once the queue is empty, false once the stream is closed.
     fn poll_flush(&mut self, context: &mut Context<'_>, queue_bytes: &Gauge) -> Poll<bool> {
-        while !self.queue.is_empty() && !self.closed {
-            match poll_write(&mut self.stream, context, &self.queue) {
-                Poll::Ready(Some(written)) => {
-                    self.queue.advance(written);
-                    queue_bytes.decrement(written as f64);
-                }
-                Poll::Ready(None) => self.closed = true,
+        self.line_up();
+        while let Some(next) = self.queue.front_mut()
+            && !self.closed
+        {
+            let before = next.len();
+            let polled = poll_write_body(&mut self.stream, context, next);
+            let written = before - next.len();
+            self.queue_bytes -= written;
+            queue_bytes.decrement(written as f64);
+            match polled {
+                Poll::Ready(true) => drop(self.queue.pop_front()),
+                Poll::Ready(false) => self.closed = true,
                 Poll::Pending => return Poll::Pending,
             }
-        }
-        if self.queue.is_empty() && self.queue.capacity() > SCRATCH_BYTES_MAX {
-            self.queue = BytesMut::new();
         }
         Poll::Ready(!self.closed)
     }
 }
 
-/// How much the stream took; `None` once it is closed.
-fn poll_write(
+/// Writes all of these bytes, which are copied, and takes away what is written; false once the
+/// stream is closed.
+fn poll_write(stream: &mut SendStream, context: &mut Context<'_>, bytes: &mut &[u8]) -> Poll<bool> {
+    while !bytes.is_empty() {
+        match ready!(Pin::new(&mut *stream).poll_write(context, bytes)) {
+            Ok(written) => *bytes = &bytes[written..],
+            Err(_) => return Poll::Ready(false),
+        }
+    }
+    Poll::Ready(true)
+}
+
+/// As [`poll_write`], without a copy.
+fn poll_write_body(
     stream: &mut SendStream,
     context: &mut Context<'_>,
-    bytes: &[u8],
-) -> Poll<Option<usize>> {
-    Pin::new(stream).poll_write(context, bytes).map(Result::ok)
+    bytes: &mut Bytes,
+) -> Poll<bool> {
+    while !bytes.is_empty() {
+        let mut one = [std::mem::take(bytes)];
+        // What is written is taken out of its place, so to poll it once loses nothing.
+        let polled = pin!(stream.write_many_chunks(&mut &mut one[..])).poll(context);
+        [*bytes] = one;
+        if ready!(polled).is_err() {
+            return Poll::Ready(false);
+        }
+    }
+    Poll::Ready(true)
 }
 
 /// Buffers that grew beyond this are given back.

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use iroh::endpoint::RecvStream;
 use raft::NodeId;
 
@@ -15,7 +16,7 @@ use crate::{
             lane::{Dropped, Lane},
             table::{Bond, Opened},
         },
-        wire::MemberFrame,
+        wire::{self, MemberFrame},
     },
     network::{CHUNK_BYTES_MAX, Code, Deframer, HEADER_BYTES, Refusal},
 };
@@ -47,7 +48,11 @@ impl LaneReader {
                 }
             },
         };
-        let deframer = Deframer::new(side.frame_bytes_max());
+        let deframer = match lane {
+            // Logs keep what comes here.
+            Lane::Bulk => Deframer::new(side.frame_bytes_max()).set_aside(SET_ASIDE_BYTES_MAX),
+            _ => Deframer::new(side.frame_bytes_max()),
+        };
         Some(Self { side, bond, stream, deframer, lane })
     }
 
@@ -111,8 +116,10 @@ impl LaneReader {
     }
 }
 
+/// Chunks of entries in good order have no more.
+const SET_ASIDE_BYTES_MAX: usize = 1 << 20;
 /// So many are read before others have their turn.
-const PINGS_AT_ONCE: usize = 64;
+pub(super) const PINGS_AT_ONCE: usize = 64;
 
 /// The lane that a new stream names; `None` if the connection is gone.
 async fn open(bond: &Bond, stream: &mut RecvStream) -> Result<Option<Lane>, Refusal> {
@@ -132,7 +139,7 @@ fn misbehaves(bond: &Bond, violation: Refusal) {
     bond.end(violation);
 }
 
-fn decode(lane: Lane, bytes: &[u8]) -> Result<MemberFrame, Refusal> {
+fn decode(lane: Lane, bytes: &Bytes) -> Result<MemberFrame, Refusal> {
     let frame = decode_frame(bytes)?;
     match Lane::of(&frame) == lane {
         true => Ok(frame),
@@ -141,9 +148,9 @@ fn decode(lane: Lane, bytes: &[u8]) -> Result<MemberFrame, Refusal> {
 }
 
 /// The frame that these bytes are, on whatever lane.
-pub(crate) fn decode_frame(bytes: &[u8]) -> Result<MemberFrame, Refusal> {
-    let frame: MemberFrame = postcard::from_bytes(bytes)
-        .map_err(|error| violation(format!("no frame of a member: {error}")))?;
+pub(crate) fn decode_frame(bytes: &Bytes) -> Result<MemberFrame, Refusal> {
+    let frame =
+        wire::decode(bytes).map_err(|error| violation(format!("no frame of a member: {error}")))?;
     match &frame {
         MemberFrame::Introduction(introduction) => introduction.check().map_err(violation)?,
         MemberFrame::Replay(replay) => replay.check().map_err(violation)?,

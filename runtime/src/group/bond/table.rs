@@ -48,6 +48,8 @@ struct Place {
 pub(super) enum Told {
     Up {
         node: NodeId,
+        /// What it has shown.
+        lineage: Option<Lineage>,
         /// The bond that went with it, if that was with another store of the same peer.
         instead_of: Option<NodeId>,
     },
@@ -156,7 +158,7 @@ impl Table {
         }
         let current = place.bond.as_ref().map(|current| current.node);
         let instead_of = current.filter(|current| *current != bond.node);
-        room.send(Told::Up { node: bond.node, instead_of });
+        room.send(Told::Up { node: bond.node, lineage: bond.card.lineage, instead_of });
         place.lost = None;
         place.bonded.send_replace(true);
         Ok(place.bond.replace(Arc::clone(bond)))

@@ -114,7 +114,7 @@ impl Node {
 
     async fn up(&mut self) -> NodeId {
         match self.event().await {
-            BondEvent::Up { node } => node,
+            BondEvent::Up { node, .. } => node,
             other => panic!("not up: {other:?}"),
         }
     }
@@ -171,5 +171,5 @@ fn append(bytes: usize) -> MemberFrame {
     let entries =
         vec![raft::Entry { position: Position { term: Term(1), index: Index(1) }, payload }];
     let (prev, commit) = (Position::default(), Index(0));
-    MemberFrame::Raft(Message::Append { term: Term(1), prev, entries, commit })
+    MemberFrame::Raft(Message::Append { term: Term(1), prev, entries: entries.into(), commit })
 }

@@ -45,9 +45,12 @@ impl Driver {
         if let Call::WeakQuery { query } = call {
             return self.work(Work::Query { query, answerer });
         }
-        // Followers may commit what a hanging disk of ours does not hold: that has a limit too.
+        // Followers may commit what a hanging disk of ours does not hold, and disks what a slow
+        // machine of ours has not applied: that has a limit too.
         let changes = !matches!(call, Call::Query { .. });
-        if changes && self.storage.backlog_bytes() > STORAGE_BACKLOG_BYTES_MAX {
+        let is_behind = self.storage.backlog_bytes() > STORAGE_BACKLOG_BYTES_MAX
+            || self.lag.bytes() > APPLYING_BYTES_MAX;
+        if changes && is_behind {
             self.body.metrics.refused_busy();
             return answerer.answer(Outcome::Refused(Reason::Busy));
         }
@@ -180,7 +183,8 @@ impl Driver {
     /// Gives the applier work, as far as it has room. Some room is kept for entries: queries that
     /// come back at once when refused must not keep commits from being applied.
     pub(super) fn work(&mut self, work: Work) {
-        let is_of_log = matches!(work, Work::Apply { .. } | Work::Restore { .. });
+        let is_of_log =
+            matches!(work, Work::Apply { .. } | Work::Restore { .. } | Work::Snapshot { .. });
         if !is_of_log && self.work.capacity() <= ENTRIES_ROOM {
             return self.turn_away(work);
         }
@@ -210,12 +214,13 @@ impl Driver {
                 break;
             }
             let last = self.handed.plus(APPLY_ENTRIES_MAX).min(self.through);
-            let entries = self.core.log().slice(self.handed.next()..=last, APPLY_BYTES_MAX);
+            let entries = self.core.log().share(self.handed.next()..=last, APPLY_BYTES_MAX);
             let Some(newest) = entries.last() else {
                 return self.halt(format!("entry {} to apply is missing", self.handed.next()));
             };
             self.handed = newest.position.index;
-            self.snapshots.handed(&entries);
+            let bytes = self.snapshots.handed(&entries);
+            self.lag.handed(self.handed, bytes);
             let now = self.body.clock.now();
             let waiting = self.body.calls.committed(&entries, &mut lost);
             let mut answerers = Vec::with_capacity(waiting.len());
@@ -225,6 +230,7 @@ impl Driver {
             }
             self.work(Work::Apply { entries, waiting: answerers });
         }
+        self.lag.waits(self.core.log(), self.handed, self.through);
         for id in lost {
             self.again(id);
         }
@@ -248,6 +254,10 @@ impl Driver {
 }
 
 const STORAGE_BACKLOG_BYTES_MAX: usize = 32 << 20;
+/// What is committed and durable here and not yet applied by the machine, as entries weigh: many
+/// times what is on its way through the applier in good order. Entries that were taken on before
+/// go beyond it; what a leader takes on is bounded in itself.
+const APPLYING_BYTES_MAX: u64 = 64 << 20;
 /// Places in the applier's queue that queries do not get.
 pub(super) const ENTRIES_ROOM: usize = 16;
 const APPLY_ENTRIES_MAX: u64 = 1_024;

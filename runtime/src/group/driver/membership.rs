@@ -1,5 +1,6 @@
 //! The driver's half that looks after who is a member: it asks the steward what is due, has it
-//! proposed, and sees this member's own wish to leave through.
+//! proposed, and sees this member's own wish to leave through; and has another lead where this
+//! leader's disk hangs.
 //!
 //! What is due the steward decides, what may be done now the core. Invariant: changes are
 //! proposed by a leader alone, one at a time; a member that has left stops only once its leader
@@ -51,6 +52,7 @@ impl Driver {
         if leads {
             self.advise(now);
             self.tell_leavers();
+            self.look_after_disk(now);
         } else {
             self.steward = None;
         }
@@ -201,21 +203,43 @@ impl Driver {
         }
     }
 
-    /// Hands over to the voter that has most of the log and neither leaves nor is away.
+    /// Has another lead if this leader's disk hangs.
+    ///
+    /// What is proposed is committed by the disks of the others and applied only once this one
+    /// holds it too, and heartbeats need no disk: so everybody would wait for as long as it hangs.
+    /// The successor needs no more of us than that we send it our log and its word, and neither
+    /// waits for our disk. It is elected by the others, under all rules (thesis §3.10): if they
+    /// cannot, this member leads on, and asks again later.
+    fn look_after_disk(&mut self, now: Time) {
+        if !self.stall.look(now) {
+            return;
+        }
+        let Some(successor) = self.successor() else { return };
+        tracing::warn!(%successor, "the disk hangs: another is to lead");
+        self.body.metrics.disk_hangs();
+        self.step(Input::Transfer { to: successor });
+    }
+
+    /// Hands over, if there is anybody to hand over to.
     fn pass_the_lead(&mut self) {
+        if let Some(successor) = self.successor() {
+            self.step(Input::Transfer { to: successor });
+        }
+    }
+
+    /// The voter that has most of the log, of those that would lead and neither leave nor are away.
+    fn successor(&self) -> Option<NodeId> {
         let standings = self.core.standings();
         let voters = &self.core.configuration().voters;
+        let present = self.body.acquaintances.present();
+        let observes = |node| present.get(node).is_some_and(|present| present.observer);
         let fit = standings.iter().filter(|standing| {
             voters.contains(&standing.node)
                 && self.body.bonded.contains(&standing.node)
                 && !self.body.leaving.contains_key(&standing.node)
+                && !observes(&standing.node)
         });
-        let present = self.body.acquaintances.present();
-        let observes = |node| present.get(&node).is_some_and(|present| present.observer);
-        let best = fit.max_by_key(|standing| (!observes(standing.node), standing.matched));
-        if let Some(successor) = best.map(|standing| standing.node) {
-            self.step(Input::Transfer { to: successor });
-        }
+        fit.max_by_key(|standing| standing.matched).map(|standing| standing.node)
     }
 
     /// A peer of another lineage was met. If this one may dissolve, and is the one of the two

@@ -71,7 +71,7 @@ mod tests {
 
     fn append(commit: u64) -> Message {
         let (prev, entries) = (Position::default(), Vec::new());
-        Message::Append { term: Term(1), prev, entries, commit: Index(commit) }
+        Message::Append { term: Term(1), prev, entries: entries.into(), commit: Index(commit) }
     }
 
     #[test]

@@ -217,7 +217,7 @@ impl Driver {
         let Some(entries) = chunk::decode(prev, last, entries) else {
             return self.end_replay(now, ReplayEnd::NotTaken);
         };
-        self.step(Input::Fetched { leader, term, prev, entries });
+        self.step(Input::Fetched { leader, term, prev, entries: entries.into() });
         if self.over.is_none() && self.core.commit() < last.index {
             self.end_replay(now, ReplayEnd::NotTaken);
         }
@@ -311,8 +311,12 @@ impl Driver {
         if end.index != last {
             return None;
         }
-        // The next will be about as long.
-        let entries = std::mem::replace(scratch, Vec::with_capacity(scratch.len())).into();
+        // Who gets them may be slow, and keeps no more waiting than is counted.
+        let entries = match scratch.capacity() > 2 * scratch.len() {
+            true => Bytes::copy_from_slice(scratch),
+            // The next will be about as long.
+            false => std::mem::replace(scratch, Vec::with_capacity(scratch.len())).into(),
+        };
         Some(ReplayFrame::Entries { id, entries })
     }
 

@@ -9,7 +9,7 @@ use std::{future, sync::Arc};
 
 use raft::{Entry, Index, Input, NodeId, Position, Snapshot, Time};
 
-use super::{Driver, calling::ENTRIES_ROOM};
+use super::Driver;
 use crate::{
     group::{
         applier::{Report, Work},
@@ -69,10 +69,12 @@ impl Snapshots {
         self.lender = Some(Lender::spawn(shelf, bonds, clock, &body.consensus));
     }
 
-    /// These go to the applier.
-    pub(super) fn handed(&mut self, entries: &[Entry]) {
+    /// These go to the applier, and weigh so much.
+    pub(super) fn handed(&mut self, entries: &[Entry]) -> u64 {
+        let bytes = entries.iter().map(|entry| entry.weight_bytes() as u64).sum::<u64>();
         self.entries += entries.len() as u64;
-        self.bytes += entries.iter().map(|entry| entry.weight_bytes() as u64).sum::<u64>();
+        self.bytes += bytes;
+        bytes
     }
 
     /// A member speaks of snapshots.
@@ -100,6 +102,11 @@ impl Snapshots {
             return fetched;
         }
         future::pending().await
+    }
+
+    /// One that is here already.
+    pub(super) fn try_fetched(&mut self) -> Option<Fetched> {
+        self.fetching.as_mut()?.try_fetched()
     }
 
     /// A snapshot from elsewhere is here; it is installed when the applier has room for it.
@@ -157,7 +164,8 @@ impl Driver {
     ///
     /// In the store and the core at once, for what the core has written meanwhile would follow
     /// from a log that is no more. So this waits for the disk, as a founding does; whoever is in
-    /// need of a snapshot holds nobody up. The machine takes its time, like any applying.
+    /// need of a snapshot holds nobody up. A disk that hangs is a store that failed, so the wait
+    /// ends. The machine takes its time, like any applying.
     pub(super) fn install(&mut self) {
         if self.snapshots.fetching.as_ref().is_some_and(|f| f.least() <= self.core.applied()) {
             // The log has caught up by itself.
@@ -178,9 +186,11 @@ impl Driver {
             true => Rest::Stays,
             false => Rest::GivesWay,
         };
+        let deaf = self.body.bonds.turn_deaf();
         if let Err(error) = self.storage.install(written, rest) {
             return self.halt(format!("its store failed: {error}"));
         }
+        drop(deaf);
         let file = self.snapshots.shelf.as_ref().map(Shelf::open);
         let file = match file {
             Some(Ok(Some(file))) => file,
@@ -189,6 +199,7 @@ impl Driver {
         };
         tracing::info!(position = %id.position, bytes = id.bytes, "going on from a snapshot");
         (self.handed, self.through) = (index, self.through.max(index));
+        self.lag.skipped(index);
         self.work(Work::Restore { file });
         self.snapshots.begun();
         self.snapshots.taking = None;
@@ -203,7 +214,8 @@ impl Driver {
     pub(super) fn look_after_log(&mut self) {
         let Snapshots { entries, bytes, taking, is_outdated, .. } = self.snapshots;
         let is_due = is_outdated || self.body.consensus.wants_snapshot(entries, bytes);
-        let is_busy = self.work.capacity() <= ENTRIES_ROOM;
+        // One place is enough: where the machine lags entries take all others.
+        let is_busy = self.work.capacity() == 0;
         // What may yet be given up is nothing to rest a log on.
         if !is_due || taking.is_some() || is_busy || self.fresh || self.over.is_some() {
             return;

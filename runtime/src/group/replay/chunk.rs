@@ -7,9 +7,9 @@
 use bytes::Bytes;
 use raft::{Entry, Index, Payload, Position};
 
-use crate::{
-    encoded::{self, ENTRY_BYTES_MIN},
-    group::replay::frame::Digest,
+use crate::group::replay::{
+    frame::Digest,
+    packed::{ENTRY_BYTES_MIN, Packer, Unpacker},
 };
 
 /// Where the chunk after this entry ends at the latest.
@@ -20,20 +20,20 @@ pub(crate) fn end(after: Index, batch_size: u32) -> Index {
     Index((after.0 / size).saturating_add(1).saturating_mul(size))
 }
 
-/// The entries, one after the other. Returns the place of the last.
+/// The entries, which lie together here and there, one after the other. Returns the place of the
+/// last.
 pub(crate) fn encode<'a>(
-    mut entries: impl Iterator<Item = &'a Entry>,
+    pieces: impl Iterator<Item = &'a [Entry]>,
     bytes: &mut Vec<u8>,
 ) -> Option<Position> {
     bytes.clear();
-    let (mut last, mut few) = (None, Vec::with_capacity(FEW));
-    loop {
-        few.extend(entries.by_ref().take(FEW));
-        few.iter().for_each(|entry| touch(entry));
-        let Some(newest) = few.last() else { return last };
-        last = Some(newest.position);
-        few.drain(..).for_each(|entry| encoded::put(entry, bytes));
+    let (mut last, mut packer) = (None, Packer::default());
+    for few in pieces.flat_map(|entries| entries.chunks(FEW)) {
+        few.iter().for_each(touch);
+        few.iter().for_each(|entry| packer.put(entry, bytes));
+        last = few.last().map(|entry| entry.position);
     }
+    last
 }
 
 /// Has a command brought near by the time that it is copied.
@@ -63,9 +63,9 @@ pub(crate) fn decode(prev: Position, last: Position, chunk: &Bytes) -> Option<Ve
     let count = usize::try_from(last.index.since(prev.index)).ok()?;
     // Nothing is set aside for entries that cannot be there.
     let mut entries: Vec<Entry> = Vec::with_capacity(count.min(chunk.len() / ENTRY_BYTES_MIN));
-    let mut rest: &[u8] = chunk;
+    let (mut unpacker, mut rest): (_, &[u8]) = (Unpacker::after(prev.index), chunk);
     while !rest.is_empty() {
-        rest = encoded::take(rest, &mut entries, |command| chunk.slice_ref(command)).ok()?;
+        rest = unpacker.take(chunk, rest, &mut entries)?;
     }
     let reaches = entries.last().map(|entry| entry.position) == Some(last);
     (reaches && entries.len() == count).then_some(entries)
@@ -97,7 +97,7 @@ mod tests {
     fn encoded(entries: &[Entry]) -> Bytes {
         let mut encoded = vec![9; 4];
         assert_eq!(
-            encode(entries.iter(), &mut encoded),
+            encode([entries].into_iter(), &mut encoded),
             entries.last().map(|entry| entry.position)
         );
         encoded.into()

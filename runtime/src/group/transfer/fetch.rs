@@ -95,6 +95,11 @@ impl Fetching {
     pub(crate) async fn fetched(&mut self) -> Option<Fetched> {
         self.fetched.recv().await
     }
+
+    /// The same without a wait.
+    pub(crate) fn try_fetched(&mut self) -> Option<Fetched> {
+        self.fetched.try_recv().ok()
+    }
 }
 
 impl Drop for Fetching {
@@ -221,14 +226,19 @@ impl Courier {
             if parts.is_whole() {
                 break;
             }
-            let (id, part) = hear(&mut self.answered, &*self.fetch.clock, peer, due).await?;
+            let clock = &*self.fetch.clock;
+            let (id, part) = hear(&mut self.answered, clock, peer, due).await?;
             let Some(part) = part else {
-                match parts.is_under_way(id) {
-                    true => return Err(Left::Without),
-                    false => continue,
+                if parts.is_under_way(id) {
+                    return Err(Left::Without);
                 }
+                in_time(clock, due)?;
+                continue;
             };
-            let Some(offset) = parts.take(id, &part) else { continue };
+            let Some(offset) = parts.take(id, &part) else {
+                in_time(clock, due)?;
+                continue;
+            };
             draft.write_at(offset, &part.bytes).map_err(Left::Disk)?;
             self.vain = 0;
             due = self.fetch.clock.now().plus(patience);
@@ -249,7 +259,7 @@ impl Courier {
             match hear(&mut self.answered, &*self.fetch.clock, peer, due).await? {
                 (answered, Some(Part { snapshot, .. })) if answered == id => break snapshot,
                 (answered, None) if answered == id => return Err(Left::Without),
-                _ => {}
+                _ => in_time(&*self.fetch.clock, due)?,
             }
         };
         let fits = (LEAD_BYTES as u64..=SNAPSHOT_BYTES_MAX).contains(&snapshot.bytes);
@@ -302,6 +312,15 @@ impl Kin {
     }
 }
 
+/// Errs once it is late. Said after each answer that is of no use: however many of these come,
+/// they keep nobody waiting for longer than silence does.
+fn in_time(clock: &dyn Clock, due: Time) -> Result<(), Left> {
+    match clock.now() < due {
+        true => Ok(()),
+        false => Err(Left::Silent),
+    }
+}
+
 /// What that member answers next.
 async fn hear(
     answered: &mut mpsc::Receiver<(NodeId, u64, Option<Part>)>,
@@ -313,9 +332,12 @@ async fn hear(
     loop {
         tokio::select! {
             biased;
-            Some((from, id, part)) = answered.recv() => if from == peer {
-                return Ok((id, part));
-            },
+            Some((from, id, part)) = answered.recv() => {
+                if from == peer {
+                    return Ok((id, part));
+                }
+                in_time(clock, due)?;
+            }
             () = &mut late => return Err(Left::Silent),
         }
     }
@@ -333,7 +355,42 @@ mod tests {
     use raft::{Configuration, Snapshot};
 
     use super::*;
-    use crate::GroupKey;
+    use crate::{GroupKey, clock::Standing};
+
+    const PEER: NodeId = NodeId::small(1);
+    const OTHER: NodeId = NodeId::small(2);
+
+    /// What is heard of these answers, which are there already, so long before it is late.
+    async fn heard(answers: &[(NodeId, u64)], left: Duration) -> Result<u64, Left> {
+        let (answer, mut answered) = mpsc::channel(ANSWERS_MAX);
+        for (from, id) in answers {
+            assert!(answer.try_send((*from, *id, None)).is_ok(), "there is room");
+        }
+        let clock = Standing::default();
+        hear(&mut answered, &clock, PEER, clock.now().plus(left)).await.map(|(id, _)| id)
+    }
+
+    #[tokio::test]
+    async fn answers_of_who_was_not_asked_are_passed_over_and_hold_up_no_longer_than_silence() {
+        let (late, second) = (Duration::ZERO, Duration::from_secs(1));
+        let answers = [(OTHER, 1), (OTHER, 2), (PEER, 3)];
+        assert!(matches!(heard(&answers, second).await, Ok(3)));
+        assert!(
+            matches!(heard(&answers, late).await, Err(Left::Silent)),
+            "who was asked is silent"
+        );
+        // It may have come in time, and waited while we were stopped.
+        assert!(matches!(heard(&answers[2..], late).await, Ok(3)));
+    }
+
+    #[test]
+    fn an_answer_of_no_use_that_comes_late_is_the_last() {
+        let clock = Standing::default();
+        let due = clock.now().plus(Duration::from_secs(1));
+        assert!(in_time(&clock, due).is_ok());
+        clock.advance(Duration::from_secs(1));
+        assert!(matches!(in_time(&clock, due), Err(Left::Silent)));
+    }
 
     #[test]
     fn a_snapshot_of_another_group_lineage_or_machine_is_refused_by_what_is_wrong() {

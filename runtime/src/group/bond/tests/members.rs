@@ -4,7 +4,7 @@ use raft::{Entry, Payload, Snapshot};
 
 use super::*;
 use crate::{
-    Bootstrap, Group, StateMachine,
+    Bootstrap, Group, StateMachine, Status,
     group::{
         introduction::Introduction,
         samples::{Sum, alone},
@@ -12,7 +12,7 @@ use crate::{
         wire::{Call, Outcome, Reason},
     },
     metric::{MESSAGES_DROPPED, recorder::Record},
-    storage,
+    storage::{self, Founding},
 };
 
 /// Founders are numbers 1, 2 and 3; this one is a real member.
@@ -47,36 +47,43 @@ async fn a_member_that_says_what_no_core_says_is_counted_and_the_group_goes_on()
     let third = member(&wishes[2], &networks[2], &peers).await;
     let mut hand = wishes[1].on(&networks[1], &peers);
     let bonded = [hand.up().await, hand.up().await];
+    let introduce = |hand: &Node, founding: Option<Founding>| {
+        let introduction = Introduction { founding, observer: false, peers: Vec::new() };
+        for to in bonded {
+            assert!(hand.bonds.send(to, MemberFrame::Introduction(introduction.clone())));
+        }
+    };
     // It waits like they do: without that they have not met it.
-    let introduction = Introduction { founding: None, observer: false, peers: Vec::new() };
-    for to in bonded {
-        assert!(hand.bonds.send(to, MemberFrame::Introduction(introduction.clone())));
-    }
+    introduce(&hand, None);
     // It votes for nobody and acknowledges nothing: the other two are a majority.
     soon("a leader", first.when().leader_elected()).await.expect("two of three");
-    let term = first.status().term;
+    let Status { term, lineage, configuration, .. } = first.status();
+    // And it is of their lineage then: without that they heed nothing that it says of its log.
+    introduce(&hand, lineage.map(|lineage| Founding { lineage, configuration }));
     let gap = Entry { position: Position { term, index: Index(9) }, payload: Payload::Noop };
     let prev = Position { term, index: Index(1) };
     let ahead = Position { term: term.next(), index: Index(1) };
     let snapshot = Snapshot { position: ahead, ..Snapshot::default() };
     let unsound = [
-        Message::Append { term, prev, entries: vec![gap], commit: Index(0) },
-        Message::Append { term: Term(0), prev, entries: Vec::new(), commit: Index(0) },
-        Message::InstallSnapshot { term, snapshot },
+        // First what goes by the lane on which it has just said so: others may overtake that.
         Message::TimeoutNow { term: Term(u64::MAX) },
+        Message::Append { term, prev, entries: vec![gap].into(), commit: Index(0) },
+        Message::Append { term: Term(0), prev, entries: Vec::new().into(), commit: Index(0) },
+        Message::InstallSnapshot { term, snapshot },
     ];
-    for to in bonded {
-        for message in &unsound {
+    for (sent, message) in (1..).zip(&unsound) {
+        for to in bonded {
             assert!(hand.bonds.send(to, MemberFrame::Raft(message.clone())));
         }
+        until("all of it counted", || {
+            record.counter(MESSAGES_DROPPED, &[("reason", "invalid")]) >= 2 * sent
+        })
+        .await;
+    }
+    for to in bonded {
         let outcome = Outcome::Proposed(prev);
         assert!(hand.bonds.send(to, MemberFrame::Answer { id: 7, outcome }));
     }
-    let sent = 2 * unsound.len() as u64;
-    until("all of it counted", || {
-        record.counter(MESSAGES_DROPPED, &[("reason", "invalid")]) >= sent
-    })
-    .await;
     for group in [&first, &third] {
         soon("an answer", group.execute(1)).await.expect("the group goes on");
         assert_eq!(group.status().term, term, "nobody had to stand");

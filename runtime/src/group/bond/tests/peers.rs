@@ -7,10 +7,10 @@ use super::*;
 use crate::{
     NetworkError,
     group::{
-        bond::{dial, table::Told},
+        bond::{dial, read::PINGS_AT_ONCE, table::Told},
         introduction::Addresses,
     },
-    metric::{BOND_DROPPED, BOND_QUEUE_BYTES, recorder::Record},
+    metric::{BOND_DROPPED, BOND_MESSAGES_RECEIVED, BOND_QUEUE_BYTES, recorder::Record},
     network::{BOND_ALPN, Card, Code, HelloRole, MemberHello, Refusal, Talk, Welcome, header},
 };
 
@@ -261,6 +261,34 @@ async fn a_silent_peer_loses_its_bond_and_one_that_pings_keeps_it() {
     assert_eq!(node.vote().await, (id(2, 2), 3));
 }
 
+/// A peer's words are read by whoever listens; a disk may keep that one from it.
+#[tokio::test]
+async fn nobody_is_taken_for_silent_while_whoever_listens_waits_for_a_disk() {
+    let record = Record::default();
+    let _recording = metrics::set_default_local_recorder(&record);
+    let mut wish = Wish::new(1);
+    wish.consensus.heartbeat_interval = Duration::from_millis(20);
+    wish.consensus.heartbeat_jitter = Duration::from_millis(5);
+    wish.consensus.max_missed_heartbeats = 10;
+    let mut node = wish.start(&[]).await;
+    let hand = Hand::connect(2, &node.peer()).await;
+    let _talk = hand.introduce(&Wish::new(2)).await.expect("it proves itself");
+    let mut lane = hand.lane(&[0]).await;
+    assert_eq!(node.up().await, id(2, 2));
+    let deaf = node.bonds.turn_deaf();
+    lane.write_all(&framed(&vote(3))).await.expect("it is open");
+    let (clock, began) = (node.network.clock(), node.network.clock().now());
+    let silence_max = node.bonds.side.silence_max();
+    until("three times as long as silence is borne", || clock.now().since(began) > 3 * silence_max)
+        .await;
+    assert_eq!(record.counter(BOND_MESSAGES_RECEIVED, &[]), 0, "nobody has read it");
+    drop(deaf);
+    assert_eq!(node.vote().await, (id(2, 2), 3), "it has its bond still");
+    // From then on it is silent like anybody else who says nothing.
+    assert_eq!(hand.closed().await.code, Code::Timeout);
+    assert_eq!(node.down().await, id(2, 2));
+}
+
 #[tokio::test]
 async fn a_node_that_was_stopped_reads_before_it_judges() {
     let clock = Arc::new(JumpingClock::default());
@@ -317,7 +345,7 @@ async fn a_flooded_lane_holds_no_other_lane_up() {
     assert!(fast.bonds.send(slow.node, append(8)));
 }
 
-/// The reference runtime: one stream for everything, and nobody reads while it writes.
+/// Lanes are streams of their own, and neither end has to read before it can write.
 #[tokio::test]
 async fn bulk_both_ways_that_nobody_reads_holds_no_vote_up() {
     let mut a = Wish::new(1).start(&[]).await;
@@ -341,6 +369,45 @@ async fn bulk_both_ways_that_nobody_reads_holds_no_vote_up() {
         }
         assert!(before < sent / 2, "the vote came after {before} of {sent} chunks");
     }
+}
+
+/// Pings say nothing, so whoever asks for an event could read them for ever.
+#[tokio::test]
+async fn a_flood_of_pings_holds_up_neither_the_timers_of_who_listens_nor_entries() {
+    let record = Record::default();
+    let _recording = metrics::set_default_local_recorder(&record);
+    let mut node = Wish::new(1).start(&[]).await;
+    let hand = Hand::connect(2, &node.peer()).await;
+    let _talk = hand.introduce(&Wish::new(2)).await.expect("it proves itself");
+    let mut control = hand.lane(&[0]).await;
+    assert_eq!(node.up().await, id(2, 2));
+    let _append = hand.lane(&[&[1][..], &framed(&append(8))].concat()).await;
+    let sent = 200 * PINGS_AT_ONCE;
+    let pings = framed(&MemberFrame::Ping).repeat(sent);
+    let flood = tokio::spawn(async move {
+        control.write_all(&pings).await.expect("it is open");
+        control
+    });
+    let read = || record.counter(BOND_MESSAGES_RECEIVED, &[("lane", "control")]) as usize;
+    let (mut most, mut entries) = (0, None);
+    until("the end of the flood", || {
+        let before = read();
+        // One turn of a driver, which has timers to look after when it gets nothing.
+        if let Some(event) = node.events.try_recv() {
+            let is_entry = matches!(
+                event,
+                BondEvent::Frame { frame: MemberFrame::Raft(Message::Append { .. }), .. }
+            );
+            assert!(is_entry, "{event:?}");
+            entries = Some(read());
+        }
+        most = most.max(read() - before);
+        read() >= sent
+    })
+    .await;
+    assert_eq!(most, PINGS_AT_ONCE, "so many were there, and no more are read in one turn");
+    assert!(entries.is_some_and(|read| read < sent), "entries came after {entries:?} of {sent}");
+    let _control = flood.await.expect("no panic");
 }
 
 #[tokio::test]

@@ -164,7 +164,7 @@ impl Scene {
 
     fn encoded(&self, after: u64, last: u64) -> Bytes {
         let mut encoded = Vec::new();
-        chunk::encode(self.log[after as usize..last as usize].iter(), &mut encoded);
+        chunk::encode([&self.log[after as usize..last as usize]].into_iter(), &mut encoded);
         encoded.into()
     }
 
