@@ -129,6 +129,7 @@ pub trait Cluster: Send + Sync + 'static {
 
     /// Starts a killed node again, with its store and at its old address; one that remembers in
     /// memory gets a new store, and is another server. The time is that of the moment just before.
+    /// Of what keeps it from its start only [`ClusterError::Start`] is its own doing.
     fn restart(&self, node: NodeNumber) -> impl Future<Output = Result<Time, ClusterError>> + Send;
 
     /// From now on this befalls the datagrams between nodes; other links stay as they are, and
@@ -345,8 +346,8 @@ pub enum What {
         /// In words.
         text: String,
     },
-    /// The node did not run for 20 ms or more: a thread that asked to sleep 5 ms woke so late, or
-    /// the member's own timer came so late.
+    /// The host kept the node from running for 20 ms or more: a thread beside the member's that
+    /// asked to sleep 5 ms woke so late. That the member's own timer came late is only noted.
     Stall {
         /// Since when it should have run.
         from_ns: u64,
@@ -375,7 +376,7 @@ pub enum What {
 /// Why a cluster does not do what it was asked.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum ClusterError {
-    /// A node did not start.
+    /// A node did not start, and it is its own doing: it does not open its store, or it fell.
     #[error("node {node} did not start: {reason}")]
     Start {
         /// The node.
@@ -425,7 +426,7 @@ pub enum ClusterError {
         /// Why.
         reason: String,
     },
-    /// The world itself failed.
+    /// The world itself failed, or has not got what a node needs.
     #[error("{0}")]
     World(String),
 }

@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    checker::{self, Check, Verdict},
+    checker::{
+        self, Check, Checker as _, Verdict, linearizable::Linearizable, session_order::SessionOrder,
+    },
     history::{Frozen, History, Operation},
     plan::{Kind, Plan, WorkloadPlan, turns},
 };
@@ -73,13 +75,14 @@ pub(crate) fn share(plan: &Plan) -> Option<WorkloadPlan> {
     })
 }
 
-/// Asks every checker about every part of a run of this plan; one answer of each.
+/// Asks every checker about every part of a run of this plan that gives it something to judge; one
+/// answer of each.
 pub fn judge_parts(plan: &Plan, frozen: &Frozen) -> Vec<Check> {
     match plan.kind {
-        // A trial that was not come to, or came to no end, left no log to be judged.
+        // A trial that came to no end left no log to be judged, but what its clients saw.
         Kind::Lagging => {
-            let is_over = |trial| frozen.logs.iter().any(|log| log.group == trial);
-            judge_each(frozen, parts(plan), "trial", is_over)
+            let has_logs = |trial| frozen.logs.iter().any(|log| log.group == trial);
+            judge_each(frozen, parts(plan), "trial", has_logs)
         }
         Kind::Failover | Kind::Formation | Kind::Steady => judge(frozen, plan.groups),
     }
@@ -95,16 +98,22 @@ fn judge_each(
     frozen: &Frozen,
     groups: u64,
     word: &str,
-    is_meant: impl Fn(u64) -> bool,
+    has_logs: impl Fn(u64) -> bool,
 ) -> Vec<Check> {
     if groups <= 1 {
         return checker::judge(frozen, &checker::all(frozen)).1;
     }
     let mut by_name: Vec<(String, Vec<(u64, Check)>)> = Vec::new();
-    for group in (1..=groups).filter(|group| is_meant(*group)) {
+    let of_clients = [Linearizable::default().name(), SessionOrder.name()];
+    for group in 1..=groups {
         let of_group = part(frozen, group, groups);
         let mut checkers = checker::all(&of_group);
         checkers.retain(|checker| group == 1 || checker.name() != checker::elections::NAME);
+        if !has_logs(group) {
+            // Where nobody asked anything there is nothing at all.
+            let was_asked = !of_group.history.operations().is_empty();
+            checkers.retain(|checker| was_asked && of_clients.contains(&checker.name()));
+        }
         for check in checker::judge(&of_group, &checkers).1 {
             match by_name.iter_mut().find(|(name, _)| *name == check.name) {
                 Some((_, checks)) => checks.push((group, check)),
@@ -264,6 +273,34 @@ mod tests {
         let broken = judged(Some(77));
         assert_eq!(broken.verdict, Verdict::Invalid);
         assert!(broken.detail.starts_with("group 2: "), "{}", broken.detail);
+    }
+
+    #[test]
+    fn a_trial_that_came_to_no_end_is_judged_by_what_its_clients_saw() {
+        let text =
+            "scenario = \"x\"\nkind = \"lagging\"\nnodes = 3\ntrials = 3\n[workload]\n[lag]\n";
+        let plan = plan::parse(text).expect("a plan");
+        assert_eq!(parts(&plan), 3);
+        let judged = |value: Option<u64>| {
+            let of = |number, id, value| read(Share { number, of: 3 }, id, value);
+            let operations = vec![of(1, 1, None), of(2, 2, value), of(2, 20, None)];
+            let history = History::new(operations).expect("well formed");
+            let log = NodeLog { node: 1, group: 1, lines: Vec::new() };
+            let frozen = Frozen { history, nodes: vec![1], logs: vec![log], course: None };
+            judge_parts(&plan, &frozen)
+        };
+        let by_name = |checks: Vec<Check>, name: &str| {
+            checks.into_iter().find(|check| check.name == name).expect("it is asked")
+        };
+        let broken = by_name(judged(Some(77)), "linearizable");
+        assert_eq!(broken.verdict, Verdict::Invalid);
+        assert!(broken.detail.starts_with("trial 2: "), "{}", broken.detail);
+        let sound = by_name(judged(None), "linearizable");
+        assert_eq!(sound.verdict, Verdict::Valid);
+        assert!(!sound.detail.contains("trial 3"), "it was never come to: {}", sound.detail);
+        assert!(by_name(judged(None), "session order").detail.contains("trial 2: "));
+        // What needs a log is asked of none that has none.
+        assert!(!by_name(judged(None), "acknowledged").detail.contains("trial 2"));
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub use writer::{Writer, write_logs};
 
 /// One operation of one client on one register, from its invocation to its answer.
 ///
-/// - `client`: who invoked it.
+/// - `client`: who invoked it; from [`OBSERVERS_FROM`] on no client of the load.
 /// - `id`: its number, unique in the history.
 /// - `f`: `read`, `write` or `cas` (compare-and-set).
 /// - `key`: the register. Registers are independent of each other, and start *never written*.
@@ -213,6 +213,10 @@ impl Operation {
     }
 }
 
+/// Clients from here on are no part of a load: they look at what registers hold once it is over.
+/// All others have lower names, also where several groups deal theirs out.
+pub const OBSERVERS_FROM: u64 = 1 << 32;
+
 /// The operations of one run, in order of invocation.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct History {
@@ -257,11 +261,12 @@ impl History {
     /// Of operations invoked at the same instant the later in the history finds the earlier, so
     /// that each overlapping pair counts once: `n` that start together count (n + 1) / 2 on
     /// average. Only acknowledged operations count, on both sides: nobody knows how long an
-    /// unknown one stays open, and a failed one tests nothing.
+    /// unknown one stays open, and a failed one tests nothing. Whoever looks once the load is over
+    /// says nothing of the load.
     pub fn overlap_per_key(&self) -> Option<f64> {
         let mut open: BTreeMap<u64, BinaryHeap<Reverse<u64>>> = BTreeMap::new();
         let (mut found, mut acknowledged) = (0_u64, 0_u64);
-        for operation in &self.operations {
+        for operation in self.operations.iter().filter(|one| one.client < OBSERVERS_FROM) {
             let (Outcome::Ok, Some(completed)) = (operation.outcome, operation.completed_ns) else {
                 continue;
             };
@@ -292,8 +297,18 @@ pub struct LogLine {
 
 impl LogLine {
     /// Whether it was asked for by a client and stores nothing: it only fills the log.
-    pub(crate) fn only_fills(&self) -> bool {
+    fn only_fills(&self) -> bool {
         self.request.is_some() && self.value.is_none()
+    }
+}
+
+/// Adds a page of a node's log to what came before. What only fills the log is left out, since no
+/// history knows of it, but for the first entry: where a log begins says what it cannot tell of.
+pub(crate) fn add_page(lines: &mut Vec<LogLine>, page: Vec<LogLine>) {
+    for line in page {
+        if lines.is_empty() || !line.only_fills() {
+            lines.push(line);
+        }
     }
 }
 
@@ -305,7 +320,8 @@ pub struct NodeLog {
     pub node: u64,
     /// The group's, from 1, where nodes are members of several.
     pub group: u64,
-    /// Its entries in order.
+    /// Its entries in order, the first whatever it is, of the others those that do not only fill
+    /// it.
     pub lines: Vec<LogLine>,
 }
 
@@ -330,10 +346,12 @@ pub struct Frozen {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn read(id: u64, key: u64, invoked_ns: u64, completed_ns: u64) -> Operation {
+    /// A read that was due when it was sent, and was answered; what else it may be is for whoever
+    /// asks to change.
+    pub(crate) fn read(id: u64, key: u64, invoked_ns: u64, completed_ns: u64) -> Operation {
         Operation {
             client: 0,
             id,
@@ -372,6 +390,28 @@ mod tests {
         let lost = Operation { outcome: Outcome::Unknown, completed_ns: None, ..read(1, 1, 0, 0) };
         let refused = Operation { outcome: Outcome::Fail, ..read(2, 1, 0, 9) };
         assert_eq!(overlap(vec![lost, refused, read(3, 1, 1, 2)]), Some(1.0));
+    }
+
+    #[test]
+    fn overlap_is_that_of_the_load_whoever_looks_afterwards() {
+        let burst = (0..3).map(|id| read(id, 1, 0, 5));
+        let looks = (10..90).map(|id| Operation { client: OBSERVERS_FROM, ..read(id, 1, id, id) });
+        assert_eq!(overlap(burst.chain(looks).collect()), Some(2.0));
+    }
+
+    #[test]
+    fn a_log_hides_what_lies_before_its_first_entry_whatever_that_one_is() {
+        let line = |index, value| {
+            let request = Some(RequestId { session: 1, sequence: index });
+            LogLine { term: 1, index, request, value }
+        };
+        let mut lines = Vec::new();
+        add_page(&mut lines, vec![line(5, None), line(6, None), line(7, Some(70))]);
+        add_page(&mut lines, vec![line(8, None), line(9, Some(90))]);
+        let log = NodeLog { node: 1, group: 1, lines };
+        let kept: Vec<u64> = log.lines.iter().map(|line| line.index).collect();
+        assert_eq!(kept, [5, 7, 9], "of what only fills it, where it begins");
+        assert!(log.hides(4) && !log.hides(5) && !log.hides(6));
     }
 
     #[test]

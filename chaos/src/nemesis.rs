@@ -44,8 +44,6 @@ use together::together;
 pub(crate) struct Carried {
     /// In order of time.
     pub(crate) strikes: Vec<Strike>,
-    /// Nodes that did not return or did not catch up.
-    pub(crate) lost: Vec<String>,
     /// What befell the links that were hit.
     pub(crate) befallen: LinkCounts,
     /// What came of disks that were made to fail.
@@ -72,7 +70,8 @@ pub(crate) struct Nemesis<'a, C> {
     /// The highest index that was seen to be committed: who returns must come at least there.
     commit: u64,
     returning: JoinSet<(usize, NodeNumber, Result<Time, ClusterError>)>,
-    lost: Vec<String>,
+    /// Nodes that did not return or did not catch up.
+    lost: &'a mut Vec<String>,
     led: BTreeMap<u64, BTreeSet<u64>>,
 }
 
@@ -80,10 +79,10 @@ pub(crate) struct Nemesis<'a, C> {
 type Led = Option<(NodeNumber, u64)>;
 
 impl<'a, C: Cluster> Nemesis<'a, C> {
-    /// The faults of a trial that begins at `begin`.
+    /// The faults of a trial that begins at `begin`. Who is lost is told, whatever comes of it.
     pub(crate) fn new(
         labs: &'a Labs<'a, C>,
-        schedule: &'a mut Schedule,
+        (schedule, lost): (&'a mut Schedule, &'a mut Vec<String>),
         trial: u64,
         begin: Time,
     ) -> Self {
@@ -108,7 +107,7 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
             befallen: LinkCounts::default(),
             commit: 0,
             returning: JoinSet::new(),
-            lost: Vec::new(),
+            lost,
             led: BTreeMap::new(),
         }
     }
@@ -116,7 +115,8 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
     /// Carries all of it out and waits until `end`, and until those who returned have caught up.
     ///
     /// # Errors
-    /// A fault that did not take place, and the failure of the recorder.
+    /// A fault that did not take place, a node that the host has nothing for, and the failure of the
+    /// recorder.
     pub(crate) async fn carry_out(mut self, end: Time) -> Result<Carried, RunError> {
         while let Some(((at, place), action)) = self.due.pop_first() {
             let advance = self.lab.cluster.advance(at);
@@ -357,7 +357,7 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         let end_ns = self.lab.since_origin(self.lab.cluster.now());
         let strikes = in_order(self.strikes.into_values().collect(), end_ns);
         let (disks, befallen) = (self.disks.befallen, self.befallen);
-        Carried { strikes, lost: self.lost, befallen, disks, led: self.led }
+        Carried { strikes, befallen, disks, led: self.led }
     }
 }
 

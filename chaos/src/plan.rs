@@ -10,6 +10,7 @@ mod lag;
 mod packets;
 mod random;
 mod step;
+mod times;
 mod validate;
 mod variant;
 mod wording;
@@ -30,8 +31,9 @@ pub use packets::{Way, packet_faults};
 pub(crate) use packets::{reach, rules};
 pub use random::{RandomFaults, any_fault, draw_faults};
 pub use step::{At, Flap, Step};
+pub use times::{MsByProfile, PROFILES, keep_times};
 pub(crate) use validate::drawn_window_ns;
-pub use validate::validate;
+pub use validate::{away, validate};
 pub use variant::{Variant, choose};
 pub use world::{WorldKind, drop_unmeasured, fits};
 
@@ -155,7 +157,7 @@ pub struct WorkloadPlan {
     /// How the operations divide, in percent.
     pub mix: Mix,
     /// How long the load of one trial lasts.
-    pub duration_ms: u64,
+    pub duration_ms: MsByProfile,
 }
 
 /// Percentages that add up to 100.
@@ -265,7 +267,7 @@ impl Default for WorkloadPlan {
             inflight_max: 8_192,
             pinned: false,
             mix: Mix::default(),
-            duration_ms: 5_000,
+            duration_ms: MsByProfile::all(5_000),
         }
     }
 }
@@ -408,7 +410,7 @@ mod tests {
         assert_eq!((load.rate_per_s, load.keys_live, load.operations_per_key), (700, 10, 500));
         assert_eq!(load.mix, Mix { read: 50, write: 40, cas: 10 });
         let step = &plan.steps[0];
-        assert_eq!((step.at, step.fault), (At::Ms(1_500), Fault::Pause));
+        assert_eq!((step.at, step.fault), (At::Ms(MsByProfile::all(1_500)), Fault::Pause));
         assert_eq!(step.target, Target::Node(NodeNumber(2)));
     }
 

@@ -9,6 +9,8 @@ use std::{collections::BTreeMap, io};
 use runtime::{ApplyContext, StateMachine};
 use serde::{Deserialize, Serialize};
 
+use crate::seed::mix;
+
 /// Registers by key; a key that is absent was never written.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Registers {
@@ -44,6 +46,9 @@ pub enum Command {
 /// The register that counts what only filled the log. No load uses it.
 pub const FILLED: u64 = u64::MAX;
 
+/// Not a register: who reads it is told of all of them at once, by their digest. No load uses it.
+pub const DIGEST: u64 = u64::MAX - 1;
+
 /// Reads one register.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Read {
@@ -51,7 +56,27 @@ pub struct Read {
     pub key: u64,
 }
 
+impl Registers {
+    /// Stands for all registers and what they hold: it changes with each by itself.
+    pub(crate) fn digest(&self) -> u64 {
+        self.values.keys().map(|key| self.share(*key)).fold(0, u64::wrapping_add)
+    }
+
+    /// What one register adds to the digest.
+    pub(crate) fn share(&self, key: u64) -> u64 {
+        self.values.get(&key).map_or(0, |value| mix(mix(0, key), *value))
+    }
+}
+
 impl Command {
+    /// The register that it may change.
+    pub(crate) fn key(&self) -> u64 {
+        match self {
+            Self::Write { key, .. } | Self::Cas { key, .. } => *key,
+            Self::Fill { .. } => FILLED,
+        }
+    }
+
     /// The value that it stores, or would; of what only fills the log there is none.
     pub fn value(&self) -> Option<u64> {
         match self {
@@ -68,7 +93,7 @@ impl StateMachine for Registers {
     type Query = Read;
     type Answer = Option<u64>;
 
-    const SIGNATURE: &'static str = "tessera.chaos.registers/2";
+    const SIGNATURE: &'static str = "tessera.chaos.registers/3";
 
     fn apply(&mut self, command: Command, _context: &ApplyContext) -> Option<u64> {
         match command {
@@ -88,7 +113,10 @@ impl StateMachine for Registers {
     }
 
     fn query(&self, query: Read) -> Option<u64> {
-        self.values.get(&query.key).copied()
+        match query.key {
+            DIGEST => Some(self.digest()),
+            key => self.values.get(&key).copied(),
+        }
     }
 
     fn snapshot(&self, writer: &mut dyn io::Write) -> io::Result<()> {
@@ -166,6 +194,21 @@ mod tests {
         }
         assert_eq!(registers.query(Read { key: 1 }), Some(7));
         assert_eq!(registers.query(Read { key: FILLED }), Some(2));
+    }
+
+    #[test]
+    fn machines_that_hold_the_same_have_one_digest_and_all_others_another() {
+        let digest = |commands: &[(u64, u64)]| {
+            let mut registers = Registers::default();
+            for (key, value) in commands {
+                apply(&mut registers, Command::Write { key: *key, value: *value });
+            }
+            registers.query(Read { key: DIGEST }).expect("of nothing as well")
+        };
+        let held = digest(&[(1, 7), (2, 8)]);
+        assert_eq!(digest(&[(2, 9), (2, 8), (1, 7)]), held, "however it came about");
+        let others: [&[(u64, u64)]; 4] = [&[], &[(1, 7)], &[(1, 8), (2, 7)], &[(1, 7), (3, 8)]];
+        assert!(others.iter().all(|other| digest(other) != held));
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod course;
 mod cutoff;
 mod disks;
 mod expect;
+mod final_reads;
 mod formation;
 mod judging;
 mod lab;
@@ -68,6 +69,12 @@ pub trait Listener: Send {
 
     /// A trial begins, of so many.
     fn progress(&mut self, trial: u64, trials: u64) -> io::Result<()>;
+
+    /// Of the entries that a follower is to miss so many are done. Not everybody wants to hear that
+    /// much.
+    fn filling(&mut self, _done: u64, _entries: u64) -> io::Result<()> {
+        Ok(())
+    }
 
     /// An operation was answered or given up. Called in the order of the answers.
     fn operation(&mut self, operation: &Operation) -> io::Result<()>;

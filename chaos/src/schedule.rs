@@ -80,14 +80,14 @@ pub fn draw(plan: &Plan, seed: Seed) -> Schedule {
             .iter()
             .zip(0..)
             .map(|(step, place)| {
-                let (earliest_ns, latest_ns) = drawn_window_ns(load, step.at);
+                let (earliest_ns, latest_ns) = drawn_window_ns(plan, load, step.at);
                 Scheduled {
                     trial,
                     step: place,
                     due_ns: stream.between(earliest_ns, latest_ns),
                     fault: kinds.pick(&step.among).copied().unwrap_or(step.fault),
                     target: step.target,
-                    return_after_ms: step.return_after_ms,
+                    return_after_ms: step.return_after_ms.of(plan.profile),
                     // 32 bits: TOML's numbers are signed.
                     draw: u32::try_from(stream.below(1 << 32)).expect("below 2^32"),
                     node: None,

@@ -195,7 +195,8 @@ impl Simulation {
         }
     }
 
-    /// A node that fell broke its promise not to; anything else is the laboratory's own fault.
+    /// A node that fell broke its promise not to; anything else is the laboratory's own fault. What
+    /// had happened until then was told: no more than this is added.
     fn fell(&self, fallen: String) -> Result<Outcome, RunError> {
         let Some(panic) = panics::first() else { return Err(RunError::Lab(fallen)) };
         let node = self

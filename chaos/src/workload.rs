@@ -7,7 +7,7 @@
 mod generator;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -44,6 +44,7 @@ pub struct Invoker<C> {
     origin: Time,
     share: Share,
     reasons: Mutex<BTreeMap<String, u64>>,
+    written: Mutex<BTreeSet<u64>>,
 }
 
 /// What a driven load came to.
@@ -67,7 +68,7 @@ impl Numbers {
 impl<C: Cluster> Invoker<C> {
     /// One whose times count from `origin`, for the operations of one group.
     pub(crate) fn new(cluster: Arc<C>, origin: Time, share: Share) -> Self {
-        Self { cluster, origin, share, reasons: Mutex::default() }
+        Self { cluster, origin, share, reasons: Mutex::default(), written: Mutex::default() }
     }
 
     /// The operation as the history has it.
@@ -85,6 +86,11 @@ impl<C: Cluster> Invoker<C> {
         self.reasons.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The registers that anything was sent to which may change them, in order.
+    pub(crate) fn written(&self) -> Vec<u64> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    }
+
     /// Sends an operation and waits for what becomes of it.
     pub async fn invoke(
         &self,
@@ -94,6 +100,9 @@ impl<C: Cluster> Invoker<C> {
     ) -> Operation {
         let mut operation = blank(intent, intended_ns, self.now_ns());
         let key = intent.key;
+        if intent.value.is_some() {
+            self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+        }
         match (intent.f, intent.value) {
             (Function::Write, Some(value)) => {
                 let executed = client.execute(Command::Write { key, value }).await;

@@ -40,7 +40,8 @@ const WHOLE: &str = "scenario = \"x\"\nabout = \"y\"\nkind = \"failover\"\nnodes
     [[steps]]\nat = 4000\nfault = \"clock\"\ntarget = \"follower\"\nreturn_after_ms = 500\n\
     clock = { wall_offset_ms = -5000, rate_ppm = 50000 }\n\
     [[steps]]\nat = \"random\"\nfault = \"kill\"\ntarget = \"random\"\nreturn_after_ms = 100\n\
-    [expect]\noutage_ms_p50_max = 700.5\noutage_ms_max = 900\nmajority_may_be_lost = true\n";
+    [expect]\noutage_ms_p50_max = 700.5\noutage_ms_max = { lan = 900, wan = 6000.5 }\n\
+    majority_may_be_lost = true\n";
 
 const RANDOM: &str = "scenario = \"r\"\nkind = \"failover\"\n[workload]\nduration_ms = 60000\n\
     [random]\nfaults = [\"kill\", \"pause\", \"link\", \"clock\"]\nsteps_max = 6\n";

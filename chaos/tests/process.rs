@@ -5,6 +5,8 @@
 
 #[path = "process/blackout.rs"]
 mod blackout;
+#[path = "process/blame.rs"]
+mod blame;
 #[path = "process/clocks.rs"]
 mod clocks;
 #[path = "process/disks.rs"]
@@ -36,6 +38,10 @@ const STORIES: &[(&str, Story)] = &[
     ("nodes_keep_address_and_log_through_a_kill", starts::nodes_keep_address_and_log),
     ("a_taken_address_is_waited_for", starts::a_taken_address_is_waited_for),
     ("a_paused_node_stands_still_and_goes_on", starts::a_paused_node_stands_still),
+    ("a_node_that_falls_breaks_a_guarantee_whatever_fails_of_it", blame::a_node_that_falls),
+    ("what_the_host_has_not_got_is_no_fault_of_a_node", blame::what_the_host_has_not_got),
+    ("a_node_without_its_program_is_the_laboratorys_failure", blame::a_node_without_its_program),
+    ("groups_that_formed_count_where_the_next_cannot_start", blame::groups_that_formed),
     ("no_node_outlives_a_killed_harness", orphans::no_node_outlives_a_killed_harness),
     ("a_vanished_store_is_missed_by_name", stores::a_vanished_store),
     ("a_cut_or_foreign_store_is_refused_by_name", stores::a_cut_or_foreign_store),

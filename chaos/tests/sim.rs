@@ -47,6 +47,11 @@ const STORIES: &[Story] = &[
             let begun: Vec<_> = outcome.frozen.logs.iter().filter_map(begins).collect();
             let all = begun.len() == 5 && begun.iter().all(|index| *index > 100);
             expect(all, &format!("logs begin at {begun:?}"))?;
+            // What went into snapshots is looked for in the registers, and found alike in all.
+            looked_at(outcome, "final reads", "was read once more")?;
+            looked_at(outcome, "machines", "of all 5 nodes hold the same")?;
+            looked_at(outcome, "acknowledged", "and their registers were read afterwards")?;
+            looked_at(outcome, "availability", "without its leader the group went on")?;
             all_struck(outcome, 4)
         },
     },
@@ -149,7 +154,9 @@ const STORIES: &[Story] = &[
         holds: |outcome| {
             let caught = outcome.catch_ups.first();
             let snapshot = caught.is_some_and(|caught| caught.snapshot);
-            expect(snapshot, &format!("{caught:?}"))
+            expect(snapshot, &format!("{caught:?}"))?;
+            looked_at(outcome, "final reads", "was read once more")?;
+            looked_at(outcome, "machines", "of all 3 nodes hold the same")
         },
     },
     Story {
@@ -396,6 +403,13 @@ fn all_struck(outcome: &Outcome, strikes: usize) -> Result<(), String> {
     let measured = outcome.trials.iter().filter(|trial| trial.outage_ms.is_some()).count();
     let struck = outcome.schedule.faults.iter().filter(|fault| fault.struck_ns.is_some()).count();
     expect(struck == strikes && measured > 0, &format!("{struck} strikes, {measured} measured"))
+}
+
+/// Whether a check was made, and says so.
+fn looked_at(outcome: &Outcome, name: &str, words: &str) -> Result<(), String> {
+    let check = outcome.checks.iter().find(|check| check.name == name);
+    let says = check.is_some_and(|check| check.detail.contains(words));
+    expect(says, &format!("{name}: {check:?}"))
 }
 
 fn expect(holds: bool, what: &str) -> Result<(), String> {

@@ -3,7 +3,7 @@
 //! Pure. Used by the page, the table of past runs and the plots, so that one figure looks the same
 //! everywhere.
 
-use crate::{RunRecord, Summary, Verdict};
+use crate::{P99_SAMPLES_MIN, RunRecord, Summary, Verdict};
 
 /// A figure that says what came of a run, for a list of many.
 impl RunRecord {
@@ -12,8 +12,11 @@ impl RunRecord {
     pub fn headline(&self) -> Option<String> {
         let of = |name: &str| self.metrics.get(name);
         if let Some(Summary { count, p50, max, .. }) = of("outage_ms") {
-            let (p50, max) = (ms(*p50), ms(*max));
-            return Some(format!("outage p50 {p50}, max {max} of {count}"));
+            let (p50, max, more) = (ms(*p50), ms(*max), self.without_recovery());
+            return Some(format!("outage p50 {p50}, max {max} of {count}{more}"));
+        }
+        if self.unrecovered() > 0 {
+            return Some(format!("outage: none of {} recovered", self.unrecovered()));
         }
         if let Some(Summary { count, p50, max, .. }) = of("catch_up_ms") {
             let (p50, max) = (ms(*p50), ms(*max));
@@ -23,10 +26,24 @@ impl RunRecord {
             let (p50, max) = (ms(*p50), ms(*max));
             return Some(format!("forming p50 {p50}, max {max} of {count}"));
         }
-        let Summary { p50, p99, max, .. } = of("latency_ms")?;
-        let tail =
-            p99.map_or_else(|| format!("max {}", ms(*max)), |p99| format!("p99 {}", ms(p99)));
-        Some(format!("latency p50 {}, {tail}", ms(*p50)))
+        let summary = of("latency_ms")?;
+        let (p50, tail) = latency(summary);
+        let tail = tail.unwrap_or_else(|| format!("max {}", ms(summary.max)));
+        let lacking = summary.lacking().map(|offered| format!(", {}", offered.words()));
+        Some(format!("latency p50 {p50}, {tail}{}", lacking.unwrap_or_default()))
+    }
+
+    /// Trials of which no outage was measured, since the rate was not back in time.
+    pub(crate) fn unrecovered(&self) -> u64 {
+        self.counts.get("trials_without_recovery").copied().unwrap_or(0)
+    }
+
+    /// The same in words, behind a figure of those that were measured.
+    pub(crate) fn without_recovery(&self) -> String {
+        match self.unrecovered() {
+            0 => String::new(),
+            trials => format!(" (+{} without recovery)", count(trials)),
+        }
     }
 
     /// What came of it, in a sentence.
@@ -44,6 +61,24 @@ impl RunRecord {
             },
         }
     }
+}
+
+/// The median of all that were due and, from 300 on, their p99: not answered, where they are not.
+pub(crate) fn latency(summary: &Summary) -> (String, Option<String>) {
+    let is_quoted = |count: u64| count >= P99_SAMPLES_MIN;
+    let (p50, p99) = match summary.lacking() {
+        Some(offered) => {
+            let p99 = is_quoted(offered.count).then(|| answered(offered.p99));
+            (answered(offered.p50), p99)
+        }
+        None => (ms(summary.p50), summary.p99.filter(|_| is_quoted(summary.count)).map(ms)),
+    };
+    (p50, p99.map(|p99| format!("p99 {p99}")))
+}
+
+/// A quantile of all that were due.
+pub(crate) fn answered(quantile_ms: Option<f64>) -> String {
+    quantile_ms.map_or(NOT_ANSWERED.to_owned(), ms)
 }
 
 /// Milliseconds with their unit; seconds from ten thousand on.
@@ -100,12 +135,15 @@ fn trimmed(text: &str) -> String {
 }
 
 pub(crate) const ABSENT: &str = "–";
+/// In place of a quantile that lies among those that were not answered ok.
+pub(crate) const NOT_ANSWERED: &str = "not answered";
 /// Narrow, and no place to break a line at.
 const GROUP: char = '\u{202f}';
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Offered;
     use crate::record::tests::record;
 
     #[test]
@@ -143,6 +181,30 @@ mod tests {
         let summary = Summary::from_samples(&[2.0; 300]).unwrap();
         record.metrics.insert("latency_ms".to_owned(), summary);
         assert_eq!(record.headline().unwrap(), "latency p50 2.00 ms, p99 2.00 ms");
+    }
+
+    #[test]
+    fn a_figure_says_what_it_leaves_out() {
+        let mut record = record();
+        let outage = Summary::from_samples(&[100.0, 176.0, 245.0]).unwrap();
+        record.metrics.insert("outage_ms".to_owned(), outage);
+        record.counts.insert("trials_without_recovery".to_owned(), 2);
+        let told = "outage p50 176 ms, max 245 ms of 3 (+2 without recovery)";
+        assert_eq!(record.headline().unwrap(), told);
+        record.metrics.remove("outage_ms");
+        assert_eq!(record.headline().unwrap(), "outage: none of 2 recovered");
+        record.counts.clear();
+        record.metrics.clear();
+        let offered = |count: u64, p50| Offered { count, not_ok: 285, p50, p90: None, p99: None };
+        let mut told = |offered| {
+            let of_ok = Summary::from_samples(&[2.0; 715]).unwrap();
+            let summary = Summary { offered: Some(offered), ..of_ok };
+            record.metrics.insert("latency_ms".to_owned(), summary);
+            record.headline().unwrap()
+        };
+        let words = "p99 not answered, 28.5 % not answered ok";
+        assert_eq!(told(offered(1_000, Some(2.0))), format!("latency p50 2.00 ms, {words}"));
+        assert_eq!(told(offered(1_000, None)), format!("latency p50 not answered, {words}"));
     }
 
     #[test]

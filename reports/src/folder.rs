@@ -9,9 +9,10 @@ mod lines;
 mod name;
 
 use self::name::{check_name, utc};
+use crate::absence;
 use crate::catch_up::{CATCH_UP_HEADER, CatchUp, PROGRESS_HEADER};
 use crate::page::page;
-use crate::plot::{self, Theme};
+use crate::plot::{self, Drawing, Theme};
 use crate::record::{RunRecord, SCHEMA_VERSION};
 use crate::series::{MEMBERSHIP_HEADER, THROUGHPUT_HEADER, to_csv};
 use crate::trace::trace;
@@ -201,24 +202,47 @@ impl RunFolder {
         replace(&path, &to_csv(&PROGRESS_HEADER, &rows, &path)?)
     }
 
-    /// Draws `latency` and `outage`, or `catch-up` where that is what a run is about, each as `.svg` (light and dark in one), `.png` (light) and
-    /// `-dark.png`.
+    /// Draws `latency` and `outage`, or `catch-up` where that is what a run is about, each as
+    /// `.svg` (light and dark in one), `.png` (light) and `-dark.png`. What would be empty is not
+    /// drawn, and what an earlier program drew of it goes; the page says why.
     pub fn write_plots(&self, record: &RunRecord, recorder: &Recorder) -> Result<()> {
-        let about = match record.catch_ups.is_empty() {
-            true => ("outage", plot::outage(record)),
-            false => ("catch-up", plot::catch_up(record)),
-        };
-        for (name, drawing) in [("latency", plot::latency(record, recorder)), about] {
-            let path = self.path.join(format!("{name}.svg"));
-            let svg = plot::svg(&drawing).map_err(|reason| Error::encode(&path, &reason))?;
-            replace(&path, svg.as_bytes())?;
-            for (theme, suffix) in [(Theme::Light, ""), (Theme::Dark, "-dark")] {
-                let path = self.path.join(format!("{name}{suffix}.png"));
-                // The encoder goes by the ending, so the temporary file needs it, too.
-                let temporary = self.path.join(format!(".{name}{suffix}.tmp.png"));
-                plot::png(&drawing, theme, &temporary)
-                    .map_err(|reason| Error::encode(&path, &reason))?;
-                fs::rename(&temporary, &path).map_err(Error::io("replace", &path))?;
+        let has_load = absence::of_load(record, recorder).is_none();
+        let has_outages = absence::of_outages(record).is_none();
+        let lags = !record.catch_ups.is_empty();
+        let plots = [
+            ("latency", has_load.then(|| plot::latency(record, recorder))),
+            ("outage", (has_outages && !lags).then(|| plot::outage(record))),
+            ("catch-up", lags.then(|| plot::catch_up(record))),
+        ];
+        plots.iter().try_for_each(|(name, drawing)| match drawing {
+            Some(drawing) => self.write_plot(name, drawing),
+            None => self.remove_plot(name),
+        })
+    }
+
+    fn write_plot(&self, name: &str, drawing: &Drawing) -> Result<()> {
+        let path = self.path.join(format!("{name}.svg"));
+        let svg = plot::svg(drawing).map_err(|reason| Error::encode(&path, &reason))?;
+        replace(&path, svg.as_bytes())?;
+        for (theme, suffix) in [(Theme::Light, ""), (Theme::Dark, "-dark")] {
+            let path = self.path.join(format!("{name}{suffix}.png"));
+            // The encoder goes by the ending, so the temporary file needs it, too.
+            let temporary = self.path.join(format!(".{name}{suffix}.tmp.png"));
+            plot::png(drawing, theme, &temporary)
+                .map_err(|reason| Error::encode(&path, &reason))?;
+            fs::rename(&temporary, &path).map_err(Error::io("replace", &path))?;
+        }
+        Ok(())
+    }
+
+    fn remove_plot(&self, name: &str) -> Result<()> {
+        for ending in [".svg", ".png", "-dark.png"] {
+            let path = self.path.join(format!("{name}{ending}"));
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(Error::io("remove", &path)(error));
+                }
+                _ => {}
             }
         }
         Ok(())

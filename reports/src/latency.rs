@@ -2,11 +2,13 @@
 //!
 //! An open-loop request that had to wait for a slow predecessor is charged for the wait, else an
 //! outage would hide itself (coordinated omission). Histograms hold what was answered `ok`; `fail`
-//! and `unknown` are counted beside them and drawn in the plot, for a fast refusal is no service.
+//! and `unknown` are counted beside them and drawn in the plot, for a fast refusal is no service,
+//! and among all that was due they are slower than any answer. Who looks once the load is over is
+//! counted, and no more.
 //! Invariant: memory is bounded by [`POINTS_MAX`] and [`TIMELINE_S_MAX`]; what exceeds them is
 //! counted, never silently lost.
 
-use crate::sample::{Kind, LATENCY_US_MAX, Outcome, Point, Sample};
+use crate::sample::{Kind, LATENCY_US_MAX, OBSERVERS_FROM, Outcome, Point, Sample};
 use crate::seconds::Seconds;
 use crate::series::{Buckets, LatencyRow, ThroughputRow};
 use crate::slowest::Slowest;
@@ -30,6 +32,10 @@ struct Counts {
     ok: u64,
     fail: u64,
     unknown: u64,
+    /// By kind, without what observers asked.
+    offered_of_kind: [u64; 3],
+    /// Of those that were offered and ok, what observers asked.
+    observed: (u64, u64),
     /// Beyond [`TIMELINE_S_MAX`]: in the histograms and counts, in no series.
     off_timeline: u64,
     /// Beyond [`POINTS_MAX`]: in the histograms, counts and throughput, not in the plot or `latency.*`.
@@ -75,6 +81,9 @@ impl Recorder {
             u32::try_from(us).unwrap_or(LATENCY_US_MAX).clamp(1, LATENCY_US_MAX)
         });
         self.count(sample);
+        if sample.client >= OBSERVERS_FROM {
+            return;
+        }
         let answered = sample.outcome == Outcome::Ok && latency_us != Point::OPEN;
         if answered {
             self.histograms[sample.kind as usize].saturating_record(latency_us.into());
@@ -105,6 +114,12 @@ impl Recorder {
             Outcome::Fail => counts.fail += 1,
             Outcome::Unknown => counts.unknown += 1,
         }
+        if sample.client >= OBSERVERS_FROM {
+            counts.observed.0 += 1;
+            counts.observed.1 += u64::from(sample.outcome == Outcome::Ok);
+            return;
+        }
+        counts.offered_of_kind[sample.kind as usize] += 1;
         let first = counts.intended_ns_first.unwrap_or(sample.intended_ns);
         counts.intended_ns_first = Some(first.min(sample.intended_ns));
         counts.intended_ns_last = counts.intended_ns_last.max(sample.intended_ns);
@@ -156,6 +171,17 @@ impl Recorder {
         all
     }
 
+    /// How many operations of one kind, or of all, were due.
+    pub(crate) fn offered(&self, kind: Option<Kind>) -> u64 {
+        let of_kind = &self.counts.offered_of_kind;
+        kind.map_or_else(|| of_kind.iter().sum(), |kind| of_kind[kind as usize])
+    }
+
+    /// Latency of one kind, or of all, in milliseconds; `None` where none was answered ok.
+    pub(crate) fn summary(&self, kind: Option<Kind>) -> Option<Summary> {
+        Summary::of_operations(&self.histogram(kind), self.offered(kind), US_PER_MS)
+    }
+
     /// Enters into the record what was recorded: `counts.operations_{offered, ok, fail, unknown}`,
     /// `ratios.{offered_per_s, achieved_per_s, achieved_over_offered}` and `metrics.latency_ms`
     /// with one more metric per kind, `latency_{read, write, cas}_ms`. Where the record counts what
@@ -188,7 +214,7 @@ impl Recorder {
         }
         let kinds = Kind::ALL.map(|kind| (format!("latency_{}_ms", kind.as_str()), Some(kind)));
         for (name, kind) in kinds.into_iter().chain([("latency_ms".to_owned(), None)]) {
-            if let Some(summary) = Summary::from_histogram(&self.histogram(kind), US_PER_MS) {
+            if let Some(summary) = self.summary(kind) {
                 record.metrics.insert(name, summary);
             }
         }
@@ -202,7 +228,8 @@ impl Recorder {
         if let (Some(offered), Some(ok), Some(ms)) = of_load {
             return Load { offered, ok, span_s: ms as f64 / MS_PER_S };
         }
-        let Counts { offered, ok, .. } = self.counts;
+        let Counts { offered, ok, observed, .. } = self.counts;
+        let (offered, ok) = (offered - observed.0, ok - observed.1);
         let first_ns = self.counts.intended_ns_first.unwrap_or(0);
         let span_ns = self.counts.intended_ns_last.saturating_sub(first_ns);
         Load { offered, ok, span_s: span_ns as f64 / NS_PER_S as f64 }
@@ -293,6 +320,46 @@ mod tests {
         let ratios = ["offered_per_s", "achieved_per_s", "achieved_over_offered"];
         assert_eq!(ratios.map(|name| record.ratios[name]), [1.0, 0.5, 0.5]);
         assert_eq!(record.counts["operations_offered"], 3);
+    }
+
+    #[test]
+    fn what_is_due_and_not_answered_ok_is_in_the_quantiles_of_all_that_was_due() {
+        let mut recorder = Recorder::new();
+        for n in 0..1_000 {
+            let (outcome, done) = match n % 4 {
+                0 => (Outcome::Unknown, None),
+                _ => (Outcome::Ok, Some(n * NS_PER_S / 1_000 + 7_000_000)),
+            };
+            recorder.record(&sample(n * NS_PER_S / 1_000, done, outcome));
+        }
+        let mut record = crate::record::tests::record();
+        recorder.fill(&mut record);
+        for name in ["latency_ms", "latency_write_ms"] {
+            let summary = &record.metrics[name];
+            let offered = summary.lacking().expect("a quarter of them");
+            assert_eq!((summary.count, offered.count, offered.not_ok), (750, 1_000, 250), "{name}");
+            assert!(summary.p99.is_some_and(|p99| (p99 - 7.0).abs() < 0.1), "{summary:?}");
+            assert!(offered.p50.is_some() && offered.p90.is_none() && offered.p99.is_none());
+        }
+    }
+
+    #[test]
+    fn who_looks_once_the_load_is_over_is_counted_and_in_no_figure() {
+        let mut recorder = Recorder::new();
+        recorder.record(&sample(0, Some(9_000_000), Outcome::Ok));
+        let load = |recorder: &Recorder| {
+            let mut record = crate::record::tests::record();
+            recorder.fill(&mut record);
+            (record.metrics["latency_ms"].clone(), record.counts["operations_offered"])
+        };
+        let (before, _) = load(&recorder);
+        for n in 1..500 {
+            let at_ns = n * NS_PER_S;
+            let looks = sample(at_ns, Some(at_ns + 1_000), Outcome::Ok);
+            recorder.record(&Sample { client: OBSERVERS_FROM + n % 3, ..looks });
+        }
+        assert_eq!(load(&recorder), (before, 500));
+        assert_eq!((recorder.points().len(), recorder.throughput().len()), (1, 1));
     }
 
     #[test]

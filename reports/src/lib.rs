@@ -4,6 +4,7 @@
 //! seen into a [`RunRecord`] and [`Sample`]s; this crate turns them into files, plots and a table.
 //! All times are counted from one zero, the start of the run; names end with their unit.
 
+mod absence;
 mod catch_up;
 mod environment;
 mod error;
@@ -34,8 +35,8 @@ pub use record::{
     Check, Environment, Fault, Lapse, Mark, RunRecord, SCHEMA_VERSION, Trial, Verdict,
 };
 pub use runs::{PastRun, past_runs};
-pub use sample::{Kind, Outcome, Point, Sample};
+pub use sample::{Kind, OBSERVERS_FROM, Outcome, Point, Sample};
 pub use seen::Seen;
 pub use series::{LatencyRow, ThroughputRow};
-pub use summary::{P99_SAMPLES_MIN, Summary};
+pub use summary::{Offered, P99_SAMPLES_MIN, Summary};
 pub use table::render;

@@ -1,7 +1,8 @@
 //! The plots, each as one drawing painted three times.
 //!
 //! What all share stands here: title, the line that says what was run, the banner over figures
-//! that are no measurements, and legends. Invariant: any record can be drawn, also an empty one.
+//! that are no measurements, and legends. What would be empty nobody asks for: `absence` says why.
+//! Invariant: any record can be drawn.
 
 mod axis;
 mod bands;

@@ -244,6 +244,11 @@ impl Trial {
         [self.detect_ms, self.elect_ms, self.commit_ms, self.client_ms]
     }
 
+    /// The outage, where one was measured.
+    pub(crate) fn measured_ms(&self) -> Option<f64> {
+        self.outage_ms.filter(|ms| ms.is_finite() && *ms >= 0.0)
+    }
+
     /// How much of the outage its measured parts come to.
     pub(crate) fn split_ms(&self) -> f64 {
         self.parts().iter().flatten().filter(|ms| ms.is_finite() && **ms > 0.0).sum()

@@ -39,6 +39,10 @@ pub enum Outcome {
     Unknown,
 }
 
+/// Clients from here on are no part of a load: they look at what registers hold once it is over.
+/// They are counted, and in no figure.
+pub const OBSERVERS_FROM: u64 = 1 << 32;
+
 /// One operation, in nanoseconds since the start of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
@@ -50,7 +54,7 @@ pub struct Sample {
     pub kind: Kind,
     /// How it ended; an open one is [`Outcome::Unknown`].
     pub outcome: Outcome,
-    /// Who asked.
+    /// Who asked; see [`OBSERVERS_FROM`].
     pub client: u64,
     /// The operation's number in the history.
     pub id: u64,

@@ -5,7 +5,8 @@
 //! plans and nodes: control characters in them never reach the terminal.
 
 use crate::catch_up::{Compared, compared, tail};
-use crate::{RunRecord, Summary, Trial, Verdict};
+use crate::figures::NOT_ANSWERED;
+use crate::{Offered, RunRecord, Summary, Trial, Verdict};
 use std::collections::BTreeSet;
 
 /// The text for a terminal, with ANSI colours only if asked for.
@@ -179,14 +180,35 @@ fn metrics(record: &RunRecord) -> Vec<Vec<String>> {
     }
     let mut rows = vec![words(&["", "count", "min", "p50", "p90", "p99", "max", "mean"])];
     for (name, summary) in told.into_iter().take(ROWS_MAX) {
-        let Summary { count, min, p50, p90, p99, max, mean } = *summary;
-        let mut row = vec![plain(name), count.to_string()];
+        let Summary { count, min, p50, p90, p99, max, mean, .. } = *summary;
+        let lacking = summary.lacking();
+        let name = if lacking.is_some() { format!("{name}, of ok") } else { name.clone() };
+        let mut row = vec![plain(&name), count.to_string()];
         let p99 = p99.filter(|_| count >= crate::P99_SAMPLES_MIN);
         let values = [Some(min), Some(p50), Some(p90), p99, Some(max), Some(mean)];
         row.extend(values.map(|value| optional(value, 2)));
         rows.push(row);
+        rows.extend(lacking.map(of_all_due));
     }
     without_empty_column(rows, "p99")
+}
+
+/// The row below that of what was answered ok: no quantile is better than the answers allow.
+fn of_all_due(offered: &Offered) -> Vec<String> {
+    let answered = |ms: Option<f64>| match ms {
+        Some(ms) => optional(Some(ms), 2),
+        None => NOT_ANSWERED.to_owned(),
+    };
+    let p99 = match offered.count >= crate::P99_SAMPLES_MIN {
+        true => answered(offered.p99),
+        false => ABSENT.to_owned(),
+    };
+    let count = offered.count.to_string();
+    let quantiles = [answered(offered.p50), answered(offered.p90), p99, answered(None)];
+    let mut row = vec![format!("  of all due, {}", offered.words()), count, ABSENT.to_owned()];
+    row.extend(quantiles);
+    row.push(ABSENT.to_owned());
+    row
 }
 
 /// Everything counted or divided that no section above has shown.
@@ -397,6 +419,30 @@ mod tests {
             summary.p99 = Some(77.0);
         }
         assert!(!render(&record, false).contains("77"));
+    }
+
+    #[test]
+    fn what_was_not_answered_stands_below_what_was() {
+        let mut record = record();
+        let of_ok = Summary::from_samples(&[2.0; 715]).unwrap();
+        let offered = Offered { count: 1_000, not_ok: 285, p50: Some(2.0), p90: None, p99: None };
+        let summary = Summary { offered: Some(offered), ..of_ok };
+        record.metrics.insert("latency_ms".to_owned(), summary);
+        let text = render(&record, false);
+        let row = |begins: &str| -> Vec<String> {
+            let line = text.lines().find(|line| line.trim_start().starts_with(begins)).unwrap();
+            line.split("  ")
+                .map(str::trim)
+                .filter(|cell| !cell.is_empty())
+                .map(Into::into)
+                .collect()
+        };
+        let ok = row("latency_ms, of ok");
+        assert_eq!(ok[1..], ["715", "2.00", "2.00", "2.00", "2.00", "2.00", "2.00"], "{text}");
+        let due = row("of all due");
+        let beyond = "not answered";
+        assert_eq!(due[0], "of all due, 28.5 % not answered ok");
+        assert_eq!(due[1..], ["1000", "-", "2.00", beyond, beyond, beyond, "-"], "{text}");
     }
 
     #[test]

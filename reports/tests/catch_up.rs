@@ -124,7 +124,8 @@ fn the_page_has_the_sizes_their_trials_and_who_gave_what() {
     let (_parent, folder) = drawn(&none);
     assert!(!read(&folder, "index.html").contains("Catching up"));
     assert!(!folder.path().join("catch-up.csv").exists());
-    assert!(folder.path().join("outage.svg").exists());
+    assert!(!folder.path().join("catch-up.svg").exists(), "there is nothing to draw");
+    assert!(read(&folder, "index.html").contains("no trial came to its end before the run did"));
 }
 
 #[test]

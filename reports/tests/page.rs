@@ -316,10 +316,76 @@ fn groups_that_form_have_a_distribution_and_lanes_of_their_own() {
         run.events.push(became(at_ms + 150, 1, "leader", 1));
     }
     let page = page(&run);
+    assert!(page.contains("a plan of kind formation has no clients"), "so there is no latency");
+    assert!(page.contains("a plan of kind formation has neither faults nor clients"));
+    for empty in ["id=\"outage\"", "Operations per second", "Latency from the intended start"] {
+        assert!(!page.contains(empty), "{empty} has nothing to show");
+    }
     assert!(page.contains("from the start of the first node to a leader"));
     assert!(page.contains("p50 210 ms"), "the middle one of three");
     assert_eq!(page.matches("leader in term 1:").count(), 3);
     assert!(page.contains("leader in term 1: 0.150 s to 1.000 s"), "until the next group begins");
+}
+
+#[test]
+fn load_alone_shows_no_outage_and_says_why() {
+    let mut run = Run::of(5, 100);
+    assert!(run.record.trials.is_empty(), "nobody was killed so early");
+    run.record.plan = record("steady").plan;
+    let steady = page(&run);
+    assert!(steady.contains("a plan of kind steady is load alone"), "{steady}");
+    assert!(steady.contains("Operations per second"));
+    assert!(!steady.contains("id=\"outage\""), "it has nothing to show");
+    // Faults after which nothing was measured have no curve, either.
+    let mut run = Run::of(12, 100);
+    assert!(page(&run).contains("id=\"outage\""));
+    run.record.trials.iter_mut().for_each(|trial| trial.outage_ms = None);
+    let unmeasured = page(&run);
+    assert!(unmeasured.contains("No outage is shown: none was measured after 2 faults."));
+    assert!(!unmeasured.contains("id=\"outage\""), "it has nothing to show");
+    assert!(unmeasured.contains("Every fault and what it cost"), "the table stays");
+}
+
+#[test]
+fn what_was_not_answered_is_told_beside_every_latency() {
+    let mut run = Run::of(5, 200);
+    // One of a thousand was not answered. Another half as many are due, and nobody answers.
+    assert!(page(&run).contains("0.10 % not answered ok</span>"));
+    for n in 0..500 {
+        run.recorder.record(&Sample {
+            intended_ns: n * 10 * MS,
+            completed_ns: None,
+            kind: Kind::Write,
+            outcome: Outcome::Unknown,
+            client: 1,
+            id: 10_000 + n,
+            key: 1,
+            node: None,
+        });
+    }
+    run.recorder.fill(&mut run.record);
+    let page = page(&run);
+    for words in [
+        "<span>p99 not answered, 33.4 % not answered ok</span>",
+        "<strong>33.4 % not answered ok, of 1\u{202f}500 due.</strong>",
+        "<th>write, ok</th>",
+        "<th>write, due</th>",
+        "percentile of all that were due",
+        "p50 of ok in ",
+    ] {
+        assert!(page.contains(words), "{words:?}");
+    }
+    assert!(page.contains("<th>read</th>") && !page.contains("<th>read, due</th>"), "reads were");
+}
+
+#[test]
+fn trials_without_recovery_are_told_beside_the_outage() {
+    let mut run = Run::of(30, 200);
+    assert!(page(&run).contains("of 5 trials</span>"));
+    run.record.counts.insert("trials_without_recovery".to_owned(), 2);
+    assert!(page(&run).contains("of 5 trials (+2 without recovery)</span>"));
+    run.record.metrics.remove("outage_ms");
+    assert!(page(&run).contains("none of 2 trials recovered"));
 }
 
 #[test]

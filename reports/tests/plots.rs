@@ -72,7 +72,8 @@ fn recorder(operations: u64) -> Recorder {
     recorder
 }
 
-/// Draws a run; checks that all six files are whole; returns the SVGs, latency first.
+/// Draws a run that has something to show; checks that all six files are whole; returns the SVGs,
+/// latency first.
 fn draw(record: &RunRecord, recorder: &Recorder) -> [String; 2] {
     let parent = tempfile::tempdir().unwrap();
     let folder = RunFolder::create(parent.path(), "plots", 0, 1, 2).unwrap();
@@ -93,10 +94,27 @@ fn draw(record: &RunRecord, recorder: &Recorder) -> [String; 2] {
 }
 
 #[test]
-fn an_empty_run_is_drawn_and_says_that_it_is_empty() {
-    let [latency, outage] = draw(&record("release", Vec::new()), &Recorder::new());
-    assert!(latency.contains("no operation was completed"));
-    assert!(outage.contains("no trial was measured"));
+fn what_would_be_empty_is_not_drawn_and_an_earlier_drawing_of_it_goes() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = RunFolder::create(parent.path(), "plots", 0, 1, 2).unwrap();
+    let drawn = |trials, operations| -> Vec<String> {
+        folder.write_plots(&record("release", trials), &recorder(operations)).unwrap();
+        let entries = fs::read_dir(folder.path()).unwrap().map(Result::unwrap);
+        let files = entries.filter(|entry| entry.file_type().unwrap().is_file());
+        let mut names: Vec<String> =
+            files.map(|file| file.file_name().to_str().unwrap().to_owned()).collect();
+        names.sort();
+        names
+    };
+    let latency = ["latency-dark.png", "latency.png", "latency.svg"];
+    let outage = ["outage-dark.png", "outage.png", "outage.svg"];
+    let failover = drawn(vec![trial("kill", 500.0, 233.0)], 10);
+    assert_eq!(failover, [latency, outage].concat());
+    assert_eq!(drawn(Vec::new(), 10), latency, "load alone");
+    assert_eq!(drawn(vec![trial("kill", 500.0, 233.0)], 0), outage);
+    let unmeasured = Trial { outage_ms: None, ..trial("kill", 500.0, 233.0) };
+    assert_eq!(drawn(vec![unmeasured], 10), latency, "nothing was measured");
+    assert!(drawn(Vec::new(), 0).is_empty(), "groups that form");
 }
 
 #[test]

@@ -61,7 +61,7 @@ pub(crate) fn folder(out: &std::path::Path, plan: &Plan, seed: Seed) -> reports:
 /// Carries a plan out.
 ///
 /// # Errors
-/// Those of the folder; what goes wrong in the run is in the record.
+/// Those of the folder before the run begins; what goes wrong in it and after it is in the record.
 pub(crate) async fn conduct(
     setting: Setting<'_>,
     folder: RunFolder,
@@ -86,15 +86,25 @@ pub(crate) async fn conduct(
     let outcome = worlds::carry_out(setting, &path, Box::new(shared.clone()), stop).await;
     let mut desk = shared.desk();
     desk.progress.iter().for_each(Progress::end);
-    let (record, exit_code) = match outcome {
-        Ok(outcome) => (desk.journal.finish(&outcome)?, outcome.exit_code()),
-        Err(error) => (desk.journal.fail(&error.to_string())?, LAB_FAILED),
+    let (kept, exit_code) = match outcome {
+        Ok(outcome) => (desk.journal.finish(&outcome), outcome.exit_code()),
+        Err(error) => (desk.journal.fail(&error.to_string()), LAB_FAILED),
+    };
+    let record = desk.journal.record().clone();
+    // What came of the run is told, also where it cannot be kept or drawn.
+    let exit_code = match kept {
+        Ok(()) => exit_code,
+        Err(error) => {
+            let told = crate::told(&error);
+            crate::complain(&format!("not all could be written down: {told}"));
+            convert::exit_code(&record)
+        }
     };
     let is_kept = manner.is_kept || exit_code != VALID;
-    if is_kept {
-        desk.journal.draw(&Plan { seed: Some(seed), ..plan.clone() })?;
-    } else {
+    if !is_kept {
         folder.remove()?;
+    } else if let Err(error) = desk.journal.draw(&Plan { seed: Some(seed), ..plan.clone() }) {
+        crate::complain(&format!("not all could be drawn: {}", crate::told(&error)));
     }
     // Until here a second signal must find somebody who listens.
     listening.abort();
@@ -151,6 +161,12 @@ impl Listener for Shared {
         tracing::info!(name: "trial", trial);
         let mut desk = self.desk();
         desk.progress.iter_mut().for_each(|progress| progress.trial(trial, trials));
+        Ok(())
+    }
+
+    fn filling(&mut self, done: u64, entries: u64) -> io::Result<()> {
+        let mut desk = self.desk();
+        desk.progress.iter_mut().for_each(|progress| progress.filling(done, entries));
         Ok(())
     }
 

@@ -61,7 +61,8 @@ pub(crate) fn begun(
     })
 }
 
-/// Enters what came of the run.
+/// Enters what came of the run. One that was torn off, as a simulation is by a node that falls, has
+/// no more than its checks: what it had told before stands as it was told.
 pub(crate) fn finished(record: &mut RunRecord, outcome: &Outcome) {
     record.verdict = verdict(outcome.verdict());
     record.checks = outcome.checks.iter().map(check).collect();
@@ -70,9 +71,15 @@ pub(crate) fn finished(record: &mut RunRecord, outcome: &Outcome) {
         record.checks.push(unknown(FINISHED, "it was stopped from outside before its end"));
     }
     record.trace_hash = outcome.trace_hash.map(hash);
-    record.marks = outcome.marks.iter().map(mark).collect();
-    record.faults = faults(&outcome.schedule);
-    record.trials = outcome.trials.iter().map(trial).collect();
+    if !outcome.marks.is_empty() {
+        record.marks = outcome.marks.iter().map(mark).collect();
+    }
+    if has_schedule(outcome) {
+        record.faults = faults(&outcome.schedule);
+    }
+    if !outcome.trials.is_empty() {
+        record.trials = outcome.trials.iter().map(trial).collect();
+    }
     record.lapses = outcome.lapses.iter().map(lapse).collect();
     record.catch_ups = outcome.catch_ups.iter().map(catch_up::catch_up).collect();
     record.counts.extend(outcome.counts.clone());
@@ -94,6 +101,19 @@ fn simulated_ms(outcome: &Outcome) -> u64 {
         operations.map(|operation| operation.completed_ns.unwrap_or(operation.invoked_ns));
     let marked = outcome.marks.iter().map(|mark| mark.until_ns.unwrap_or(mark.at_ns));
     answered.chain(marked).max().unwrap_or(0) / 1_000_000
+}
+
+/// Whether it says what was to happen.
+pub(crate) fn has_schedule(outcome: &Outcome) -> bool {
+    outcome.schedule != Schedule::default()
+}
+
+/// Enters that not all of it could be kept. What broke is broken all the same.
+pub(crate) fn unkept(record: &mut RunRecord, reason: &str) {
+    record.checks.push(laboratory(&format!("not all could be written down: {reason}")));
+    if record.verdict == Verdict::Valid {
+        record.verdict = Verdict::Unknown;
+    }
 }
 
 /// Enters why nothing came of the run.
@@ -317,7 +337,7 @@ pub(crate) const LABORATORY: &str = "laboratory";
 
 #[cfg(test)]
 mod tests {
-    use chaos::fault::Fault as Hit;
+    use chaos::fault::{Fault as Hit, Target};
     use chaos::history::RequestId;
 
     use super::*;
@@ -445,6 +465,49 @@ mod tests {
         let told: Vec<_> = record.checks.iter().map(|check| check.name.as_str()).collect();
         assert_eq!(told, ["linearizable", LABORATORY, FINISHED]);
         assert_eq!(record.checks[1].detail, "node 3 did not start");
+    }
+
+    #[test]
+    fn what_a_run_had_told_stands_where_it_was_torn_off() {
+        let struck = Scheduled {
+            trial: 1,
+            step: 0,
+            due_ns: 5,
+            fault: Hit::Kill,
+            target: Target::Leader,
+            return_after_ms: 7,
+            draw: 0,
+            node: Some(NodeNumber(2)),
+            nodes: Vec::new(),
+            struck_ns: Some(1_500_000),
+            returned_ns: None,
+        };
+        let schedule = Schedule { faults: vec![struck], ..Schedule::default() };
+        let mut record = record();
+        finished(&mut record, &Outcome { schedule, ..outcome() });
+        let told = record.clone();
+        assert_eq!((told.marks.len(), told.faults.len(), told.trials.len()), (1, 1, 1));
+        let verdict = checker::Verdict::Invalid;
+        let fallen = checker::Check { name: "nodes".to_owned(), verdict, detail: "2".to_owned() };
+        let torn = Outcome { verdict: Some(verdict), checks: vec![fallen], ..Outcome::default() };
+        finished(&mut record, &torn);
+        assert_eq!((record.checks.len(), exit_code(&record)), (1, 1));
+        assert_eq!(
+            (record.marks, record.faults, record.trials),
+            (told.marks, told.faults, told.trials)
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_written_down_makes_no_run_better() {
+        use checker::Verdict::{Invalid, Unknown, Valid};
+        let code = |verdict| {
+            let mut record = record();
+            finished(&mut record, &Outcome { verdict: Some(verdict), ..outcome() });
+            unkept(&mut record, "no space is left");
+            exit_code(&record)
+        };
+        assert_eq!([Valid, Invalid, Unknown].map(code), [3, 1, 3]);
     }
 
     #[test]

@@ -7,8 +7,8 @@
 use chaos::disk::DiskKind;
 use chaos::fault::{CrashPoint, Fault, Target};
 use chaos::plan::{
-    At, Expect, Flap, GROWTH_LOAD_MS_MIN, Kind, LagFrom, LagPlan, Plan, RandomFaults, Step,
-    StorageKind, Variant, Way, WorkloadPlan, WorldKind, fits, profile_name,
+    At, ByProfile, Expect, Flap, GROWTH_LOAD_MS_MIN, Kind, LagFrom, LagPlan, Plan, RandomFaults,
+    Step, StorageKind, Variant, Way, WorkloadPlan, WorldKind, fits, keep_times, profile_name,
 };
 
 use crate::catalogue::Builtin;
@@ -44,6 +44,9 @@ pub(crate) fn plan_json(plan: &Plan) -> String {
 
 /// What a plan would do.
 pub(crate) fn plan(plan: &Plan) -> String {
+    let mut own = plan.clone();
+    keep_times(&mut own);
+    let plan = &own;
     let Plan { scenario, about, nodes, profile, storage, background_load, .. } = plan;
     let mut lines = vec![scenario.clone()];
     if !about.is_empty() {
@@ -264,9 +267,10 @@ fn to_links(step: &Step) -> String {
 }
 
 fn expect(plan: &Plan, expect: &Expect) -> Vec<String> {
+    let of_profile = |bounds: Option<ByProfile<f64>>| bounds?.of(plan.profile);
     let bounds = [
-        ("the median outage", "ms", expect.outage_ms_p50_max),
-        ("every outage", "ms", expect.outage_ms_max),
+        ("the median outage", "ms", of_profile(expect.outage_ms_p50_max)),
+        ("every outage", "ms", of_profile(expect.outage_ms_max)),
         ("the median forming", "ms", expect.forming_ms_p50_max),
         ("every forming", "ms", expect.forming_ms_max),
     ];
@@ -282,7 +286,8 @@ fn expect(plan: &Plan, expect: &Expect) -> Vec<String> {
     lines.extend(terms);
     let growth = |max| {
         let load = plan.workload.as_ref();
-        let lasts = load.is_some_and(|load| load.duration_ms >= GROWTH_LOAD_MS_MIN);
+        let lasts =
+            load.is_some_and(|load| load.duration_ms.of(plan.profile) >= GROWTH_LOAD_MS_MIN);
         let looked_at = if lasts {
             String::new()
         } else {
@@ -326,10 +331,35 @@ mod tests {
         assert!(text.contains("no change of term") && text.contains("kB/min"), "{text}");
         assert!(!text.contains("not looked at"), "{text}");
         plan.profile = chaos::plan::parse_profile("loopback").unwrap();
-        plan.workload.as_mut().unwrap().duration_ms = 60_000;
+        plan.workload.as_mut().unwrap().duration_ms = chaos::plan::MsByProfile::all(60_000);
         let text = super::plan(&plan);
         assert!(text.contains("at most 3 changes of term, each after a stall"), "{text}");
         assert!(text.contains("kB/min; not looked at"), "{text}");
+    }
+
+    #[test]
+    fn a_bound_on_outages_is_told_of_the_profile() {
+        let mut builtins = catalogue::all().unwrap().into_iter();
+        let partition = builtins.find(|builtin| builtin.plan.scenario == "partition");
+        let mut plan = partition.expect("it is built in").plan;
+        for (profile, told) in [("lan", "2000 ms"), ("wan", "6400 ms"), ("loopback", "1500 ms")] {
+            plan.profile = chaos::plan::parse_profile(profile).unwrap();
+            let text = super::plan(&plan);
+            let told = format!("every outage to be at most {told}\n");
+            assert!(text.contains(&told), "{told:?} in {text:?}");
+        }
+    }
+
+    #[test]
+    fn times_are_told_of_the_profile() {
+        let mut plan = catalogue::all().unwrap().remove(0).plan;
+        for (profile, load_ms, returns_ms) in [("lan", 5_000, 1_000), ("wan", 36_000, 5_500)] {
+            plan.profile = chaos::plan::parse_profile(profile).unwrap();
+            let text = super::plan(&plan);
+            let told =
+                [format!("{load_ms} ms per trial"), format!("returns {returns_ms} ms later")];
+            assert!(told.iter().all(|words| text.contains(words)), "{told:?} in {text:?}");
+        }
     }
 
     #[test]
@@ -438,7 +468,7 @@ mod tests {
     #[test]
     fn a_plan_is_told_whole() {
         let mut plan = catalogue::all().unwrap().remove(0).plan;
-        plan.expect.outage_ms_max = Some(700.0);
+        plan.expect.outage_ms_max = Some(ByProfile::all(700.0));
         plan.background_load = 2;
         plan.about = "rings \x07".to_owned();
         plan.groups = 4;

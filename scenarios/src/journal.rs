@@ -117,33 +117,64 @@ impl Journal {
         Ok(())
     }
 
-    /// Keeps what came of the run, and hands the record out.
-    pub(crate) fn finish(&mut self, outcome: &Outcome) -> anyhow::Result<RunRecord> {
+    /// What is known of the run.
+    pub(crate) fn record(&self) -> &RunRecord {
+        &self.record
+    }
+
+    /// Keeps what came of the run.
+    ///
+    /// # Errors
+    /// The first of those of the file system; the record says so, too.
+    pub(crate) fn finish(&mut self, outcome: &Outcome) -> anyhow::Result<()> {
         convert::finished(&mut self.record, outcome);
-        self.schedule(&outcome.schedule)?;
-        self.logs(&outcome.frozen.logs)?;
-        self.save()?;
-        self.folder.write_lapses(&self.record)?;
-        self.folder.write_catch_ups(&self.record)?;
-        Ok(self.record.clone())
+        // Each is tried, whatever becomes of the others.
+        let kept = [
+            self.save().map_err(anyhow::Error::from),
+            self.end_of_schedule(outcome),
+            self.logs(&outcome.frozen.logs),
+            self.folder.write_lapses(&self.record).map_err(anyhow::Error::from),
+            self.folder.write_catch_ups(&self.record).map_err(anyhow::Error::from),
+        ];
+        let kept: anyhow::Result<()> = kept.into_iter().collect();
+        if let Err(error) = &kept {
+            convert::unkept(&mut self.record, &crate::told(error));
+            // It may be what cannot be written.
+            drop(self.save());
+        }
+        kept
     }
 
     /// Keeps why the run came to nothing.
-    pub(crate) fn fail(&mut self, reason: &str) -> anyhow::Result<RunRecord> {
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(crate) fn fail(&mut self, reason: &str) -> anyhow::Result<()> {
         convert::failed(&mut self.record, reason);
-        self.save()?;
-        Ok(self.record.clone())
+        Ok(self.save()?)
     }
 
     /// Draws the plots, the trace and the page. Last of all: what was seen must not be lost because
     /// something cannot be drawn.
     #[instrument(skip_all)]
     pub(crate) fn draw(&self, plan: &Plan) -> anyhow::Result<()> {
-        self.folder.write_plots(&self.record, &self.recorder)?;
-        tell(&self.folder, (&self.record, &self.recorder, self.events.events()), plan)
+        let plotted = self.folder.write_plots(&self.record, &self.recorder);
+        tell(&self.folder, (&self.record, &self.recorder, self.events.events()), plan)?;
+        Ok(plotted?)
+    }
+
+    fn end_of_schedule(&mut self, outcome: &Outcome) -> anyhow::Result<()> {
+        match convert::has_schedule(outcome) {
+            true => Ok(self.schedule(&outcome.schedule)?),
+            false => Ok(()),
+        }
     }
 
     fn logs(&self, logs: &[NodeLog]) -> anyhow::Result<()> {
+        // None is no empty one: nobody asked for them.
+        if logs.is_empty() {
+            return Ok(());
+        }
         let path = self.folder.path().join(LOGS);
         // A log that is cut off would be taken for damage, an absent one for a run that was killed.
         let temporary = self.folder.path().join(format!(".{LOGS}.tmp"));
@@ -199,6 +230,57 @@ const SAVE_SHARE: u32 = 50;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn journal(place: &std::path::Path, schedule: &Schedule) -> Journal {
+        let plan = crate::catalogue::all().unwrap().remove(0).plan;
+        let environment = reports::Environment {
+            commit: "c".to_owned(),
+            build_profile: "debug".to_owned(),
+            rustc: "r".to_owned(),
+            machine: "m".to_owned(),
+        };
+        let begun = convert::Place { world: "sim", transport: "QUIC" };
+        let record = convert::begun(&plan, chaos::seed::Seed(7), begun, environment).unwrap();
+        let folder = RunFolder::create_at(&place.join("run")).unwrap();
+        Journal::begin_in(folder, record, schedule).unwrap()
+    }
+
+    fn broken() -> Outcome {
+        let verdict = chaos::checker::Verdict::Invalid;
+        let (name, detail) = ("nodes".to_owned(), "node 2 panicked".to_owned());
+        let nodes = chaos::checker::Check { name, verdict, detail };
+        Outcome { verdict: Some(verdict), checks: vec![nodes], ..Outcome::default() }
+    }
+
+    #[test]
+    fn a_run_that_was_torn_off_takes_nothing_back_from_its_folder() {
+        let place = tempfile::tempdir().unwrap();
+        let schedule = Schedule { seed: "0x7".to_owned(), ..Schedule::default() };
+        let mut journal = journal(place.path(), &schedule);
+        let file = |name: &str| place.path().join("run").join(name);
+        let drawn = std::fs::read_to_string(file("schedule.toml")).unwrap();
+        assert!(drawn.contains("0x7"), "{drawn}");
+        journal.finish(&broken()).unwrap();
+        assert_eq!(std::fs::read_to_string(file("schedule.toml")).unwrap(), drawn);
+        assert!(!file(LOGS).exists(), "nobody asked the nodes for their logs");
+    }
+
+    #[test]
+    fn what_cannot_be_written_takes_nothing_else_with_it() {
+        let place = tempfile::tempdir().unwrap();
+        let mut journal = journal(place.path(), &Schedule::default());
+        // Where a file is, something that no file can take the place of.
+        let latency = place.path().join("run/latency.csv");
+        std::fs::remove_file(&latency).unwrap();
+        std::fs::create_dir_all(latency.join("x")).unwrap();
+        let error = journal.finish(&broken()).unwrap_err();
+        assert!(format!("{error:#}").contains("latency.csv"), "{error:#}");
+        assert_eq!(convert::exit_code(journal.record()), 1);
+        let kept = journal.folder.read_record().unwrap();
+        assert_eq!(kept.verdict, reports::Verdict::Invalid);
+        let names: Vec<&str> = kept.checks.iter().map(|check| &*check.name).collect();
+        assert_eq!(names, ["nodes", convert::LABORATORY]);
+    }
 
     #[test]
     fn the_longer_a_save_takes_the_longer_until_the_next() {

@@ -193,6 +193,7 @@ fn planned(
     let settled = |plan: &mut Plan| {
         overrides.apply(plan, world)?;
         plan::settle(plan, world);
+        plan::keep_times(plan);
         Ok::<(), PlanError>(())
     };
     let fit = |plan: &Plan| plan::validate(plan).and_then(|()| plan::fits(plan, world));

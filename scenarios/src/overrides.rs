@@ -6,21 +6,24 @@
 mod conflict;
 mod lag;
 mod nodes;
-
-use std::fmt;
-use std::num::IntErrorKind;
-use std::str::FromStr;
+mod place;
+mod struck;
+mod value;
 
 use chaos::disk::{DiskFault, DiskKind};
 use chaos::fault::{Fault, Target};
 use chaos::plan::{
-    self, Expect, Kind, Plan, PlanError, RandomFaults, Step, StorageKind, WorldKind,
+    self, Expect, MsByProfile, Plan, PlanError, RandomFaults, Step, StorageKind, WorldKind,
 };
 use chaos::seed::Seed;
 use clap::Args;
 use runtime::ConsensusProfile;
 
 pub(crate) use lag::LagOverrides;
+use place::out_of_place;
+pub(crate) use place::{faults_in, out_of_place_in};
+pub(crate) use struck::Struck;
+pub(crate) use value::{count, duration_ms, within};
 
 /// Fields of a plan that can be set on the command line.
 #[derive(Args, Debug, Default, Clone, PartialEq)]
@@ -81,26 +84,19 @@ pub(crate) struct Overrides {
     pub(crate) lag: LagOverrides,
 }
 
-/// What is done to a node.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Struck {
-    /// This, in each trial.
-    By(Fault),
-    /// One of what the world can do, drawn for each trial.
-    AtRandom,
-}
-
 impl Overrides {
     /// Changes the plan, which is to be carried out in that world.
     ///
     /// # Errors
     /// What the plan has no place for, with the reason. Values are not judged here, but where they
-    /// are to be whatever can be carried out, and where steps would not be what they were.
+    /// are to be whatever can be carried out, and where steps or bounds would not be what they
+    /// were.
     pub(crate) fn apply(&self, plan: &mut Plan, world: WorldKind) -> Result<(), PlanError> {
         let Self { nodes, trials, profile, storage, background_load, seed, .. } = *self;
         conflict::check(self, plan)?;
         // Later fields change what was chosen.
         plan::choose(plan, self.kind.as_deref()).map_err(|error| as_argument("--kind", error))?;
+        let own_nodes = plan.nodes;
         // Of steps that are not carried out none must fit.
         if let Some(nodes) = nodes.filter(|_| !self.random_faults) {
             nodes::fit(plan, nodes)?;
@@ -121,8 +117,13 @@ impl Overrides {
             (plan.random, plan.expect) = (Some(RandomFaults::default()), Expect::default());
         }
         // With fewer than three nodes there is no fault that a majority outlives.
+        let is_meant = plan.expect.majority_may_be_lost;
         plan.expect.majority_may_be_lost |= plan.nodes < 3 && !plan.steps.is_empty();
-        self.apply_faults(plan, world)
+        self.apply_faults(plan, world)?;
+        match plan.nodes < 3 && own_nodes >= 3 && !is_meant {
+            true => nodes::keeps_bounds(plan),
+            false => Ok(()),
+        }
     }
 
     fn apply_faults(&self, plan: &mut Plan, world: WorldKind) -> Result<(), PlanError> {
@@ -177,71 +178,9 @@ impl Overrides {
         };
         load.rate_per_s = self.rate.unwrap_or(load.rate_per_s);
         load.clients = self.clients.unwrap_or(load.clients);
-        load.duration_ms = self.duration.unwrap_or(load.duration_ms);
+        load.duration_ms = self.duration.map_or(load.duration_ms, MsByProfile::all);
         Ok(())
     }
-}
-
-impl FromStr for Struck {
-    type Err = PlanError;
-
-    fn from_str(name: &str) -> Result<Self, PlanError> {
-        match (name, name.parse()) {
-            ("random", _) => Ok(Self::AtRandom),
-            (_, Ok(fault)) => Ok(Self::By(fault)),
-            (_, Err(PlanError::Field { field, value, allowed })) => {
-                let allowed = format!("{allowed}, or random");
-                Err(PlanError::Field { field, value, allowed })
-            }
-            (_, Err(error)) => Err(error),
-        }
-    }
-}
-
-impl fmt::Display for Struck {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::By(fault) => fault.fmt(f),
-            Self::AtRandom => f.write_str("random"),
-        }
-    }
-}
-
-/// The arguments that a plan has no place for.
-pub(crate) fn out_of_place_in(plan: &Plan) -> Vec<&'static str> {
-    let of_faults = ["fault", "disk", "overlap", "random_faults"];
-    let mut names = match plan.kind {
-        // What is done to whom is what variants differ in.
-        Kind::Failover if !plan.variants.is_empty() => vec!["fault", "disk", "overlap"],
-        // Each disk fails by itself.
-        Kind::Failover if hits_all(plan) => vec!["disk", "kind"],
-        Kind::Failover => vec!["kind"],
-        Kind::Formation => {
-            let of_load = ["groups", "rate", "clients", "duration", "kind"];
-            of_load.into_iter().chain(of_faults).collect()
-        }
-        Kind::Steady => ["trials", "kind"].into_iter().chain(of_faults).collect(),
-        Kind::Lagging => return vec!["groups", "disk", "overlap", "random_faults", "kind"],
-    };
-    names.extend(lag::NAMES);
-    names
-}
-
-/// What to say of `--fault` where a plan takes only some of them.
-pub(crate) fn faults_in(plan: &Plan) -> Option<&'static str> {
-    match plan.kind {
-        Kind::Lagging => Some("What takes the follower away: isolate, kill, pause or wipe"),
-        Kind::Failover if hits_all(plan) => Some(
-            "What is done to all nodes: kill, pause or restart; or random, one of these for each \
-             trial, by the seed",
-        ),
-        Kind::Failover | Kind::Formation | Kind::Steady => None,
-    }
-}
-
-/// Whether a step hits all nodes at one moment.
-fn hits_all(plan: &Plan) -> bool {
-    plan.steps.iter().any(|step| step.target == Target::All)
 }
 
 /// The refusal in the words of the command line.
@@ -254,46 +193,9 @@ fn as_argument(name: &str, error: PlanError) -> PlanError {
     }
 }
 
-/// A duration with its unit, in milliseconds.
-pub(crate) fn duration_ms(text: &str) -> Result<u64, String> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let ms_per_unit = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return Err(DURATION.to_owned()),
-    };
-    let number: u64 = number.parse().map_err(|_| DURATION.to_owned())?;
-    number.checked_mul(ms_per_unit).ok_or_else(|| DURATION.to_owned())
-}
-
-/// A whole number.
-pub(crate) fn count(text: &str) -> Result<u64, String> {
-    within::<0, { u64::MAX }>(text)
-}
-
-/// A whole number. Whether it lies where it must is `validate`'s to say; of one that is too large
-/// to be read the same is said here.
-pub(crate) fn within<const MIN: u64, const MAX: u64>(text: &str) -> Result<u64, String> {
-    text.parse::<u64>().map_err(|error| match error.kind() {
-        IntErrorKind::PosOverflow => {
-            format!("it is too large, and must lie between {MIN} and {MAX}")
-        }
-        _ => "expected a whole number that is not negative".to_owned(),
-    })
-}
-
-fn out_of_place(name: &str, value: impl fmt::Display, what: &str, plan: &Plan) -> PlanError {
-    let allowed = format!("{} has no {what}: its kind is {}", plan.scenario, plan.kind);
-    PlanError::Field { field: name.to_owned(), value: value.to_string(), allowed }
-}
-
-const DURATION: &str = "expected a whole number and a unit: 1500ms, 5s, 10m, 1h";
-
 #[cfg(test)]
 pub(crate) mod tests {
+    use super::value::DURATION;
     use super::*;
     use crate::catalogue;
 
@@ -339,7 +241,30 @@ pub(crate) mod tests {
         assert_eq!(plan.seed, Some(Seed(0xabc)));
         assert!(plan.steps.iter().all(|step| step.fault == Fault::Pause));
         let load = plan.workload.as_ref().unwrap();
-        assert_eq!((load.rate_per_s, load.clients, load.duration_ms), (700, 4, 9_000));
+        let duration_ms = MsByProfile::all(9_000);
+        assert_eq!((load.rate_per_s, load.clients, load.duration_ms), (700, 4, duration_ms));
+        assert_eq!(plan::validate(&plan), Ok(()));
+    }
+
+    #[test]
+    fn a_duration_takes_the_place_of_those_of_all_profiles() {
+        for profile in plan::PROFILES {
+            let mut plan = builtin("leader-failover");
+            let (profile, duration) = (Some(profile), Some(20_000));
+            let given = Overrides { profile, duration, ..Overrides::default() };
+            given.apply(&mut plan, PROCESS).unwrap();
+            let load = plan.workload.as_ref().unwrap();
+            assert_eq!(load.duration_ms, MsByProfile::all(20_000));
+            plan::keep_times(&mut plan);
+            assert_eq!(plan::validate(&plan), Ok(()));
+        }
+        // What another profile has no room for is no matter once this one is chosen.
+        let mut plan = builtin("leader-failover");
+        let given = Overrides { duration: Some(4_000), ..Overrides::default() };
+        given.apply(&mut plan, PROCESS).unwrap();
+        let error = plan::validate(&plan).unwrap_err().to_string();
+        assert!(error.starts_with("steps[0].return_after_ms is 5500 for wan, but"), "{error}");
+        plan::keep_times(&mut plan);
         assert_eq!(plan::validate(&plan), Ok(()));
     }
 
@@ -511,40 +436,15 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn durations_need_a_unit() {
-        assert_eq!(duration_ms("600s"), Ok(600_000));
-        assert_eq!(duration_ms("10m"), Ok(600_000));
-        assert_eq!(duration_ms("1h"), Ok(3_600_000));
-        assert_eq!(duration_ms("1500ms"), Ok(1_500));
-        for bad in ["", "5", "s", "-5s", "5 s", "1.5s", "5d", "99999999999999999999s", "5sm"] {
-            assert_eq!(duration_ms(bad), Err(DURATION.to_owned()), "{bad}");
-        }
-    }
-
-    #[test]
     fn the_duration_that_is_offered_can_be_carried_out() {
         let offered = DURATION.split_once(": ").unwrap().1;
         for text in offered.split(", ").chain(["1s", "24h"]) {
             let mut plan = builtin("leader-failover");
             // As short a trial as may be has room for a short fault alone.
-            plan.steps[0].return_after_ms = 100;
+            plan.steps[0].return_after_ms = MsByProfile::all(100);
             let duration = Some(duration_ms(text).unwrap());
             Overrides { duration, ..Overrides::default() }.apply(&mut plan, PROCESS).unwrap();
             assert_eq!(plan::validate(&plan), Ok(()), "{text}");
-        }
-    }
-
-    #[test]
-    fn numbers_are_whole_and_not_endless() {
-        assert_eq!((within::<1, 9>("9"), count("0")), (Ok(9), Ok(0)));
-        assert_eq!(within::<1, 9>("10"), Ok(10), "`validate` refuses it");
-        let endless = "99999999999999999999";
-        let refused = within::<1, 9>(endless).unwrap_err();
-        assert_eq!(refused, "it is too large, and must lie between 1 and 9");
-        assert!(count(endless).unwrap_err().ends_with("between 0 and 18446744073709551615"));
-        for bad in ["", "-1", "many", "1.5", "-99999999999999999999"] {
-            let refused = within::<1, 9>(bad).unwrap_err();
-            assert_eq!(refused, "expected a whole number that is not negative", "{bad}");
         }
     }
 }

@@ -31,6 +31,8 @@ struct State {
     lag: Option<Fault>,
     /// How far that has come, in words.
     stage: Option<&'static str>,
+    /// How much is committed of what it misses in this trial.
+    filling: Option<Filling>,
     /// From 1; 0 before the first.
     trial: u64,
     trials: u64,
@@ -47,12 +49,22 @@ struct State {
     simulated: Option<Duration>,
 }
 
+/// Entries that are committed while a follower is away.
+#[derive(Debug, Clone, Copy)]
+struct Filling {
+    done: u64,
+    entries: u64,
+    /// When it was told for the first time, and how many were done then.
+    began: Time,
+    from: u64,
+}
+
 impl Progress {
     /// Shows on standard error how a plan is carried out.
     pub(crate) fn new(plan: &Plan, world: WorldKind) -> Self {
         // How long a follower lags, nobody knows before one did.
         let load = plan.workload.as_ref().filter(|_| plan.lag.is_none());
-        let load = load.map(|load| Duration::from_millis(load.duration_ms));
+        let load = load.map(|load| Duration::from_millis(load.duration_ms.of(plan.profile)));
         let clock = SystemClock::new();
         let state = State {
             trials: plan.trials,
@@ -80,9 +92,16 @@ impl Progress {
         self.state.first_began.get_or_insert(now);
         self.state.trial_began = Some(now);
         (self.state.trial, self.state.trials) = (trial, trials);
-        self.state.stage = None;
+        (self.state.stage, self.state.filling) = (None, None);
         // Trials with load last for seconds; others may last for a tenth of one.
         if self.state.has_clients { self.show() } else { self.show_if_due(now) }
+    }
+
+    /// The entries that a follower is to miss are being committed.
+    pub(crate) fn filling(&mut self, done: u64, entries: u64) {
+        let now = self.clock.now();
+        self.state.filling(now, done, entries);
+        self.show_if_due(now);
     }
 
     pub(crate) fn operation(&mut self, operation: &Operation) {
@@ -139,11 +158,23 @@ impl State {
         }
     }
 
-    /// Phase, trial, rate or virtual time, last outage, time left.
+    fn filling(&mut self, now: Time, done: u64, entries: u64) {
+        let (began, from) =
+            self.filling.map_or((now, done), |filling| (filling.began, filling.from));
+        self.filling = Some(Filling { done, entries, began, from });
+    }
+
+    /// Phase, entries committed for a follower to miss, trial, rate or virtual time, last outage,
+    /// time left.
     fn line(&self, now: Time) -> String {
-        let stage = self.stage.filter(|_| self.phase == Some(Phase::Start));
-        let doing = stage.or(self.phase.map(words)).unwrap_or("starting");
-        let mut parts = vec![doing.to_owned()];
+        let is_at_trials = self.phase == Some(Phase::Start);
+        let stage = self.stage.filter(|_| is_at_trials);
+        let filling = self.filling.filter(|filling| is_at_trials && filling.done < filling.entries);
+        let doing = filling.map(|_| AWAY).or(stage).or(self.phase.map(words));
+        let mut parts = vec![doing.unwrap_or("starting").to_owned()];
+        if let Some(filling) = filling {
+            parts.extend(filling.words(now, self.simulated.is_none()));
+        }
         if self.trial > 0 && self.trials > 1 {
             parts.push(format!("trial {} of {}", self.trial, self.trials));
         }
@@ -188,13 +219,43 @@ impl State {
         (spent >= TOLD_MIN).then(|| simulated.as_secs_f64() / spent.as_secs_f64())
     }
 
+    /// By the trials, and by what is committed in the present one, where their time is not known.
+    fn filled_permille(&self) -> u64 {
+        let Some(Filling { done, entries, .. }) = self.filling else { return 0 };
+        let before = self.trial.saturating_sub(1) as f64;
+        let share = done as f64 / entries.max(1) as f64;
+        ((before + share) / self.trials.max(1) as f64 * 1_000.0) as u64
+    }
+
     fn permille(&self, now: Time) -> u64 {
         let (Some(left), Some(began)) = (self.left(now), self.first_began) else {
-            return if self.phase > Some(Phase::Load) { 1_000 } else { 0 };
+            return if self.phase > Some(Phase::Load) { 1_000 } else { self.filled_permille() };
         };
         let spent = now.0.saturating_sub(began.0).as_secs_f64();
         let whole = spent + left.as_secs_f64();
         if whole > 0.0 { (spent / whole * 1_000.0) as u64 } else { 0 }
+    }
+}
+
+impl Filling {
+    /// How far it is, how fast where that is a figure, and for how long it still goes on.
+    fn words(&self, now: Time, is_measured: bool) -> Vec<String> {
+        let Self { done, entries, .. } = self;
+        let mut words = vec![format!("{done} of {entries} entries committed")];
+        let Some(per_s) = self.per_s(now) else { return words };
+        if is_measured {
+            words.push(format!("{per_s:.0}/s"));
+        }
+        let left_s = entries.saturating_sub(*done) as f64 / per_s;
+        words.push(format!("about {} s until it returns", left_s.ceil()));
+        words
+    }
+
+    /// In each second of the host's, once there is enough to tell.
+    fn per_s(&self, now: Time) -> Option<f64> {
+        let spent = now.0.saturating_sub(self.began.0);
+        let done = self.done.saturating_sub(self.from);
+        (spent >= TOLD_MIN && done > 0).then(|| done as f64 / spent.as_secs_f64())
     }
 }
 
@@ -216,13 +277,15 @@ fn stage(marks: &[Mark], lag: Fault) -> Option<&'static str> {
         match (mark.kind.as_str(), mark.until_ns.is_some()) {
             (FORMING, false) => Some(words(Phase::Start)),
             (FORMING, true) => Some("load before the fault"),
-            (kind, false) if kind == lag.word() => Some("a follower is away or catches up"),
+            (kind, false) if kind == lag.word() => Some(AWAY_OR_BACK),
             (kind, true) if kind == lag.word() => Some("the follower has caught up"),
             _ => None,
         }
     })
 }
 
+const AWAY: &str = "a follower is away";
+const AWAY_OR_BACK: &str = "a follower is away or catches up";
 /// The mark of a group that forms.
 const FORMING: &str = "forming";
 /// Over less than this a pace means nothing.
@@ -324,6 +387,39 @@ mod tests {
         assert!(line.ends_with("about 17 s left"), "{line}");
         let checking = State { phase: Some(Phase::Check), ..second };
         assert!(checking.line(at(99_000)).starts_with("checking the history"));
+    }
+
+    #[test]
+    fn what_a_follower_misses_is_told_while_it_is_committed() {
+        let mut state = State {
+            phase: Some(Phase::Start),
+            lag: Some(Fault::Kill),
+            stage: Some(AWAY_OR_BACK),
+            load: None,
+            trial: 1,
+            first_began: Some(at(13_000)),
+            outage_ms: None,
+            ..state()
+        };
+        state.filling(at(20_000), 2_000, 1_000_000);
+        let line = "a follower is away, 2000 of 1000000 entries committed, trial 1 of 10";
+        assert_eq!(state.line(at(20_100)), line, "it is too early to tell how fast");
+        state.filling(at(24_000), 102_000, 1_000_000);
+        let line = "a follower is away, 102000 of 1000000 entries committed, 25000/s, about 36 s \
+                    until it returns, trial 1 of 10";
+        assert_eq!(state.line(at(24_000)), line);
+        // Nobody knows yet how long a trial takes: of ten a tenth of the first is done.
+        assert_eq!(state.permille(at(24_000)), 10);
+        let simulated = State { simulated: Some(Duration::ZERO), ..state };
+        let line = simulated.line(at(24_000));
+        assert!(line.contains("committed, about 36 s until it returns, trial 1"), "{line}");
+        let mut state = State { simulated: None, ..simulated };
+        state.filling(at(60_000), 1_000_000, 1_000_000);
+        assert_eq!(state.line(at(60_000)), "a follower is away or catches up, trial 1 of 10");
+        assert_eq!(state.permille(at(60_000)), 100, "the bar does not go back");
+        state.filling(at(60_000), 7, 1_000_000);
+        let stopped = State { phase: Some(Phase::Check), ..state };
+        assert_eq!(stopped.line(at(60_000)), "checking the history, trial 1 of 10");
     }
 
     #[test]

@@ -12,7 +12,6 @@ mod record;
 mod status;
 
 use std::collections::BTreeSet;
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -38,7 +37,7 @@ use status::Status;
 
 /// What came of a sweep.
 pub(crate) struct Swept {
-    /// 0 all valid, 1 a guarantee broke, 2 unknown or interrupted, 3 the laboratory failed.
+    /// 0 all valid, 1 a guarantee broke, 2 unknown, interrupted or empty, 3 the laboratory failed.
     pub(crate) exit_code: u8,
     /// For a person: the totals, the failures, and the command that comes next.
     pub(crate) text: String,
@@ -117,7 +116,8 @@ impl Sweep {
         let totals = &self.ledger.record.totals;
         let mut text = format!("{told}\n{}", status::summary(&self.ledger.record));
         text.push_str(&self.failures.told(&self.ledger));
-        if !totals.complete {
+        // Nothing was looked at: with other limits there may be something.
+        if !totals.complete || totals.seeds == 0 {
             let words = ["sweep".to_owned(), "--resume".to_owned(), path];
             text.push_str(&format!("{}\n", rerun::of(&words)));
         }
@@ -126,7 +126,7 @@ impl Sweep {
 
     /// Runs seeds until none is left, the time is over, or somebody wants it to stop.
     async fn run(&mut self) -> anyhow::Result<()> {
-        let program = env::current_exe().context("cannot find this program, to start it again")?;
+        let program = worlds::program().context("cannot find this program, to start it again")?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut showing = interval(self.status.interval());

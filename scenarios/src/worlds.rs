@@ -4,6 +4,7 @@
 //! own. Knows no report.
 
 use std::env;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
@@ -122,10 +123,23 @@ async fn simulate(
     Err(RunError::Lab(absent(WorldKind::Sim).unwrap_or_default()))
 }
 
+/// This very program, to be started again. Linux knows it by a name of its own, which means the one
+/// that runs, whatever has taken its place meanwhile: a build, say.
+///
+/// # Errors
+/// Where the system does not say.
+pub(crate) fn program() -> io::Result<PathBuf> {
+    let running = Path::new("/proc/self/exe");
+    match cfg!(target_os = "linux") && running.exists() {
+        true => Ok(running.to_owned()),
+        false => env::current_exe(),
+    }
+}
+
 fn processes(folder: &Path) -> ProcessWorld {
     ProcessWorld::new(Places {
         // What cannot be found cannot be started: the first node says so.
-        program: env::current_exe().unwrap_or_else(|_| PathBuf::from("scenarios")),
+        program: program().unwrap_or_else(|_| PathBuf::from("scenarios")),
         logs: folder.join("nodes"),
         stores: folder.join("stores"),
     })

@@ -178,6 +178,10 @@ fn groups_form_again_and_again() {
     assert_eq!(forming.filter(|mark| mark["until_ms"].is_f64()).count(), 3, "{record}");
     let page = fs::read_to_string(folder.join("index.html")).unwrap();
     assert!(page.contains("from the start of the first node"), "its own distribution");
+    assert!(page.contains("a plan of kind formation has no clients"), "why there is no latency");
+    for plot in ["latency.svg", "outage.svg"] {
+        assert!(!folder.join(plot).exists(), "{plot} would be empty");
+    }
     assert_eq!(check(&folder).status.code(), Some(0));
 }
 
@@ -290,8 +294,11 @@ fn a_run_that_tested_too_little_is_an_error_and_no_pass() {
 
     let folder = out.path().join("runs").join("latest");
     for file in FILES.iter().filter(|file| !file.starts_with("nodes/")) {
-        assert!(folder.join(file).exists(), "{file}");
+        // Load alone has no outages, so they are not drawn.
+        assert_eq!(folder.join(file).exists(), !file.starts_with("outage."), "{file}");
     }
+    let page = fs::read_to_string(folder.join("index.html")).unwrap();
+    assert!(page.contains("a plan of kind steady is load alone"), "why there is no outage");
     let record = fs::read(folder.join("run.json")).unwrap();
     let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
     assert_eq!(record["verdict"], "unknown", "{record}");

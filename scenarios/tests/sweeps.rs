@@ -93,7 +93,7 @@ fn a_seed_that_fails_is_kept_and_told_with_the_command_that_reruns_it() {
     let record = fs::read(run.join("run.json")).unwrap();
     let record: Value = serde_json::from_slice(&record).unwrap();
     assert_eq!(record["verdict"], "invalid");
-    assert!(run.join("outage.svg").exists() && run.join("nodes/1.log").exists());
+    assert!(run.join("index.html").exists() && run.join("nodes/1.log").exists());
 }
 
 #[test]
@@ -164,6 +164,31 @@ fn a_killed_sweep_that_goes_on_has_been_at_work_as_long_as_its_seeds() {
     assert!(figure("wall_s") >= 0.999 * figure("runs_wall_s"), "{record}");
     let per_hour = figure("seeds") * 3_600.0 / figure("runs_wall_s");
     assert!(figure("seeds_per_hour") <= 1.001 * per_hour, "{record}");
+}
+
+#[test]
+fn a_sweep_that_judged_nothing_is_unknown_and_says_how_to_go_on() {
+    let out = tempfile::tempdir().unwrap();
+    let output = sweep(&["--seeds", "1"], out.path());
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    // As one leaves it that was killed before its first seed was done, at the end of its time.
+    let folder = folder(out.path());
+    let file = folder.join("sweep.json");
+    let mut record: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    record["seeds_max"] = Value::Null;
+    record["minutes_max"] = 1.into();
+    record["totals"]["seeds"] = 0.into();
+    record["totals"]["wall_s"] = 61.into();
+    fs::write(&file, record.to_string()).unwrap();
+    fs::write(folder.join("seeds.jsonl"), "").unwrap();
+
+    let words = ["sweep", "--resume", folder.to_str().unwrap()];
+    let output = scenarios(&words).output().unwrap();
+    let told = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(told.contains("0 seeds: 0 valid"), "{told}");
+    let resume = format!("-- sweep --resume {}", folder.display());
+    assert!(told.lines().last().unwrap().ends_with(&resume), "{told}");
 }
 
 fn is_named_by_a_process(folder: &Path) -> bool {

@@ -180,6 +180,8 @@ fn what_cannot_be_given_is_refused_by_its_own_name_with_what_is_allowed() {
         ("rolling-restart --disk flip", "--disk is flip, but the variants of rolling-restart say"),
         ("leader-failover --random-faults --overlap", "--overlap is given, but --random-faults"),
         ("lagging-follower --disk flip", "--disk is flip, but the one fault of lagging-follower"),
+        ("cold-restart --overlap", "--overlap is given, but cold-restart hits all nodes at one"),
+        ("partition --nodes 2", "--nodes is 2, but --kind isolate-leader leaves no majority"),
         ("partition --kind bridge --nodes 3", "--nodes is 3, but --kind bridge cuts links among 5"),
         ("leader-failover --nodes 99999999999999999999", "must lie between 1 and 9"),
         ("leader-failover --duration -5s", "'-5s' for '--duration <DURATION>': expected a whole"),

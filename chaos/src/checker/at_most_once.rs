@@ -2,7 +2,8 @@
 //!
 //! In each log a request and a value stand at most once; in all logs a request stands at the same
 //! position; a request that was answered *fail* stands nowhere (a fail says: never). Of a log
-//! that a snapshot has taken the beginning of, this is said of the rest.
+//! that a snapshot has taken the beginning of, this is said of the rest, and it is told how many
+//! requests were acknowledged of which it says nothing.
 
 use std::collections::BTreeMap;
 
@@ -37,10 +38,17 @@ impl Checker for AtMostOnce {
         }
         conclude(self.name(), &breaches, &doubts, || {
             let (requests, logs, failed) = (agreed.len(), frozen.logs.len(), failed.len());
-            format!(
+            let stand = format!(
                 "{requests} requests stand at most once in {logs} logs, \
                  {failed} refused ones in none"
-            )
+            );
+            let acknowledged =
+                frozen.history.operations().iter().filter(|one| one.outcome == Outcome::Ok);
+            let requests = acknowledged.filter_map(|operation| operation.request);
+            match requests.filter(|request| !agreed.contains_key(request)).count() {
+                0 => stand,
+                unseen => format!("{stand}; {unseen} acknowledged ones are in snapshots alone"),
+            }
         })
     }
 }

@@ -5,13 +5,20 @@
 //! the bound and keep it; where a majority is up of whom each reaches each other both ways,
 //! somebody must be served within the bound. Bad links promise nothing.
 //!
+//! A leader that is back before the bound is judged by whether the group went on without it: where
+//! it never did the guarantee broke, and mostly not, or never for long enough, is a doubt.
+//!
 //! Not vacuous: without one stretch after healing that is long enough to judge it is *unknown*, and
 //! so it is where nobody was served, but nothing was due within the bound that must have been.
 
-use std::collections::BTreeSet;
+mod absences;
+
+use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use super::{Check, Checker, Complaints, conclude};
 use crate::history::{Course, Frozen, Operation, Outcome, Struck};
+
+use absences::Absences;
 
 /// Checks that faults and their ends cost no more than they must.
 #[derive(Clone, Copy, Debug, Default)]
@@ -59,19 +66,22 @@ impl Checker for Availability {
         let (nodes, successes) = (&frozen.nodes[..], successes(operations));
         let load = Load { course, nodes, operations, successes };
         let (mut healed, mut cut) = (0_u64, 0_u64);
-        for stretch in stretches(course, load_ns) {
+        let stretches = stretches(course, load_ns);
+        for stretch in &stretches {
             let served_by_ns = stretch.from_ns.saturating_add(course.service_ns_max);
             if stretch.on.is_empty() {
                 let lasts = stretch.until_ns >= served_by_ns.saturating_add(KEPT_NS);
                 healed += u64::from(lasts);
                 if lasts {
-                    keeps_rate(&load, &stretch, &mut breaches, &mut doubts);
+                    keeps_rate(&load, stretch, &mut breaches, &mut doubts);
                 }
             } else if stretch.until_ns > served_by_ns && stretch.ground(nodes).is_able() {
                 cut += 1;
-                serves(&load, &stretch, &mut breaches, &mut doubts);
+                serves(&load, stretch, &mut breaches, &mut doubts);
             }
         }
+        let absences = Absences::of(&load, &stretches, load_ns);
+        absences.judge(&mut breaches, &mut doubts);
         let bound_ms = course.service_ns_max / MS;
         if healed == 0 {
             doubts.add(|| {
@@ -86,9 +96,13 @@ impl Checker for Availability {
             let kept = format!(
                 "within {bound_ms} ms of {healed} healings the rate was back, and was kept"
             );
-            match cut {
+            let kept = match cut {
                 0 => kept,
                 _ => format!("{kept}; so was somebody served in {cut} stretches with a majority"),
+            };
+            match absences.words() {
+                None => kept,
+                Some(words) => format!("{kept}; {words}"),
             }
         })
     }
@@ -138,16 +152,18 @@ impl<'a> Load<'a> {
             let is_soon = took_ns.is_some_and(|took_ns| took_ns <= soon_ns);
             is_late && is_soon && operation.outcome == Outcome::Ok
         };
-        let within = stretch.from_ns..=served_by_ns;
-        let due =
-            self.operations.iter().filter(|operation| within.contains(&operation.intended_ns));
+        let due = self.due_within(stretch.from_ns..=served_by_ns).into_iter();
         due.filter(|operation| !says_neither(operation)).collect()
+    }
+
+    fn due_within(&self, within: RangeInclusive<u64>) -> Vec<&'a Operation> {
+        let operations = self.operations.iter();
+        operations.filter(|operation| within.contains(&operation.intended_ns)).collect()
     }
 
     /// Whether something of what was due reached whoever led: if no client would have, nothing
     /// follows from nobody having been served.
-    fn reached_a_leader(&self, stretch: &Stretch<'_>) -> bool {
-        let due = self.due_in_time(stretch);
+    fn reach_a_leader(&self, due: &[&Operation], stretch: &Stretch<'_>) -> bool {
         if !self.course.pinned {
             return !due.is_empty();
         }
@@ -245,7 +261,7 @@ fn serves(
         stretch.from_ns / MS,
         faults.join(", ")
     );
-    if load.reached_a_leader(stretch) {
+    if load.reach_a_leader(&load.due_in_time(stretch), stretch) {
         blame(course, stretch, breaches, doubts, || {
             format!("{what}, though a majority stood together")
         });

@@ -2,9 +2,9 @@
 //!
 //! Something is: a fault that keeps it away; a fault, or the return from one, so shortly before
 //! that everyone may still have been waiting for a split vote to pass; links that are bad, or cut
-//! so that nodes disagree on who is there; or a stall of the leader that the host inflicted and
-//! the node noted. Whatever else ends a term, the group
-//! did it to itself.
+//! so that nodes disagree on who is there; or a stall of the leader that the host inflicted. A
+//! leader that was slow by itself excuses nothing: whatever else ends a term, the group did it to
+//! itself.
 
 use super::{Check, Checker, Complaints, conclude};
 use crate::history::{Course, Elected, Frozen};

@@ -67,7 +67,8 @@ pub struct Elected {
     pub term: u64,
 }
 
-/// A node did not run for 20 ms or more. One that was paused notes it as well.
+/// The host kept a node from running for 20 ms or more. One that was paused notes it as well, but
+/// in virtual time, where there is no host.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Stalled {
     /// The node.

@@ -11,7 +11,7 @@ use std::{
 
 use runtime::{Event, NodeId, Note, PeerId, Phase, Time};
 
-use super::{Membership, nanos};
+use super::Membership;
 use crate::{
     cluster::{MemberChange, What},
     fault::NodeNumber,
@@ -49,10 +49,10 @@ impl<T: Fn(Time, What)> Noting<T> {
     /// Hears that something happened at a moment of the member's own clock.
     pub(crate) fn hear(&self, at: Time, event: &Event) {
         let what = match event {
-            // The member's own tasks may starve while the thread that watches does not.
+            // The member's own word is no excuse: whatever blocks its task is its own fault. That the
+            // host kept it from running the thread that watches says, in a process of its own.
             Event::Raft(Note::TimerLate { by }) if *by >= STALL => {
-                let from = Time(at.0.saturating_sub(*by));
-                Some(What::Stall { from_ns: nanos(from) })
+                Some(What::Note { text: format!("{LATE} {} ms", by.as_millis()) })
             }
             Event::Raft(note) => self.note(note),
             Event::Bonded(node) => self.number(node).map(|with| What::Bonded { with }),
@@ -127,5 +127,35 @@ impl<T: Fn(Time, What)> Noting<T> {
 
 /// How the note begins of a node that goes on from another's snapshot.
 pub(crate) const GOES_ON: &str = "goes on from a snapshot at";
-/// How long a node must not have run for a stall to be told.
+/// How the note begins of a node whose own timer came late.
+const LATE: &str = "its timer came late, by";
+/// How long a node must not have run for a stall to be told, or its timer be late.
 pub(crate) const STALL: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// What is told of a timer that comes so late.
+    fn told(late: Duration) -> Vec<What> {
+        let told = Arc::<Mutex<Vec<What>>>::default();
+        let keeps = Arc::clone(&told);
+        let keep = move |_: Time, what| keeps.lock().expect("nobody panicked").push(what);
+        let noting = Noting::of(BTreeMap::new(), keep);
+        noting.hear(Time(Duration::from_secs(1)), &Event::Raft(Note::TimerLate { by: late }));
+        let told = told.lock().expect("nobody panicked");
+        told.clone()
+    }
+
+    #[test]
+    fn a_timer_that_comes_late_is_told_and_is_no_stall_of_the_host() {
+        let text = "its timer came late, by 350 ms".to_owned();
+        assert_eq!(told(Duration::from_millis(350)), [What::Note { text }]);
+        // Less than that is a note like any other.
+        let early = told(STALL - Duration::from_nanos(1));
+        let is_plain = |what: &What| matches!(what, What::Note { text } if !text.starts_with(LATE));
+        assert!(early.len() == 1 && early.iter().all(is_plain), "{early:?}");
+    }
+}

@@ -32,34 +32,14 @@ impl<C: Cluster> Nemesis<'_, C> {
         for node in &taken {
             self.lab.recorder.back(*node, self.drawn(place).ends_process()).await?;
         }
-        let cluster = &self.lab.cluster;
-        let returned = match fault {
-            Fault::Kill | Fault::Restart | Fault::Leave => {
-                together(cluster, &hit, |cluster, node| async move { cluster.restart(node).await })
-                    .await
-            }
-            Fault::Wipe => match self.lab.cluster.wipe(node).await {
-                Ok(()) => self.lab.cluster.restart(node).await,
-                Err(error) => Err(error),
-            },
-            Fault::Transfer => Ok(self.lab.cluster.now()),
-            Fault::Pause => {
-                together(cluster, &hit, |cluster, node| async move { cluster.resume(node).await })
-                    .await
-            }
-            Fault::Clock => match self.clocks.end(place) {
-                Some((node, fault)) => self.lab.cluster.clock(node, &fault).await,
-                None => Ok(self.lab.cluster.now()),
-            },
-            Fault::Disk => self.disks.end(self.lab, place).await,
-            Fault::Isolate | Fault::Partition | Fault::Link => self.heal(place, node).await,
-        };
-        let at = match returned {
+        let at = match self.end_fault(place, fault, &hit).await {
             Ok(at) => at,
             // A link that nothing befell was hit by no fault: then there is nothing to judge.
             Err(error @ ClusterError::Fault { .. }) if fault.hits_links() => {
                 return Err(error.into());
             }
+            // What the host has not got for a node is no guarantee of the group's.
+            Err(error @ ClusterError::World(_)) => return Err(error.into()),
             // A store that was closed by a kill must open again: this is no fault of the lab.
             Err(error) => {
                 self.lost.push(format!("trial {trial}: {error}"));
@@ -88,6 +68,38 @@ impl<C: Cluster> Nemesis<'_, C> {
         self.lab.recorder.schedule(self.schedule).await?;
         behind.into_iter().for_each(|node| self.await_return(place, node, commit));
         Ok(())
+    }
+
+    /// Has the fault be over; when that was.
+    async fn end_fault(
+        &mut self,
+        place: usize,
+        fault: Fault,
+        hit: &[NodeNumber],
+    ) -> Result<Time, ClusterError> {
+        let cluster = &self.lab.cluster;
+        let node = hit.first().copied().unwrap_or_default();
+        match fault {
+            Fault::Kill | Fault::Restart | Fault::Leave => {
+                together(cluster, hit, |cluster, node| async move { cluster.restart(node).await })
+                    .await
+            }
+            Fault::Wipe => {
+                cluster.wipe(node).await?;
+                cluster.restart(node).await
+            }
+            Fault::Transfer => Ok(cluster.now()),
+            Fault::Pause => {
+                together(cluster, hit, |cluster, node| async move { cluster.resume(node).await })
+                    .await
+            }
+            Fault::Clock => match self.clocks.end(place) {
+                Some((node, fault)) => cluster.clock(node, &fault).await,
+                None => Ok(cluster.now()),
+            },
+            Fault::Disk => self.disks.end(self.lab, place).await,
+            Fault::Isolate | Fault::Partition | Fault::Link => self.heal(place, node).await,
+        }
     }
 
     /// What is committed now, as far as anybody who is up knows, and at least what was before.

@@ -13,8 +13,8 @@ use crate::{
     fault::{CrashPoint, Fault, NodeNumber, Target},
     link::{LinkFaults, Share},
     plan::{
-        At, Flap, Plan, PlanError, Step, StorageKind, Way, WorkloadPlan, WorldKind, consensus,
-        field, fits, forgets, validate,
+        At, Flap, MsByProfile, Plan, PlanError, Step, StorageKind, Way, WorkloadPlan, WorldKind,
+        consensus, field, fits, forgets, keep_times, validate,
     },
     seed::{Seed, Stream},
     skew::ClockFault,
@@ -59,6 +59,8 @@ pub fn draw_faults(plan: &Plan, world: WorldKind, seed: Seed) -> Result<Plan, Pl
     let mut stream = Stream::named(seed, "random faults");
     let mut drawn = Plan { random: None, steps: Vec::new(), ..plan.clone() };
     drawn.expect.majority_may_be_lost = true;
+    // What is drawn fits into the load of this profile alone.
+    keep_times(&mut drawn);
     let possible = possible(random, plan, world);
     if possible.is_empty() {
         let allowed = format!(
@@ -81,7 +83,7 @@ pub fn draw_faults(plan: &Plan, world: WorldKind, seed: Seed) -> Result<Plan, Pl
     }
     drawn.steps.sort_by_key(|step| match step.at {
         At::Random => 0,
-        At::Ms(ms) => ms,
+        At::Ms(ms) => ms.of(plan.profile),
     });
     validate(&drawn)?;
     fits(&drawn, world)?;
@@ -202,11 +204,11 @@ fn enabled(possible: &[Fault], world: WorldKind, stream: &mut Stream) -> Vec<Fau
 }
 
 fn step(fault: Fault, plan: &Plan, load: &WorkloadPlan, stream: &mut Stream) -> Step {
-    let duration_ms = load.duration_ms;
+    let duration_ms = load.duration_ms.of(plan.profile);
     let return_after_ms = stream.between(LASTS_MS_MIN, duration_ms * 3 / 10);
     // It must be over some time before the trial is.
     let latest_ms = (duration_ms * 9 / 10).saturating_sub(return_after_ms);
-    let at = At::Ms(stream.between(duration_ms / 10, latest_ms));
+    let at = At::Ms(MsByProfile::all(stream.between(duration_ms / 10, latest_ms)));
     let target = [Target::Leader, Target::Follower, Target::Random];
     let target = *stream.pick(&target).unwrap_or(&Target::Random);
     let way = match stream.below(5) {
@@ -225,7 +227,7 @@ fn step(fault: Fault, plan: &Plan, load: &WorkloadPlan, stream: &mut Stream) -> 
         way: Way::Both,
         side: Vec::new(),
         cut: Vec::new(),
-        return_after_ms,
+        return_after_ms: MsByProfile::all(return_after_ms),
         faults: None,
         point: CrashPoint::Any,
         hand_over: false,

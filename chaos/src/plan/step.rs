@@ -4,13 +4,16 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{self, value::MapAccessDeserializer},
+};
 
 use crate::{
     disk::{DiskFault, DiskKind},
     fault::{CrashPoint, Fault, NodeNumber, Target},
     link::LinkFaults,
-    plan::Way,
+    plan::{MsByProfile, Way},
     skew::ClockFault,
 };
 
@@ -42,7 +45,7 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cut: Vec<(NodeNumber, NodeNumber)>,
     /// How long after the fault the node is restarted or goes on, or the links are healed.
-    pub return_after_ms: u64,
+    pub return_after_ms: MsByProfile,
     /// For `link`: what befalls it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub faults: Option<LinkFaults>,
@@ -112,14 +115,14 @@ pub enum At {
     /// Drawn from the tenth to three tenths of the trial.
     Random,
     /// Exactly then.
-    Ms(u64),
+    Ms(MsByProfile),
 }
 
 impl Serialize for At {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Random => serializer.serialize_str("random"),
-            Self::Ms(ms) => serializer.serialize_u64(*ms),
+            Self::Ms(ms) => ms.serialize(serializer),
         }
     }
 }
@@ -128,11 +131,14 @@ impl<'de> Deserialize<'de> for At {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Visitor;
 
-        impl de::Visitor<'_> for Visitor {
+        impl<'de> de::Visitor<'de> for Visitor {
             type Value = At;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("\"random\" or milliseconds from the beginning of the trial")
+                f.write_str(
+                    "\"random\" or milliseconds from the beginning of the trial, which may be one \
+                     number for each of lan, wan, loopback",
+                )
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<At, E> {
@@ -143,12 +149,17 @@ impl<'de> Deserialize<'de> for At {
             }
 
             fn visit_u64<E: de::Error>(self, ms: u64) -> Result<At, E> {
-                Ok(At::Ms(ms))
+                Ok(At::Ms(MsByProfile::all(ms)))
             }
 
             fn visit_i64<E: de::Error>(self, ms: i64) -> Result<At, E> {
                 let unexpected = de::Unexpected::Signed(ms);
-                u64::try_from(ms).map(At::Ms).map_err(|_| E::invalid_value(unexpected, &self))
+                let ms = u64::try_from(ms).map_err(|_| E::invalid_value(unexpected, &self))?;
+                Ok(At::Ms(MsByProfile::all(ms)))
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<At, A::Error> {
+                MsByProfile::deserialize(MapAccessDeserializer::new(map)).map(At::Ms)
             }
         }
 

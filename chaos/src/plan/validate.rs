@@ -3,13 +3,19 @@
 //! Looks at nothing but the plan. Invariant: a plan that passes asks for nothing that the lab
 //! knows to be impossible, such as a quorum of dead nodes or a voter without a memory.
 
-use crate::{
-    fault::{CrashPoint, Fault, NodeNumber, Target},
-    plan::{
-        At, Kind, Mix, Plan, PlanError, Step, StorageKind, WorkloadPlan, all, consensus, disks,
-        field, forgets, lag, packets, random, variant, within,
-    },
+mod steps;
+
+use runtime::ConsensusProfile;
+
+use crate::plan::{
+    ByProfile, Kind, Mix, PROFILES, Plan, PlanError, Step, WorkloadPlan, consensus, field, lag,
+    profile_name, random, variant, within,
 };
+
+pub use steps::away;
+pub(crate) use steps::drawn_window_ns;
+pub(super) use steps::lasts;
+use steps::{overlapping, step};
 
 /// Checks that a plan can be carried out.
 ///
@@ -35,15 +41,34 @@ pub fn validate(plan: &Plan) -> Result<(), PlanError> {
         _ => lag::check(plan).and_then(|()| shape(plan)),
     }?;
     plan.random.iter().try_for_each(|random| random::check(plan, random))?;
-    if let Some(load) = &plan.workload {
-        workload(load)?;
-        for (number, step) in plan.steps.iter().enumerate() {
-            random::among(number, step)?;
-            step.each().iter().try_for_each(|drawn| self::step(plan, load, number, drawn))?;
-        }
-        overlapping(plan, load)?;
+    under_load(plan)?;
+    // Times may differ by profile, and `--profile` may choose any of them.
+    for profile in PROFILES.into_iter().filter(|profile| *profile != plan.profile) {
+        under_load(&Plan { profile, ..plan.clone() }).map_err(|error| of(profile, error))?;
     }
     expect(plan)
+}
+
+/// What is done meanwhile, and to whom, as the profile of the plan has it.
+fn under_load(plan: &Plan) -> Result<(), PlanError> {
+    let Some(load) = &plan.workload else { return Ok(()) };
+    workload(load, plan.profile)?;
+    for (number, step) in plan.steps.iter().enumerate() {
+        random::among(number, step)?;
+        step.each().iter().try_for_each(|drawn| self::step(plan, load, number, drawn))?;
+    }
+    overlapping(plan, load)
+}
+
+/// The refusal of what stands only under another profile than the plan's own.
+fn of(profile: ConsensusProfile, error: PlanError) -> PlanError {
+    match error {
+        PlanError::Field { field, value, allowed } => {
+            let value = format!("{value} for {}", profile_name(profile));
+            PlanError::Field { field, value, allowed }
+        }
+        other => other,
+    }
 }
 
 /// What is broken on purpose must not be by accident.
@@ -147,14 +172,14 @@ fn shape(plan: &Plan) -> Result<(), PlanError> {
     }
 }
 
-fn workload(load: &WorkloadPlan) -> Result<(), PlanError> {
+fn workload(load: &WorkloadPlan, profile: ConsensusProfile) -> Result<(), PlanError> {
     within("workload.rate_per_s", load.rate_per_s, 1, RATE_PER_S_MAX)?;
     within("workload.clients", load.clients, 1, CLIENTS_MAX)?;
     within("workload.burst", load.burst, 1, BURST_MAX)?;
     within("workload.keys_live", load.keys_live, 1, KEYS_LIVE_MAX)?;
     within("workload.operations_per_key", load.operations_per_key, 1, OPERATIONS_PER_KEY_MAX)?;
     within("workload.inflight_max", load.inflight_max, load.burst, INFLIGHT_MAX)?;
-    within("workload.duration_ms", load.duration_ms, 1_000, DURATION_MS_MAX)?;
+    within("workload.duration_ms", load.duration_ms.of(profile), 1_000, DURATION_MS_MAX)?;
     mix(load.mix)
 }
 
@@ -171,195 +196,35 @@ fn mix(mix: Mix) -> Result<(), PlanError> {
     Err(field("workload.mix", value, "the shares must add up to 100"))
 }
 
-fn step(plan: &Plan, load: &WorkloadPlan, number: usize, step: &Step) -> Result<(), PlanError> {
-    let name = |part: &str| format!("steps[{number}].{part}");
-    all::check(plan, step, name)?;
-    if step.fault.hits_links() && plan.nodes < 2 {
-        let allowed = "of one node there is no link to cut or to hurt: nodes must be at least 2";
-        return Err(field(&name("fault"), step.fault, allowed));
-    }
-    let voters_min = u64::from(consensus(plan).voters_min);
-    if step.changes_members() && plan.nodes < voters_min {
-        let allowed = format!(
-            "of {} nodes none can be spared for good: who is a member changes among {voters_min} \
-             or more (voters_min)",
-            plan.nodes
-        );
-        return Err(field(&name("fault"), step.fault, allowed));
-    }
-    let tolerated = tolerated(plan);
-    let takes_away = packets::away(plan, step) > 0;
-    if tolerated == 0 && takes_away && !plan.expect.majority_may_be_lost {
-        let allowed = format!(
-            "1 of {} nodes is no minority: faults need at least 3 nodes, or a plan that says \
-                 expect.majority_may_be_lost = true",
-            plan.nodes
-        );
-        return Err(field(&name("fault"), step.fault, allowed));
-    }
-    let needs_store = step.fault.changes_members() || step.fault == Fault::Disk;
-    if plan.storage == StorageKind::Memory && needs_store {
-        let allowed = "it is for nodes that keep a store: use storage = \"disk\"";
-        let value = format!("{} with storage = \"memory\"", step.fault);
-        return Err(field(&name("fault"), value, allowed));
-    }
-    if forgets(plan, step.fault) {
-        let remembered = Remembered { tolerated, forget: 1 };
-        remembered.check(plan, step.fault, &name("fault"))?;
-        if step.point != CrashPoint::Any {
-            let allowed = "in memory nothing is on its way to a disk: use storage = \"disk\"";
-            return Err(field(&name("point"), step.point, allowed));
-        }
-    }
-    if let Target::Node(NodeNumber(node)) = step.target {
-        within(&name("target.node"), node, 1, plan.nodes)?;
-    }
-    packets::check(plan, step, name)?;
-    disks::check(step, name)?;
-    within(&name("return_after_ms"), step.return_after_ms, 1, DURATION_MS_MAX)?;
-    let (_, latest) = window(load, step.at);
-    let end = latest.saturating_add(step.return_after_ms).saturating_add(RETURN_MARGIN_MS);
-    if end > load.duration_ms {
-        let allowed = format!(
-            "the fault may come as late as {latest} ms, and the node must be back \
-             {RETURN_MARGIN_MS} ms before the trial ends at {} ms (workload.duration_ms, --duration)",
-            load.duration_ms
-        );
-        return Err(field(&name("return_after_ms"), step.return_after_ms, allowed));
-    }
-    Ok(())
-}
-
-/// How many nodes of a group may lose what they know before one of them is a voter again.
-struct Remembered {
-    tolerated: u64,
-    forget: u64,
-}
-
-impl Remembered {
-    /// What a majority alone knew is gone with its memory, and no return brings it back.
-    fn check(&self, plan: &Plan, fault: Fault, name: &str) -> Result<(), PlanError> {
-        let Self { tolerated, forget } = self;
-        if forget <= tolerated {
-            return Ok(());
-        }
-        let allowed = format!(
-            "of {} nodes {tolerated} may lose their memory in one trial, and {forget} would: the \
-             others must know all that was acknowledged until the new servers vote. Use \
-             storage = \"disk\", more nodes, or fault = \"pause\"",
-            plan.nodes
-        );
-        Err(field(name, format!("{fault} with storage = \"memory\""), allowed))
-    }
-}
-
-/// No more nodes may be away at once than a quorum can spare, and none twice.
-fn overlapping(plan: &Plan, load: &WorkloadPlan) -> Result<(), PlanError> {
-    let mut remembered = Remembered { tolerated: tolerated(plan), forget: 0 };
-    for (number, step) in plan.steps.iter().enumerate() {
-        if let Some(fault) = forgetting(plan, step) {
-            remembered.forget += 1;
-            remembered.check(plan, fault, &format!("steps[{number}].fault"))?;
-        }
-    }
-    let lasts = |step: &Step| match forgetting(plan, step) {
-        // The node is back then, but votes only once its new server was promoted: when that is,
-        // nobody knows, but the next trial waits for it.
-        Some(_) => (lasts(load, step).0, load.duration_ms),
-        None => lasts(load, step),
-    };
-    for (number, step) in plan.steps.iter().enumerate() {
-        let (from, _) = lasts(step);
-        let mut away = away(plan, step);
-        let takes_nobody = away == 0;
-        // The number that is away at once is greatest where one begins.
-        let others = plan.steps.iter().enumerate().filter(|(other, candidate)| {
-            let (start, end) = lasts(candidate);
-            *other != number && start <= from && from <= end
-        });
-        for (other, candidate) in others {
-            let also_away = self::away(plan, candidate);
-            away += also_away;
-            let is_given = matches!(step.target, Target::Node(_) | Target::All);
-            let same = is_given && step.target == candidate.target;
-            if same && !takes_nobody && also_away > 0 {
-                let held = if step.target == Target::All { "them" } else { "that node" };
-                let allowed = format!("step {other} may still hold {held} down");
-                return Err(field(&format!("steps[{number}].target"), step.target, allowed));
-            }
-        }
-        let may_be_lost = plan.expect.majority_may_be_lost;
-        if away > tolerated(plan) && !takes_nobody && !may_be_lost {
-            let value = format!("the beginning of the fault on {away} nodes at once");
-            let allowed = format!(
-                "{} nodes can spare {}: let one return before the next is hit",
-                plan.nodes,
-                tolerated(plan)
-            );
-            return Err(field(&format!("steps[{number}].at"), value, allowed));
-        }
-    }
-    Ok(())
-}
-
-/// A fault that the step may come to and that costs a node what it knows.
-fn forgetting(plan: &Plan, step: &Step) -> Option<Fault> {
-    step.each().iter().map(|drawn| drawn.fault).find(|fault| forgets(plan, *fault))
-}
-
-/// How many nodes the step takes away, whatever is drawn for it.
-fn away(plan: &Plan, step: &Step) -> u64 {
-    step.each().iter().map(|drawn| packets::away(plan, drawn)).max().unwrap_or(0)
-}
-
-/// The earliest moment at which the step may strike, and the latest at which it may be over.
-pub(super) fn lasts(load: &WorkloadPlan, step: &Step) -> (u64, u64) {
-    let (earliest, latest) = window(load, step.at);
-    (earliest, latest.saturating_add(step.return_after_ms))
-}
-
 fn expect(plan: &Plan) -> Result<(), PlanError> {
     let expect = &plan.expect;
-    let terms = expect.term_changes_max.map(|max| max.of(plan.profile).unwrap_or_default() as f64);
+    let one = |bound: Option<f64>| bound.map(ByProfile::all);
+    let terms = expect.term_changes_max.map(|ByProfile { lan, wan, loopback }| {
+        let number = |count: Option<u64>| count.map(|count| count as f64);
+        ByProfile { lan: number(lan), wan: number(wan), loopback: number(loopback) }
+    });
     let bounds = [
         ("outage_ms_p50_max", expect.outage_ms_p50_max, Kind::Failover),
         ("outage_ms_max", expect.outage_ms_max, Kind::Failover),
-        ("forming_ms_p50_max", expect.forming_ms_p50_max, Kind::Formation),
-        ("forming_ms_max", expect.forming_ms_max, Kind::Formation),
-        ("memory_growth_kb_per_min_max", expect.memory_growth_kb_per_min_max, Kind::Steady),
+        ("forming_ms_p50_max", one(expect.forming_ms_p50_max), Kind::Formation),
+        ("forming_ms_max", one(expect.forming_ms_max), Kind::Formation),
+        ("memory_growth_kb_per_min_max", one(expect.memory_growth_kb_per_min_max), Kind::Steady),
         ("term_changes_max", terms, Kind::Steady),
     ];
-    for (name, bound, kind) in bounds {
-        let Some(bound) = bound else { continue };
+    for (name, bounds, kind) in bounds {
+        let Some(bounds) = bounds else { continue };
         let name = format!("expect.{name}");
-        if !bound.is_finite() || bound < 0.0 {
+        // Of every profile: `--profile` may choose any of them.
+        if let Some(bound) = bounds.each().find(|bound| !bound.is_finite() || *bound < 0.0) {
             return Err(field(&name, bound, "must be a number that is not negative"));
         }
         if kind != plan.kind {
+            let bound = bounds.of(plan.profile).or(bounds.each().next()).unwrap_or_default();
             let allowed = format!("only {kind} measures that, and this is {}", plan.kind);
             return Err(field(&name, bound, allowed));
         }
     }
     Ok(())
-}
-
-/// The earliest and the latest moment that `at` may mean, in milliseconds.
-fn window(load: &WorkloadPlan, at: At) -> (u64, u64) {
-    match at {
-        At::Random => (load.duration_ms / 10, load.duration_ms / 10 * 3),
-        At::Ms(ms) => (ms, ms),
-    }
-}
-
-/// The same in nanoseconds: a random phase must not sit on whole milliseconds.
-pub(crate) fn drawn_window_ns(load: &WorkloadPlan, at: At) -> (u64, u64) {
-    let (earliest_ms, latest_ms) = window(load, at);
-    (earliest_ms.saturating_mul(1_000_000), latest_ms.saturating_mul(1_000_000))
-}
-
-/// How many nodes a quorum can spare.
-fn tolerated(plan: &Plan) -> u64 {
-    plan.nodes.saturating_sub(1) / 2
 }
 
 const NODES_MAX: u64 = 9;
@@ -377,8 +242,6 @@ const OPERATIONS_PER_KEY_MAX: u64 = 100_000;
 const INFLIGHT_MAX: u64 = 65_536;
 /// A day.
 const DURATION_MS_MAX: u64 = 86_400_000;
-/// For the node to catch up while load still runs.
-const RETURN_MARGIN_MS: u64 = 500;
 const NAME_BYTES_MAX: usize = 64;
 
 #[cfg(test)]
@@ -386,11 +249,11 @@ mod tests {
     use super::*;
     use crate::plan::parse;
 
-    const GOOD: &str = "scenario = \"x\"\nkind = \"failover\"\n[workload]\n\
+    pub(super) const GOOD: &str = "scenario = \"x\"\nkind = \"failover\"\n[workload]\n\
         [[steps]]\nat = \"random\"\nfault = \"kill\"\nreturn_after_ms = 1000\n";
 
     /// The field that is refused, of the good plan with some words replaced.
-    fn refused(changes: &[(&str, &str)]) -> String {
+    pub(super) fn refused(changes: &[(&str, &str)]) -> String {
         let mut text = GOOD.to_owned();
         for (from, to) in changes {
             assert!(text.contains(from), "{from:?} is not in the plan");
@@ -403,14 +266,6 @@ mod tests {
                 field
             }
             PlanError::Malformed(reason) => panic!("{reason}"),
-        }
-    }
-
-    #[test]
-    fn a_node_alone_has_no_links_to_hurt() {
-        let alone = "nodes = 1\n[expect]\nmajority_may_be_lost = true\n[workload]";
-        for fault in ["isolate", "partition", "link"] {
-            assert_eq!(refused(&[("[workload]", alone), ("kill", fault)]), "steps[0].fault");
         }
     }
 
@@ -466,84 +321,6 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_lost_by_a_minority_alone_and_by_none_while_another_is_away() {
-        let memory = |nodes: u64, more: &str| {
-            let head = format!("nodes = {nodes}\nstorage = \"memory\"\n[workload]\n{more}");
-            validate(&parse(&GOOD.replace("[workload]\n", &head)).expect("well formed"))
-                .map_err(|error| error.to_string())
-        };
-        let also = |at: u64, fault: &str| {
-            let fault = format!("fault = \"{fault}\"\nreturn_after_ms = 1000\n");
-            format!("[[steps]]\nat = {at}\ntarget = \"follower\"\n{fault}")
-        };
-        assert_eq!(memory(3, ""), Ok(()));
-        assert_eq!(memory(5, &also(3_000, "restart")), Ok(()));
-        let lost = "[expect]\nmajority_may_be_lost = true\n";
-        for (nodes, more) in [(2, lost.to_owned()), (3, also(3_000, "restart") + lost)] {
-            let error = memory(nodes, &more).expect_err("a majority would forget");
-            assert!(error.contains("with storage = \"memory\", but of"), "{error}");
-            assert!(error.contains("may lose their memory in one trial"), "{error}");
-        }
-        // It may not vote again when the next one is hit.
-        let error = memory(3, &also(3_500, "pause")).expect_err("two of three");
-        assert!(error.starts_with("steps[0].at is"), "{error}");
-        assert_eq!(memory(3, &(also(3_500, "pause") + lost)), Ok(()));
-        let points = GOOD.replace("[workload]", "storage = \"memory\"\n[workload]");
-        let points = points.replace("\"kill\"", "\"kill\"\npoint = \"sync\"");
-        let error = validate(&parse(&points).expect("well formed")).expect_err("no disk");
-        assert!(error.to_string().starts_with("steps[0].point is sync, but in memory"), "{error}");
-    }
-
-    #[test]
-    fn a_majority_is_never_hit() {
-        for nodes in ["1", "2"] {
-            let nodes = format!("nodes = {nodes}\n[workload]");
-            assert_eq!(refused(&[("[workload]", &nodes)]), "steps[0].fault");
-        }
-        let step = "[[steps]]\nat = \"random\"\nfault = \"pause\"\nreturn_after_ms = 1000\n";
-        let two_of_three = format!("nodes = 3\n[workload]\n{step}");
-        assert_eq!(refused(&[("[workload]\n", &two_of_three)]), "steps[0].at");
-        let three_of_five = format!("[workload]\n{step}{step}");
-        assert_eq!(refused(&[("[workload]\n", &three_of_five)]), "steps[0].at");
-        // One after the other is no majority at once.
-        let later = "[[steps]]\nat = 3000\nfault = \"pause\"\nreturn_after_ms = 1000\n";
-        let text = GOOD.replace("[workload]\n", &format!("nodes = 3\n[workload]\n{later}"));
-        validate(&parse(&text).expect("well formed")).expect("can be carried out");
-    }
-
-    #[test]
-    fn members_come_and_go_where_a_group_is_left() {
-        for fault in ["leave", "wipe"] {
-            // Not even where a majority may be lost: this one would be for ever.
-            let two = "nodes = 2\n[expect]\nmajority_may_be_lost = true\n[workload]";
-            assert_eq!(refused(&[("[workload]", two), ("kill", fault)]), "steps[0].fault");
-            let three = GOOD.replace("kill", fault).replace("[workload]", "nodes = 3\n[workload]");
-            validate(&parse(&three).expect("well formed")).expect("two are left, or three");
-        }
-    }
-
-    #[test]
-    fn a_node_is_not_hit_while_it_is_down_nor_one_that_is_not_there() {
-        let target = |node: u64| format!("target = {{ node = {node} }}\nreturn_after_ms");
-        assert_eq!(refused(&[("return_after_ms", &target(6))]), "steps[0].target.node");
-        let again = "[[steps]]\nat = 1000\nfault = \"kill\"\ntarget = { node = 2 }\n\
-                     return_after_ms = 1000\n";
-        let changes = [
-            ("[workload]\n", format!("[workload]\n{again}")),
-            ("at = \"random\"", { "at = \"random\"\ntarget = { node = 2 }".to_owned() }),
-        ];
-        let changes: Vec<(&str, &str)> =
-            changes.iter().map(|(from, to)| (*from, to.as_str())).collect();
-        assert_eq!(refused(&changes), "steps[0].target");
-    }
-
-    #[test]
-    fn a_node_is_back_before_its_trial_ends() {
-        assert_eq!(refused(&[("= 1000", "= 3100")]), "steps[0].return_after_ms");
-        assert_eq!(refused(&[("\"random\"", "4600")]), "steps[0].return_after_ms");
-    }
-
-    #[test]
     fn each_kind_has_what_it_needs_and_no_more() {
         assert_eq!(refused(&[("failover", "steady")]), "steps");
         assert_eq!(refused(&[("failover", "formation")]), "workload");
@@ -565,5 +342,8 @@ mod tests {
         assert_eq!(expect("term_changes_max = 1"), "expect.term_changes_max");
         assert_eq!(expect("outage_ms_max = -1.0"), "expect.outage_ms_max");
         assert_eq!(expect("outage_ms_max = nan"), "expect.outage_ms_max");
+        // Also of a profile that is not the plan's own.
+        assert_eq!(expect("outage_ms_max = { lan = 1, wan = -1 }"), "expect.outage_ms_max");
+        assert_eq!(expect("outage_ms_p50_max = { loopback = inf }"), "expect.outage_ms_p50_max");
     }
 }

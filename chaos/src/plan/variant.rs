@@ -107,7 +107,7 @@ const VARIANTS_MAX: usize = 32;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{parse, validate};
+    use crate::plan::{ByProfile, parse, validate};
 
     const PLAN: &str = "scenario = \"x\"\nkind = \"failover\"\n[workload]\n\
         [expect]\noutage_ms_max = 900\n\
@@ -127,9 +127,10 @@ mod tests {
     fn a_chosen_plan_is_a_plain_one_that_reads_back() {
         let first = chosen(None);
         assert_eq!((first.variant.as_deref(), first.about.as_str()), (Some("one"), "first"));
-        assert_eq!((first.steps.len(), first.expect.outage_ms_max), (1, Some(900.0)));
+        let longest = Some(ByProfile::all(900.0));
+        assert_eq!((first.steps.len(), first.expect.outage_ms_max), (1, longest));
         let second = chosen(Some("two"));
-        assert_eq!(second.expect.outage_ms_max, Some(5.0));
+        assert_eq!(second.expect.outage_ms_max, Some(ByProfile::all(5.0)));
         for plan in [first, second] {
             assert!(plan.variants.is_empty());
             validate(&plan).expect("it can be carried out");

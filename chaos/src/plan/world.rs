@@ -131,9 +131,9 @@ fn can_be_told(plan: &Plan, load: &WorkloadPlan) -> Result<(), PlanError> {
     let pauses = |step: &Step| may_be(step, |fault| fault == Fault::Pause);
     let paused = plan.steps.iter().enumerate().filter(|(_, step)| pauses(step));
     for (number, step) in paused {
-        let (from, until) = lasts(load, step);
+        let (from, until) = lasts(plan, load, step);
         let mut meanwhile = plan.steps.iter().enumerate().filter(|(other, candidate)| {
-            let (start, end) = lasts(load, candidate);
+            let (start, end) = lasts(plan, load, candidate);
             *other != number && start <= until && from <= end
         });
         let told = meanwhile.find_map(|(other, step)| {

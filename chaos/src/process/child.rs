@@ -56,19 +56,23 @@ type Pending = BTreeMap<u64, oneshot::Sender<Result<Answer, String>>>;
 struct Shared {
     process: Mutex<std::process::Child>,
     pending: Mutex<Pending>,
-    /// Whether its end is our doing.
+    /// Whether its end is no news: it is our doing, or whoever starts it learns of it.
     condemned: AtomicBool,
 }
 
 impl Child {
     /// Starts the program as a node. It waits for its first request.
+    ///
+    /// # Errors
+    /// What the host has not got for it.
     pub(super) async fn start(
         program: &Path,
         node: NodeNumber,
         log: PathBuf,
         events: mpsc::Sender<NodeEvent>,
     ) -> Result<Self, ClusterError> {
-        let failed = |reason: String| ClusterError::Start { node, reason };
+        let failed =
+            |reason: String| ClusterError::World(format!("node {node} did not start: {reason}"));
         let file = OpenOptions::new().create(true).append(true).open(&log);
         let file = file.map_err(|error| failed(format!("{}: {error}", log.display())))?;
         let mut command = Command::new(program);
@@ -88,7 +92,7 @@ impl Child {
         let shared = Arc::new(Shared {
             process: Mutex::new(process),
             pending: Mutex::default(),
-            condemned: AtomicBool::new(false),
+            condemned: AtomicBool::new(true),
         });
         let (Some(input), Some(output)) = (input, output) else {
             return Err(failed("it has no pipes".into()));
@@ -100,6 +104,11 @@ impl Child {
         pipes::start(input, to_write, output, reader)
             .map_err(|error| failed(format!("no thread for its pipes: {error}")))?;
         Ok(Self { node, pid, shared, requests, ids: AtomicU64::new(0), log, ended })
+    }
+
+    /// It listens: from now on its end is told, unless it is our doing.
+    pub(super) fn listens(&self) {
+        self.shared.condemned.store(false, Ordering::SeqCst);
     }
 
     /// Asks, and waits for the answer no longer than `bound`.
@@ -145,7 +154,6 @@ impl Child {
 
     /// Kills it.
     pub(super) fn strike(&self) -> Result<(), ClusterError> {
-        self.shared.condemned.store(true, Ordering::SeqCst);
         self.signal(Signal::SIGKILL).map(drop)
     }
 
@@ -178,7 +186,9 @@ impl Child {
 
     /// Has it end in good order, or kills it if it does not.
     pub(super) async fn stop(&self) -> Result<(), ClusterError> {
-        self.shared.condemned.store(true, Ordering::SeqCst);
+        if !self.condemn() {
+            return Ok(());
+        }
         let asked = self.ask(Ask::Shutdown, "the wish to end", STOP_BOUND).await;
         if asked.is_ok() && self.ended(STOP_BOUND).await.is_ok() {
             return Ok(());
@@ -187,8 +197,20 @@ impl Child {
             return Ok(());
         }
         tracing::debug!(node = %self.node, "it does not end by itself");
-        self.signal(Signal::SIGKILL)?;
-        self.ended(KILL_BOUND).await.map(drop)
+        // One that has ended meanwhile cannot be killed, and need not be.
+        let killed = self.signal(Signal::SIGKILL);
+        self.ended(KILL_BOUND).await.map(drop).map_err(|error| killed.err().unwrap_or(error))
+    }
+
+    /// The error of a node that does not even listen. Unless it fell, what is in its way is the
+    /// host's, and no fault of its own.
+    pub(super) async fn not_listening(&self, reason: &str) -> ClusterError {
+        let error = self.not_started(reason).await;
+        let status = *self.ended.borrow();
+        match status.and_then(|status| status.signal()) {
+            Some(signal) if signal != Signal::SIGKILL as i32 => error,
+            _ => ClusterError::World(error.to_string()),
+        }
     }
 
     /// The error of a node that could not be started, with the end of its log.
@@ -208,14 +230,33 @@ impl Child {
         status.ok_or_else(|| self.no_fault(format!("it still runs after {bound:?}")))
     }
 
+    /// Whom it kills it condemns under the same lock: one that had ended did so by itself.
     fn signal(&self, signal: Signal) -> Result<Time, ClusterError> {
-        let _reaping_waits = lock(&self.shared.process);
-        if let Some(status) = *self.ended.borrow() {
-            return Err(self.no_fault(format!("it has ended already: {status}")));
+        // Whoever is reaped has given up its number, also while its end is still to be told.
+        let mut process = lock(&self.shared.process);
+        match process.try_wait() {
+            Ok(None) => {}
+            Ok(Some(status)) => {
+                return Err(self.no_fault(format!("it has ended already: {status}")));
+            }
+            Err(error) => return Err(self.no_fault(format!("cannot be waited for: {error}"))),
+        }
+        if signal == Signal::SIGKILL {
+            self.shared.condemned.store(true, Ordering::SeqCst);
         }
         let at = HostClock.now();
         kill(self.pid, signal).map_err(|error| self.no_fault(format!("{signal}: {error}")))?;
         Ok(at)
+    }
+
+    /// From now on its end is our doing, unless it has ended by itself; whether that is so.
+    fn condemn(&self) -> bool {
+        let mut process = lock(&self.shared.process);
+        let runs = !matches!(process.try_wait(), Ok(Some(_)));
+        if runs {
+            self.shared.condemned.store(true, Ordering::SeqCst);
+        }
+        runs
     }
 
     /// The letter of its state in `/proc`.
@@ -232,7 +273,6 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        self.shared.condemned.store(true, Ordering::SeqCst);
         // A node without an owner must not run; the reader's thread reaps it.
         drop(self.signal(Signal::SIGKILL));
     }
@@ -250,3 +290,43 @@ const STOP_BOUND: Duration = Duration::from_secs(3);
 const PAUSE_BOUND: Duration = Duration::from_secs(2);
 const PAUSE_POLL: Duration = Duration::from_millis(1);
 const NOT_STARTED_BOUND: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A node that has ended by itself and is reaped, while nobody has told of it yet.
+    fn reaped() -> Child {
+        let mut process = Command::new("/bin/true").spawn().expect("every host has it");
+        let pid = i32::try_from(process.id()).expect("process numbers fit");
+        process.wait().expect("it is ours");
+        let shared = Shared {
+            process: Mutex::new(process),
+            pending: Mutex::default(),
+            condemned: AtomicBool::new(false),
+        };
+        let (requests, _) = blocking::sync_channel(1);
+        let (_, ended) = watch::channel(None);
+        Child {
+            node: NodeNumber(1),
+            pid: Pid::from_raw(pid),
+            shared: Arc::new(shared),
+            requests,
+            ids: AtomicU64::new(0),
+            log: PathBuf::new(),
+            ended,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_number_that_may_be_anothers_is_sent_no_signal() {
+        let child = reaped();
+        for signal in [Signal::SIGCONT, Signal::SIGKILL] {
+            let error = child.signal(signal).expect_err("it is reaped").to_string();
+            assert!(error.ends_with("it has ended already: exit status: 0"), "{error}");
+        }
+        child.stop().await.expect("there is nothing to do");
+        let is_news = !child.shared.condemned.load(Ordering::SeqCst);
+        assert!(is_news, "it ended by itself, and that is still to be told");
+    }
+}

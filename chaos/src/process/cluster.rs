@@ -1,11 +1,11 @@
 //! A cluster of processes.
 //!
-//! Nodes bind before they learn of each other: the system chooses the ports, so that two
-//! harnesses never clash. Invariant: a node keeps its identity, its store and its address
-//! through every restart.
+//! Does to nodes what a run wants done, and asks them. Invariant: a node keeps its identity, its
+//! store and its address through every restart.
 
 mod disks;
 mod links;
+mod start;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,11 +24,10 @@ use crate::{
     fault::{CrashPoint, LinkRule, NodeNumber},
     history::LogLine,
     member::NETWORK,
-    plan::StorageKind,
     process::{
-        HostClock, Places,
+        HostClock,
         child::Child,
-        control::{Answer, Ask, ClockReading, Init, LinkSetting, Transport, line_of},
+        control::{Answer, Ask, ClockReading, LinkSetting, Transport, line_of},
     },
     register::Registers,
     seed::Stream,
@@ -37,6 +36,7 @@ use crate::{
 
 use disks::Disks;
 use links::Links;
+use start::{Identity, bind, join, secret};
 
 /// Nodes of one group or of several, each in a process of its own; seen as members of one.
 #[derive(Clone)]
@@ -66,106 +66,7 @@ pub struct ProcessCluster {
     started: Time,
 }
 
-#[derive(Clone)]
-struct Identity {
-    init: Init,
-    log: PathBuf,
-}
-
 impl ProcessCluster {
-    pub(super) async fn start(
-        places: &Places,
-        settings: Settings,
-        events: mpsc::Sender<NodeEvent>,
-    ) -> Result<Self, ClusterError> {
-        let started = HostClock.now();
-        // Another harness may run the same plan with the same seed on this host, and be handed a
-        // port that one of our nodes has just given up: its group must not be ours.
-        let group = format!(
-            "{} {} {} {}",
-            settings.seed,
-            settings.number,
-            std::process::id(),
-            started.0.as_nanos()
-        );
-        let groups: Vec<String> =
-            (1..=settings.groups.max(1)).map(|number| named(&group, number)).collect();
-        let stores = places.stores.join(settings.number.to_string());
-        for folder in [&places.logs, &stores] {
-            std::fs::create_dir_all(folder).map_err(|error| {
-                ClusterError::World(format!("{} cannot be made: {error}", folder.display()))
-            })?;
-        }
-        let identities: BTreeMap<NodeNumber, Identity> = (1..=settings.nodes)
-            .map(NodeNumber)
-            .map(|node| {
-                let store = |number| stores.join(named(&node.to_string(), number));
-                let of_each = 1..=settings.groups.max(1);
-                let stores = match settings.storage {
-                    StorageKind::Disk => of_each.map(store).collect(),
-                    StorageKind::Memory => Vec::new(),
-                };
-                let log = places.logs.join(format!("{node}.log"));
-                (node, Identity { init: init(&settings, node, &groups, stores), log })
-            })
-            .collect();
-        let mut cluster = Self {
-            identities,
-            peers: BTreeMap::new(),
-            children: Arc::default(),
-            links: Arc::default(),
-            clocks: Arc::default(),
-            disks: Arc::new(Disks::new(settings.seed)),
-            wiped: Arc::default(),
-            networks: Arc::default(),
-            program: places.program.clone(),
-            settings,
-            groups,
-            number: 1,
-            events,
-            started,
-        };
-        cluster.start_all().await?;
-        Ok(cluster)
-    }
-
-    async fn start_all(&mut self) -> Result<(), ClusterError> {
-        let mut binding = JoinSet::new();
-        for (node, identity) in &self.identities {
-            let starting = bind(self.program.clone(), identity.clone(), self.events.clone());
-            let node = *node;
-            binding.spawn(async move { (node, starting.await) });
-        }
-        while let Some(bound) = binding.join_next().await {
-            let (node, started) = bound.map_err(|error| task_ended(&error))?;
-            let (child, peer) = started?;
-            self.peers.insert(node, peer);
-            lock(&self.children).insert(node, Arc::new(child));
-        }
-        // From now on each listens where it was put, also after a restart.
-        for (node, peer) in &self.peers {
-            if let (Some(identity), Some(address)) =
-                (self.identities.get_mut(node), peer.addresses.first())
-            {
-                identity.init.bind = *address;
-            }
-        }
-        let mut joining = JoinSet::new();
-        for child in lock(&self.children).values() {
-            let (child, nodes) = (Arc::clone(child), self.nodes());
-            joining.spawn(async move { join(&child, nodes).await });
-        }
-        while let Some(joined) = joining.join_next().await {
-            joined.map_err(|error| task_ended(&error))??;
-        }
-        // Each has made its stores. One that vanishes from now on must not be made again: the
-        // node would return as a voter that has forgotten its votes.
-        for identity in self.identities.values_mut() {
-            identity.init.store_must_exist = !identity.init.stores.is_empty();
-        }
-        Ok(())
-    }
-
     /// Where a node listens, through all its restarts.
     pub fn peer(&self, node: NodeNumber) -> Option<&Peer> {
         self.peers.get(&node)
@@ -482,65 +383,6 @@ impl Cluster for ProcessCluster {
     }
 }
 
-/// What the first group of a run with several has, and what the others have.
-fn named(name: &str, group: u64) -> String {
-    if group == 1 { name.to_owned() } else { format!("{name}-group-{group}") }
-}
-
-fn init(settings: &Settings, node: NodeNumber, groups: &[String], stores: Vec<PathBuf>) -> Init {
-    let mut stream = Stream::named(settings.seed, &format!("node {node}"));
-    Init {
-        node,
-        secret: secret(&mut stream),
-        bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        groups: groups.to_vec(),
-        transport: match settings.packet_faults {
-            true => Transport::Packets { links: Vec::new() },
-            false => Transport::Host,
-        },
-        consensus: settings.consensus.clone(),
-        planted: settings.planted,
-        clock: ClockFault::default(),
-        disk: None,
-        stores,
-        store_must_exist: false,
-        entropy: stream.draw(),
-    }
-}
-
-fn secret(stream: &mut Stream) -> [u8; 32] {
-    let mut secret = [0; 32];
-    for part in secret.chunks_exact_mut(8) {
-        part.copy_from_slice(&stream.draw().to_le_bytes());
-    }
-    secret
-}
-
-/// Starts a node and has it listen.
-async fn bind(
-    program: PathBuf,
-    identity: Identity,
-    events: mpsc::Sender<NodeEvent>,
-) -> Result<(Child, Peer), ClusterError> {
-    let node = identity.init.node;
-    let child = Child::start(&program, node, identity.log, events).await?;
-    match child
-        .ask(Ask::Init(Box::new(identity.init)), "having bound its address", START_BOUND)
-        .await
-    {
-        Ok(Answer::Bound(peer)) => Ok((child, peer)),
-        Ok(other) => Err(unexpected(node, &other)),
-        Err(error) => Err(child.not_started(&error.to_string()).await),
-    }
-}
-
-async fn join(child: &Child, nodes: Vec<(NodeNumber, Peer)>) -> Result<(), ClusterError> {
-    match child.ask(Ask::Join { nodes }, "having joined the group", START_BOUND).await {
-        Ok(_) => Ok(()),
-        Err(error) => Err(child.not_started(&error.to_string()).await),
-    }
-}
-
 fn unexpected(node: NodeNumber, answer: &Answer) -> ClusterError {
     ClusterError::Refused { node, reason: format!("an answer to another question: {answer:?}") }
 }
@@ -553,8 +395,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A cold start reads the program from disk; a taken port is waited for.
-const START_BOUND: Duration = Duration::from_secs(20);
 const ASK_BOUND: Duration = Duration::from_secs(10);
 /// Longer than a node asks to leave.
 const LEAVE_BOUND: Duration = Duration::from_secs(15);

@@ -213,7 +213,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::{plan, run::measures::TermChange};
+    use crate::{history, plan, run::measures::TermChange};
 
     const MS: u64 = 1_000_000;
 
@@ -252,23 +252,9 @@ mod tests {
             (Some(_), None) => Answer::Fail,
             (Some(_), Some(_)) => Answer::Ok,
         };
-        Operation {
-            client,
-            id: asked * 10 + client,
-            f: Function::Read,
-            key: 1,
-            value: None,
-            expected: None,
-            result: None,
-            outcome,
-            intended_ns: asked * MS,
-            invoked_ns: asked * MS,
-            completed_ns: answered.map(|ms| ms * MS),
-            node,
-            term: None,
-            index: None,
-            request: None,
-        }
+        let completed_ns = answered.map(|ms| ms * MS);
+        let read = history::tests::read(asked * 10 + client, 1, asked * MS, 0);
+        Operation { client, outcome, completed_ns, node, ..read }
     }
 
     fn silent(pinned: bool, operations: Vec<Operation>) -> Check {

@@ -5,7 +5,7 @@
 use crate::{
     checker::{Check, Verdict},
     outage::Trial,
-    plan::{GROWTH_LOAD_MS_MIN, Plan},
+    plan::{ByProfile, GROWTH_LOAD_MS_MIN, Plan},
     run::{Outcome, lab::check, measures::Terms},
 };
 
@@ -14,12 +14,14 @@ pub(crate) fn checks(plan: &Plan, outcome: &Outcome, terms: Option<&Terms>) -> V
     let expect = &plan.expect;
     // A load that is cut short leaves the figure unknown; one that was never meant to last long
     // enough was not meant to show it.
-    let lasts = plan.workload.as_ref().is_some_and(|load| load.duration_ms >= GROWTH_LOAD_MS_MIN);
+    let load_ms = plan.workload.as_ref().map_or(0, |load| load.duration_ms.of(plan.profile));
+    let lasts = load_ms >= GROWTH_LOAD_MS_MIN;
     let growth = expect.memory_growth_kb_per_min_max.filter(|_| lasts);
     let outages = outages(plan, &outcome.trials);
+    let of_profile = |bounds: Option<ByProfile<f64>>| bounds?.of(plan.profile);
     let of_outages = [
-        ("outage_ms_p50_max", expect.outage_ms_p50_max, median as Reduce),
-        ("outage_ms_max", expect.outage_ms_max, greatest),
+        ("outage_ms_p50_max", of_profile(expect.outage_ms_p50_max), median as Reduce),
+        ("outage_ms_max", of_profile(expect.outage_ms_max), greatest),
     ];
     let of_outages = of_outages
         .into_iter()
@@ -216,6 +218,20 @@ mod tests {
         assert_eq!(verdicts(&plan, &[1.0, 2.0, 5.1]), [Verdict::Valid, Verdict::Invalid]);
         assert_eq!(verdicts(&plan, &[]), [Verdict::Unknown; 2]);
         assert_eq!(verdicts(&self::plan(""), &[9.0]), []);
+    }
+
+    #[test]
+    fn outages_are_held_against_the_bounds_of_the_profile() {
+        let text =
+            "outage_ms_p50_max = { lan = 2, wan = 20 }\noutage_ms_max = { lan = 5, wan = 50 }";
+        let mut plan = plan(text);
+        let mut judged = |profile: &str| {
+            plan.profile = plan::parse_profile(profile).expect("a profile");
+            verdicts(&plan, &[3.0, 4.0, 6.0])
+        };
+        assert_eq!(judged("lan"), [Verdict::Invalid; 2]);
+        assert_eq!(judged("wan"), [Verdict::Valid; 2]);
+        assert_eq!(judged("loopback"), [], "it is not named");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Groups are started, many times: from the start of the first node to a leader that all follow,
 //! with all bonds.
 //!
-//! Each trial has nodes, identities and stores of its own. Invariant: nothing that nodes of an
-//! earlier trial said is taken for what those of a later one say.
+//! Each trial has nodes, identities and stores of its own. Invariants: nothing that nodes of an
+//! earlier trial said is taken for what those of a later one say; what trials came to stands,
+//! whatever keeps the next from its start.
 
 use crate::{
     checker::{Check, Verdict},
@@ -25,19 +26,26 @@ struct Formed {
 pub(super) async fn run<W: World>(stage: &Stage<'_, W>) -> Result<Outcome, RunError> {
     let Stage { plan, seed, recorder, stop, .. } = stage;
     let mut formed = Formed::default();
+    let mut failure = None;
     recorder.phase(Phase::Start).await?;
     for number in 1..=plan.trials {
-        if stop.is_stopped() {
+        if stop.is_stopped() || failure.is_some() {
             break;
         }
         recorder.progress(number, plan.trials).await?;
         recorder.fresh().await?;
-        stage.with_lab(number, async |lab| trial(lab, number, &mut formed).await).await?;
+        let trial = stage.with_lab(number, async |lab| trial(lab, number, &mut formed).await);
+        match trial.await {
+            Ok(()) => {}
+            // The recorder is the one thing without which there is nothing to judge.
+            Err(error @ RunError::Listener(_)) => return Err(error),
+            Err(error) => failure = Some(format!("trial {number}: {error}")),
+        }
     }
     recorder.phase(Phase::Check).await?;
     let records = recorder.freeze().await?;
     let schedule = schedule::draw(plan, *seed);
-    let outcome = Outcome { marks: records.marks, schedule, ..Outcome::default() };
+    let outcome = Outcome { marks: records.marks, schedule, failure, ..Outcome::default() };
     Ok(conclude(plan, formed, stop.is_stopped(), outcome))
 }
 
@@ -85,8 +93,9 @@ fn conclude(plan: &Plan, formed: Formed, stopped: bool, mut outcome: Outcome) ->
     let expected = expect::checks(plan, &outcome, None);
     outcome.checks.extend(expected);
     let verdict = Verdict::combine(outcome.checks.iter().map(|check| check.verdict));
+    let cut_short = stopped || outcome.failure.is_some();
     outcome.verdict = Some(match verdict {
-        Verdict::Valid if stopped => Verdict::Unknown,
+        Verdict::Valid if cut_short => Verdict::Unknown,
         verdict => verdict,
     });
     outcome.stopped = stopped;
@@ -122,5 +131,19 @@ mod tests {
         let complaints = vec!["trial 3: not formed".into()];
         assert_eq!(verdict(Formed { complaints, ..formed() }, true), Verdict::Invalid);
         assert_eq!(verdict(Formed::default(), false), Verdict::Unknown);
+    }
+
+    #[test]
+    fn what_formed_before_a_trial_that_could_not_begin_still_counts() {
+        let plan = plan::parse("scenario = \"x\"\nkind = \"formation\"\n").expect("a plan");
+        let judged = |complaints: Vec<String>| {
+            let formed = Formed { forming_ms: vec![100.0, 120.0], complaints };
+            let failure = Some("trial 3: node 1 did not start".to_owned());
+            conclude(&plan, formed, false, Outcome { failure, ..Outcome::default() })
+        };
+        let sound = judged(Vec::new());
+        assert_eq!((sound.verdict(), sound.exit_code()), (Verdict::Unknown, 3));
+        assert_eq!(sound.samples["forming_ms"].len(), 2);
+        assert_eq!(judged(vec!["trial 2: not formed".into()]).exit_code(), 1);
     }
 }

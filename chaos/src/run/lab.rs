@@ -14,7 +14,7 @@ use crate::{
     cluster::{Cluster, ClusterError, Settings},
     fault::NodeNumber,
     groups::Share,
-    history::{LogLine, NodeLog},
+    history::{LogLine, NodeLog, add_page},
     plan::{Plan, WorkloadPlan, consensus, packet_faults},
     register::Registers,
     run::{
@@ -174,8 +174,7 @@ impl<C: Cluster> Lab<C> {
                 return Ok(lines);
             }
             from = page.last().map_or(from, |line| line.index + 1);
-            // What only fills the log is counted by the machine, and no history knows of it.
-            lines.extend(page.into_iter().filter(|line| !line.only_fills()));
+            add_page(&mut lines, page);
         }
     }
 

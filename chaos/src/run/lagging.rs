@@ -130,7 +130,10 @@ pub(super) async fn run<W: World>(stage: &Stage<'_, W>) -> Result<Outcome, RunEr
             Ok(()) => {}
             // The recorder is the one thing without which there is nothing to judge.
             Err(error @ RunError::Listener(_)) => return Err(error),
-            Err(error) => found.failure = Some(format!("trial {number}: {error}")),
+            Err(error) => {
+                found.checks.extend(recorder.fallen().await?.map(|check| (number, check)));
+                found.failure = Some(format!("trial {number}: {error}"));
+            }
         }
     }
     let records = recorder.freeze().await?;

@@ -79,9 +79,11 @@ async fn carry_out<C: Cluster>(lab: &Lab<C>) -> Result<Found, RunError> {
         Err(error) => found.failure = Some(error.to_string()),
     }
     found.load_ns = found.load_ns.map(|(from, _)| (from, load_end_ns));
-    // Where the lab failed, nodes may be down that no guarantee says anything of.
-    if found.failure.is_none() {
-        after_load(&labs, &mut found).await?;
+    // Where the lab failed, nodes may be down that no guarantee says anything of, but none that
+    // ended by itself: it may well be why.
+    match found.failure {
+        None => after_load(&labs, &mut found).await?,
+        Some(_) => found.checks.extend(lab.recorder.fallen().await?),
     }
     Ok(found)
 }
@@ -123,8 +125,12 @@ async fn under_load<C: Cluster>(
             break;
         }
         lab.recorder.progress(trial, lab.plan.trials).await?;
-        if let Err(reason) = self::trial(labs, load, trial, &mut schedule, found, &mut lost).await?
-        {
+        let came = self::trial(labs, load, trial, (&mut schedule, &mut lost), found).await;
+        // Who is lost is, whatever the lab could not do then.
+        if came.is_err() && !lost.is_empty() {
+            found.checks.push(returned(&lost, found.strikes.len()));
+        }
+        if let Err(reason) = came? {
             found.checks.push(reason);
             break;
         }
@@ -154,14 +160,13 @@ async fn trial<C: Cluster>(
     labs: &Labs<'_, C>,
     load: &WorkloadPlan,
     number: u64,
-    schedule: &mut Schedule,
+    (schedule, lost): (&mut Schedule, &mut Vec<String>),
     found: &mut Found,
-    lost: &mut Vec<String>,
 ) -> Result<Result<(), Check>, RunError> {
     let lab = labs.first;
     let begin = lab.cluster.now();
-    let end = begin.plus(Duration::from_millis(load.duration_ms));
-    let carried = Nemesis::new(labs, schedule, number, begin).carry_out(end).await?;
+    let end = begin.plus(Duration::from_millis(load.duration_ms.of(lab.plan.profile)));
+    let carried = Nemesis::new(labs, (schedule, lost), number, begin).carry_out(end).await?;
     for strike in &carried.strikes {
         let rate_per_s = cutoff::served_rate(&lab.plan, load, strike);
         lab.recorder.measure(strike.clone(), rate_per_s).await?;
@@ -173,7 +178,6 @@ async fn trial<C: Cluster>(
     for (name, count) in carried.befallen.faults().into_iter().filter(|(_, count)| *count > 0) {
         *found.counts.entry(format!("packets_{name}")).or_default() += count;
     }
-    lost.extend(carried.lost);
     if lab.stop.is_stopped() || lab.plan.steps.is_empty() {
         return Ok(Ok(()));
     }
@@ -237,6 +241,7 @@ async fn after_load<C: Cluster>(labs: &Labs<'_, C>, found: &mut Found) -> Result
     let (logs, caught_up) = labs.logs().await;
     found.logs = logs;
     found.checks.push(caught_up);
+    found.checks.extend(labs.look_finally().await?);
     found.checks.push(labs.stayed_up(&mut found.counts).await);
     Ok(())
 }

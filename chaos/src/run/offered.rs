@@ -58,40 +58,23 @@ fn covered_ns(mut spans: Vec<(u64, u64)>) -> u64 {
 mod tests {
     use super::*;
     use crate::{
-        history::{Function, Operation},
+        history::{Operation, tests::read},
         plan,
     };
 
     const MS: u64 = 1_000_000;
 
-    /// A read that was answered 1 ms after it was due, or never.
-    fn read(id: u64, client: u64, due_ms: u64, outcome: Answer) -> Operation {
-        Operation {
-            client,
-            id,
-            f: Function::Read,
-            key: 1,
-            value: None,
-            expected: None,
-            result: None,
-            outcome,
-            intended_ns: due_ms * MS,
-            invoked_ns: due_ms * MS,
-            completed_ns: (outcome == Answer::Ok).then_some((due_ms + 1) * MS),
-            node: None,
-            term: None,
-            index: None,
-            request: None,
-        }
-    }
-
     fn counted(head: &str, asked: &[(u64, u64)]) -> Vec<u64> {
         let text = format!("scenario = \"x\"\n{head}\n");
         let plan = plan::parse(&text).expect("a plan");
         let operations = (1..).zip(asked).map(|(id, (client, due_ms))| {
-            // The first is never answered.
-            let outcome = if id == 1 { Answer::Unknown } else { Answer::Ok };
-            read(id, *client, *due_ms, outcome)
+            let answered = read(id, 1, due_ms * MS, (due_ms + 1) * MS);
+            let asked = Operation { client: *client, ..answered };
+            match id {
+                // The first is never answered.
+                1 => Operation { outcome: Answer::Unknown, completed_ns: None, ..asked },
+                _ => asked,
+            }
         });
         let history = History::new(operations.collect()).expect("a history");
         counts(&plan, &history).into_iter().map(|(_, count)| count).collect()

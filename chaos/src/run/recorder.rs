@@ -7,15 +7,17 @@
 mod journal;
 mod view;
 
-use std::{collections::BTreeSet, io};
+use std::{collections::BTreeSet, io, time::Duration};
 
 use runtime::Time;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinHandle,
+    time::timeout,
 };
 
 use crate::{
+    checker::Check,
     cluster::NodeEvent,
     fault::NodeNumber,
     history::Operation,
@@ -38,6 +40,7 @@ pub(crate) struct Recorder {
 enum Fact {
     Phase(Phase),
     Progress { trial: u64, trials: u64 },
+    Filling { done: u64, entries: u64 },
     Doomed { node: NodeNumber, reply: oneshot::Sender<()> },
     Away { node: NodeNumber },
     Back { node: NodeNumber, forgot: bool },
@@ -89,12 +92,25 @@ impl Recorder {
         Ok(seen.clone())
     }
 
+    /// That nodes ended or stopped unasked, where any did. What fails because of one is felt
+    /// before its end is told: for that it waits a moment.
+    pub(crate) async fn fallen(&self) -> Result<Option<Check>, RunError> {
+        match timeout(FALLEN_BOUND, self.until(|view| !view.failed.is_empty())).await {
+            Ok(view) => Ok(view?.fallen()),
+            Err(_) => Ok(None),
+        }
+    }
+
     pub(crate) async fn phase(&self, phase: Phase) -> Result<(), RunError> {
         self.tell(Fact::Phase(phase)).await
     }
 
     pub(crate) async fn progress(&self, trial: u64, trials: u64) -> Result<(), RunError> {
         self.tell(Fact::Progress { trial, trials }).await
+    }
+
+    pub(crate) async fn filling(&self, done: u64, entries: u64) -> Result<(), RunError> {
+        self.tell(Fact::Filling { done, entries }).await
     }
 
     /// Takes operations that were answered or given up.
@@ -178,6 +194,7 @@ fn take(journal: &mut Journal, fact: Fact) -> io::Result<()> {
     match fact {
         Fact::Phase(phase) => journal.phase(phase)?,
         Fact::Progress { trial, trials } => journal.progress(trial, trials)?,
+        Fact::Filling { done, entries } => journal.filling(done, entries)?,
         Fact::Doomed { node, reply } => {
             journal.doomed(node);
             // Whoever asked may have been stopped meanwhile.
@@ -212,5 +229,6 @@ fn gone() -> RunError {
     RunError::Lab("the recorder ended".into())
 }
 
+const FALLEN_BOUND: Duration = Duration::from_secs(1);
 const FACTS_MAX: usize = 1_024;
 const OPERATIONS_MAX: usize = 65_536;

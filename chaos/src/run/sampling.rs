@@ -4,7 +4,7 @@
 //! control channel. Invariant: of each node one question is open at a time, and a node that was
 //! started anew is never taken for what it was before.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use runtime::{Index, Position, Role, Term, Time};
 use tokio::task::JoinSet;
@@ -87,8 +87,8 @@ async fn ask<C: Cluster>(cluster: &C, node: NodeNumber, origin: Time, over: &Sto
     said
 }
 
-/// Judges what nodes said when they were asked, what they told unasked, and what their logs hold:
-/// of several groups, in the first.
+/// Judges what nodes said when they were asked, what they told unasked, and what their logs hold.
+/// Of several groups nodes are asked about the first alone, and of each there are logs.
 pub(crate) fn invariants(
     statuses: &[Status],
     events: &[NodeEvent],
@@ -125,7 +125,7 @@ pub(crate) fn invariants(
     let told = || events.iter().filter_map(|event| told(event, starts(event.node, event.at_ns)));
     // Answers and events come by different ways, so each are in order only among themselves; who
     // led when is asked of both together.
-    let judge = || -> Result<(usize, usize), Violation> {
+    let judge = || -> Result<usize, Violation> {
         let sampled = || match storage {
             StorageKind::Memory => Sampled::of_forgetful(),
             StorageKind::Disk => Sampled::default(),
@@ -138,26 +138,51 @@ pub(crate) fn invariants(
                 by_events.leads(sample.node, sample.start, term)?;
             }
         }
-        let of_first = logs.iter().filter(|log| log.group == 1);
-        let entries = of_first.flat_map(|log| log.lines.iter().map(|line| (log.node, line)));
-        for (node, line) in entries.clone() {
-            let position = Position { term: Term(line.term), index: Index(line.index) };
-            by_events.committed(node, position, digest(line))?;
-        }
-        Ok((told().count(), entries.count()))
+        Ok(told().count())
     };
+    let groups: BTreeSet<u64> = logs.iter().map(|log| log.group).collect();
+    let of_logs = groups.iter().try_for_each(|group| log_matching(logs, *group, groups.len()));
+    let told = judge().and_then(|told| of_logs.map(|()| told));
     let asked = statuses.len();
-    match judge() {
+    match told {
         Err(violation) => check(NAME, Verdict::Invalid, violation.to_string()),
         Ok(_) if asked == 0 => check(NAME, Verdict::Unknown, "no node was asked".into()),
-        Ok((told, entries)) => {
-            let detail = format!(
-                "{asked} answers and {told} events of nodes, and {entries} entries of their logs, \
-                 agree with each other"
-            );
-            check(NAME, Verdict::Valid, detail)
+        Ok(told) => {
+            let entries = logs.iter().map(|log| log.lines.len()).sum();
+            check(NAME, Verdict::Valid, agreed((asked, told), entries, groups.len()))
         }
     }
+}
+
+/// What to say of answers and events, and of entries of logs of so many groups.
+fn agreed((asked, told): (usize, usize), entries: usize, groups: usize) -> String {
+    match groups {
+        0 | 1 => format!(
+            "{asked} answers and {told} events of nodes, and {entries} entries of their logs, \
+             agree with each other"
+        ),
+        _ => format!(
+            "{asked} answers and {told} events of nodes in group 1 agree with each other, and so \
+             do {entries} entries of the logs of {groups} groups; who led the others when nobody \
+             was asked"
+        ),
+    }
+}
+
+/// Whether the logs of one group, of so many, hold the same.
+fn log_matching(logs: &[NodeLog], group: u64, groups: usize) -> Result<(), Violation> {
+    let mut sampled = Sampled::default();
+    let of_group = logs.iter().filter(|log| log.group == group);
+    for (node, line) in of_group.flat_map(|log| log.lines.iter().map(|line| (log.node, line))) {
+        let position = Position { term: Term(line.term), index: Index(line.index) };
+        sampled.committed(node, position, digest(line)).map_err(|violation| match groups {
+            0 | 1 => violation,
+            _ => {
+                Violation { message: format!("group {group}: {}", violation.message), ..violation }
+            }
+        })?;
+    }
+    Ok(())
 }
 
 /// What an event says of its node.
@@ -258,6 +283,27 @@ mod tests {
         };
         assert_eq!(hit(&[1, 2]), Verdict::Valid);
         assert_eq!(hit(&[1]), Verdict::Invalid, "the other one went back by itself");
+    }
+
+    #[test]
+    fn of_several_groups_each_has_logs_and_who_led_is_known_of_the_first() {
+        let log = |group, node, value| {
+            let line = LogLine { term: 1, index: 1, request: None, value: Some(value) };
+            NodeLog { node, group, lines: vec![line] }
+        };
+        let (statuses, none) = ([status(1, 10, Role::Follower, 3)], Schedule::default());
+        let judged = |of_second| {
+            let logs = [log(1, 1, 4), log(2, 1, 5), log(1, 2, 4), log(2, 2, of_second)];
+            invariants(&statuses, &[], &none, &logs, StorageKind::Disk)
+        };
+        let sound = judged(5);
+        assert_eq!(sound.verdict, Verdict::Valid, "{}", sound.detail);
+        let told = "1 answers and 0 events of nodes in group 1 agree with each other, and so do 4 \
+                    entries of the logs of 2 groups";
+        assert!(sound.detail.starts_with(told), "{}", sound.detail);
+        let broken = judged(6);
+        assert_eq!(broken.verdict, Verdict::Invalid, "{}", broken.detail);
+        assert!(broken.detail.contains("group 2: nodes 1 and 2 hold"), "{}", broken.detail);
     }
 
     #[test]

@@ -4,6 +4,9 @@
 //! loop around the simulation do between two ticks. Invariant: a node that is killed is silent
 //! from that very moment on.
 
+mod moment;
+mod world;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -29,22 +32,19 @@ use super::{
     witness::Witness,
 };
 use crate::{
-    cluster::{Cluster, ClusterError, CountsByLink, NodeEvent, NodeStatus, Settings, World},
+    cluster::{Cluster, ClusterError, CountsByLink, NodeEvent, NodeStatus, Settings},
     disk::{DiskFault, DiskReport},
     fault::{CrashPoint, LinkRule, NodeNumber},
     history::LogLine,
     link::{LinkFaults, Table},
     member::{Membership, NETWORK},
-    plan::{Plan, StorageKind},
     register::Registers,
     seed::{Seed, Stream},
     skew::{ClockFault, Skew},
 };
 
-/// Makes simulated clusters, one after the other, on the same hosts.
-pub(super) struct SimWorld {
-    pub(super) stage: Arc<Stage>,
-}
+use moment::{POINT_BOUND, missed};
+pub(super) use world::SimWorld;
 
 /// Nodes of one group, each on a host of its own.
 pub(super) struct SimCluster {
@@ -64,52 +64,6 @@ pub(super) struct SimCluster {
     /// The networks of clients, to be shut down with the cluster.
     networks: Mutex<Vec<Network>>,
     started: Time,
-}
-
-impl World for SimWorld {
-    type Cluster = SimCluster;
-
-    fn name(&self) -> &'static str {
-        "sim"
-    }
-
-    fn now(&self) -> Time {
-        clock::now()
-    }
-
-    fn transport(&self, _plan: &Plan) -> &'static str {
-        TRANSPORT
-    }
-
-    async fn start(
-        &self,
-        settings: Settings,
-        events: mpsc::Sender<NodeEvent>,
-    ) -> Result<SimCluster, ClusterError> {
-        let cluster = SimCluster::new(Arc::clone(&self.stage), settings);
-        for node in cluster.peers.keys() {
-            cluster.cast(*node, events.clone())?;
-        }
-        for node in cluster.peers.keys() {
-            self.stage.order(Order::Start(*node)).await?;
-        }
-        for node in cluster.peers.keys() {
-            cluster.is_up(*node).await?;
-        }
-        Ok(cluster)
-    }
-
-    fn clean(&self) -> Result<(), String> {
-        Ok(())
-    }
-
-    /// In place: no virtual time passes meanwhile, and a thread would run beside the simulation.
-    async fn compute<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, ClusterError> {
-        Ok(work())
-    }
 }
 
 impl SimCluster {
@@ -255,44 +209,6 @@ impl SimCluster {
     fn is_running(&self, node: NodeNumber) -> bool {
         let host = self.stage.host(node);
         host.is_ok_and(|host| matches!(&*host.doing().borrow(), Doing::Up(_)))
-    }
-
-    /// Moments are not alike: in every other case a crash waits a while for one at which something
-    /// is on its way to a node's disk.
-    fn patience(&self) -> Duration {
-        match lock(&self.moments).chance(500) {
-            true if self.settings.storage == StorageKind::Disk => BUSY_BOUND,
-            _ => Duration::ZERO,
-        }
-    }
-
-    /// Waits until something is on its way to the disk of one of them.
-    async fn until_busy(
-        &self,
-        nodes: &[NodeNumber],
-        bound: Duration,
-    ) -> Result<Time, ClusterError> {
-        let parts = nodes.iter().map(|node| self.part(*node)).collect::<Result<Vec<_>, _>>()?;
-        let latest = clock::now().plus(bound);
-        while !parts.iter().any(|part| part.disk.is_busy()) && clock::now() < latest {
-            self.advance(clock::now().plus(BUSY_PAUSE)).await;
-        }
-        Ok(clock::now())
-    }
-
-    /// Waits until the node has fallen silent at that point.
-    async fn until_trapped(
-        &self,
-        node: NodeNumber,
-        point: CrashPoint,
-    ) -> Result<Time, ClusterError> {
-        let part = self.part(node)?;
-        let sprung = timeout(POINT_BOUND, part.trap.arm(point)).await;
-        part.trap.disarm();
-        match sprung {
-            Ok(Ok(at)) => Ok(at),
-            _ => Err(missed(node, point)),
-        }
     }
 
     fn silence(&self, node: NodeNumber) -> Result<(), ClusterError> {
@@ -499,11 +415,6 @@ impl Cluster for SimCluster {
     }
 }
 
-fn missed(node: NodeNumber, point: CrashPoint) -> ClusterError {
-    let reason = format!("it was not at point {point} within {} s", POINT_BOUND.as_secs());
-    ClusterError::Fault { node, reason }
-}
-
 /// All that is drawn for a node.
 fn stream(settings: &Settings, node: NodeNumber) -> Stream {
     Stream::named(settings.seed, &format!("node {node}"))
@@ -536,8 +447,3 @@ const LEAVE_BOUND: Duration = Duration::from_secs(15);
 /// A successor that does not come is given up after an election timeout.
 const HAND_OVER_BOUND: Duration = Duration::from_secs(10);
 const END_BOUND: Duration = Duration::from_secs(5);
-/// How long a crash waits for its moment.
-const BUSY_BOUND: Duration = Duration::from_millis(100);
-/// How long a crash waits for the point that was chosen for it.
-const POINT_BOUND: Duration = Duration::from_secs(5);
-const BUSY_PAUSE: Duration = Duration::from_millis(1);

@@ -35,6 +35,7 @@ pub(super) struct Told {
 enum Word {
     Phase(Phase),
     Progress(u64, u64),
+    Filling(u64, u64),
     Operation(Box<Operation>),
     Event(Box<NodeEvent>),
     /// Those that are new or may have changed, in place of all from the first of them on.
@@ -80,6 +81,10 @@ impl Listener for Relay {
         self.tell(Word::Progress(trial, trials))
     }
 
+    fn filling(&mut self, done: u64, entries: u64) -> io::Result<()> {
+        self.tell(Word::Filling(done, entries))
+    }
+
     fn operation(&mut self, operation: &Operation) -> io::Result<()> {
         self.tell(Word::Operation(Box::new(operation.clone())))
     }
@@ -115,6 +120,7 @@ impl Told {
             match word {
                 Word::Phase(phase) => listener.phase(phase)?,
                 Word::Progress(trial, trials) => listener.progress(trial, trials)?,
+                Word::Filling(done, entries) => listener.filling(done, entries)?,
                 Word::Operation(operation) => listener.operation(&operation)?,
                 Word::Event(event) => listener.event(&event)?,
                 Word::Marks { first, marks } => {
@@ -156,6 +162,11 @@ mod tests {
             self.order.push("progress");
             Ok(())
         }
+        fn filling(&mut self, done: u64, entries: u64) -> io::Result<()> {
+            assert_eq!((done, entries), (3, 9));
+            self.order.push("filling");
+            Ok(())
+        }
         fn operation(&mut self, _: &Operation) -> io::Result<()> {
             self.order.push("operation");
             Ok(())
@@ -194,6 +205,7 @@ mod tests {
             relay.phase(Phase::Start).unwrap();
             relay.schedule(&Schedule::default()).unwrap();
             relay.progress(1, 2).unwrap();
+            relay.filling(3, 9).unwrap();
             relay.event(&noted()).unwrap();
             relay.event(&noted()).unwrap();
             let mut marks: Vec<Mark> = Vec::new();
@@ -213,7 +225,7 @@ mod tests {
         told.pass_on(&mut heard).unwrap();
         assert_eq!(
             heard.order,
-            ["phase", "schedule", "progress", "event", "event", "trials", "event"]
+            ["phase", "schedule", "progress", "filling", "event", "event", "trials", "event"]
         );
         assert_eq!(heard.marks, telling.join().unwrap());
     }

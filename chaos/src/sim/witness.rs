@@ -5,6 +5,8 @@
 //! the core wanted done in its last steps is on its way. Invariant: a node that is gone is no
 //! longer looked at, since nothing it does reaches anybody.
 
+mod held;
+
 use std::{
     collections::BTreeMap,
     io,
@@ -31,6 +33,8 @@ use crate::{
     seed::mix,
 };
 
+use held::Held;
+
 /// The invariants of one cluster and what they have seen of it.
 #[derive(Debug, Default)]
 pub(super) struct Witness(Mutex<Seen>);
@@ -38,6 +42,7 @@ pub(super) struct Witness(Mutex<Seen>);
 #[derive(Debug)]
 struct Seen {
     invariants: Invariants,
+    held: Held,
     shadows: Vec<Shadow>,
     servers: BTreeMap<NodeId, (Server, u64)>,
     views: u64,
@@ -64,6 +69,8 @@ pub(super) struct SeenStore<S> {
 /// A machine whose applying is seen.
 pub(super) struct SeenMachine {
     registers: Registers,
+    /// Their digest.
+    holds: u64,
     sight: Sight,
 }
 
@@ -78,6 +85,7 @@ impl Default for Seen {
     fn default() -> Self {
         Self {
             invariants: Invariants::of_shadows(),
+            held: Held::default(),
             shadows: Vec::new(),
             servers: BTreeMap::new(),
             views: 0,
@@ -123,7 +131,8 @@ impl Sight {
 
     /// A machine whose applying is seen.
     pub(super) fn machine(&self) -> SeenMachine {
-        SeenMachine { registers: Registers::default(), sight: self.clone() }
+        let registers = Registers::default();
+        SeenMachine { holds: registers.digest(), registers, sight: self.clone() }
     }
 
     /// It noted something.
@@ -154,9 +163,11 @@ impl Sight {
             Some(before) => *before = shadow,
             None => seen.shadows.push(shadow),
         }
-        // The machine begins anew, from the first entry on or from its snapshot.
+        // The machine begins anew, from the first entry on or from its snapshot. What that holds is
+        // compared once it is taken over.
         let judged = seen.invariants.restored(server, node, start, state);
         seen.judge(judged);
+        seen.held.opened(server, contents.snapshot.as_ref().map(|snapshot| snapshot.position));
         *lock(&self.server) = Some(server);
     }
 
@@ -275,10 +286,13 @@ impl StateMachine for SeenMachine {
     const SIGNATURE: &'static str = Registers::SIGNATURE;
 
     fn apply(&mut self, command: Command, context: &ApplyContext) -> Option<u64> {
-        let words = words(&command);
+        let (words, key) = (words(&command), command.key());
+        let before = self.registers.share(key);
         let output = self.registers.apply(command, context);
-        let change = change(words, output);
-        self.sight.with(|seen, server| seen.applied(server, context.position, change));
+        let after = self.registers.share(key);
+        self.holds = self.holds.wrapping_sub(before).wrapping_add(after);
+        let (change, holds) = (change(words, output), self.holds);
+        self.sight.with(|seen, server| seen.applied(server, context.position, (change, holds)));
         output
     }
 
@@ -291,22 +305,42 @@ impl StateMachine for SeenMachine {
     }
 
     fn restore(&mut self, reader: &mut dyn io::Read) -> io::Result<()> {
-        self.registers.restore(reader)
+        self.registers.restore(reader)?;
+        self.holds = self.registers.digest();
+        let holds = self.holds;
+        self.sight.with(|seen, server| seen.restored(server, holds));
+        Ok(())
     }
 }
 
 impl Seen {
     fn installed(&mut self, server: Server, covers: Snapshot, rest: Rest) {
         let position = covers.position;
-        let node = self.servers.iter().find(|(_, (known, _))| *known == server);
-        let Some(node) = node.map(|(node, _)| *node) else { return };
+        let Some(node) = self.name(server) else { return };
         let state = self.invariants.state_at(position.index).unwrap_or_default();
         self.shadows[server.0].installed(covers, state, rest == Rest::Stays);
         let judged = self.invariants.restored(server, node, position, state);
         self.judge(judged);
+        self.held.installed(server, position);
     }
 
-    fn applied(&mut self, server: Server, position: Position, change: u64) {
+    fn restored(&mut self, server: Server, holds: u64) {
+        let Some(node) = self.name(server) else { return };
+        let judged = self.held.restored(server, node, holds);
+        self.judge(judged);
+    }
+
+    fn name(&self, server: Server) -> Option<NodeId> {
+        let mut servers = self.servers.iter();
+        servers.find(|(_, (known, _))| *known == server).map(|(node, _)| *node)
+    }
+
+    /// A command changed its machine so, which now holds that.
+    fn applied(&mut self, server: Server, position: Position, (change, holds): (u64, u64)) {
+        if let Some(node) = self.name(server) {
+            let judged = self.held.applied(node, position.index, holds);
+            self.judge(judged);
+        }
         for application in self.shadows[server.0].applied(position, change) {
             let judged = self.invariants.applied(&application);
             self.judge(judged);

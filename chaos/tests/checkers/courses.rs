@@ -154,6 +154,72 @@ fn the_part_with_a_majority_serves_within_the_bound() {
     assert_eq!(available(bridge, &silent).verdict, Verdict::Invalid);
 }
 
+/// Under load from 0 to 8,000 ms, node 1 leads from the start, and later whoever is elected. An
+/// election takes 300 ms, or some more where votes split.
+fn led(kills: &[(u64, u64, u64)], elected: &[(u64, u64)]) -> Course {
+    let elected = [(0, 1)].iter().chain(elected).zip(1..);
+    let elected =
+        elected.map(|((at_ms, node), term)| Elected { at_ns: at_ms * MS, node: *node, term });
+    let killed = |(node, from, until): &(u64, u64, u64)| killed(*node, *from, Some(*until));
+    Course {
+        load_ns: Some((0, 8_000 * MS)),
+        faults: kills.iter().map(killed).collect(),
+        elections: elected.collect(),
+        ..course()
+    }
+}
+
+/// Clients are served but from each kill until that node is back.
+fn around(kills: &[(u64, u64, u64)]) -> Vec<(u64, u64)> {
+    let from = [0].into_iter().chain(kills.iter().map(|(.., until)| *until));
+    from.zip(kills.iter().map(|(_, from, _)| *from).chain([8_000])).collect()
+}
+
+#[test]
+fn a_group_that_is_served_only_once_its_leader_is_back_does_not_go_on_without_it() {
+    let kills = [(1, 1_000, 1_500), (1, 2_000, 2_500), (1, 3_000, 3_500)];
+    let again = [(1_510, 1), (2_510, 1), (3_510, 1)];
+    let never = available(led(&kills, &again), &around(&kills));
+    let told = "after 3 of 3 faults that took the leader away nobody was served before it was \
+                back, though a majority stood together for as long as an election takes, such as \
+                kill of node 1 at 1000 ms";
+    says(&never, Verdict::Invalid, told);
+    // The host kept another from running: nothing follows.
+    let stall = |at_ms: u64| Stalled { node: 2, from_ns: at_ms * MS, until_ns: (at_ms + 30) * MS };
+    let stalls = [1_100, 2_100, 3_100].map(stall).into();
+    let stalled = available(Course { stalls, ..led(&kills, &again) }, &around(&kills));
+    assert_eq!(stalled.verdict, Verdict::Valid, "{}", stalled.detail);
+}
+
+#[test]
+fn a_group_that_elects_another_goes_on_without_its_leader() {
+    let kills = [(1, 1_000, 1_500), (2, 2_000, 2_500), (3, 3_000, 3_500)];
+    let elected = [(1_200, 2), (2_200, 3), (3_200, 1)];
+    let spans = [(0, 1_000), (1_250, 2_000), (2_250, 3_000), (3_250, 8_000)];
+    let all = available(led(&kills, &elected), &spans);
+    says(&all, Verdict::Valid, "; without its leader the group went on 3 of 3 times");
+    // Elected, but nobody was served by it.
+    let spans = [(0, 1_000), (1_250, 2_000), (2_500, 3_000), (3_500, 8_000)];
+    let once = available(led(&kills, &elected), &spans);
+    says(&once, Verdict::Unknown, "after 2 of 3 faults that took the leader away");
+    // Who does not lead takes no leader away.
+    let follower = [(3, 1_000, 1_500), (3, 2_000, 2_500), (3, 3_000, 3_500)];
+    let unserved = available(led(&follower, &[]), &around(&follower));
+    assert!(!unserved.detail.contains("leader"), "{}", unserved.detail);
+}
+
+#[test]
+fn one_election_may_split_its_votes_and_none_need_be_over_at_once() {
+    let judged = |kills: &[(u64, u64, u64)]| available(led(kills, &[]), &around(kills));
+    says(&judged(&[(1, 1_000, 1_400)]), Verdict::Valid, "the group went on 0 of 1 times");
+    let long = judged(&[(1, 1_000, 1_500)]);
+    says(&long, Verdict::Unknown, "after 1 of 1 faults that took the leader away");
+    let short = [(1, 1_000, 1_200), (1, 2_000, 2_200), (1, 3_000, 3_200)];
+    let told = "2 times that one was back before an election need be over";
+    says(&judged(&short[..2]), Verdict::Valid, told);
+    says(&judged(&short), Verdict::Unknown, "nothing shows that the group goes on without it");
+}
+
 /// One operation per second, five at once: whole bounds pass in which nothing is asked.
 fn thin(course: Course, script: &str) -> Check {
     let course = Course { rate_per_s: 1, burst: 5, ..course };

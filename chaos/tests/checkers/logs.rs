@@ -67,9 +67,33 @@ fn what_went_into_a_snapshot_is_looked_for_in_the_other_logs_and_said() {
     let check = Acknowledged.check(&run(&[WHOLE, "2/6:2=2"]));
     says(&check, Verdict::Valid, "but for 1 times that one is in a snapshot");
     let check = Acknowledged.check(&run(&["2/7:9=9", "2/8:8=8"]));
-    says(&check, Verdict::Unknown, "all that was acknowledged is in snapshots");
+    says(&check, Verdict::Unknown, "all that was acknowledged is in snapshots, and in no log; ");
     let lost = Acknowledged.check(&run(&[WHOLE, "2/5:1=1"]));
     says(&lost, Verdict::Invalid, "the log of node 2 does not hold it");
+}
+
+#[test]
+fn what_no_log_shows_is_a_doubt_unless_its_register_was_read_afterwards() {
+    // Of the first write no log tells anything, and nobody has looked since.
+    let compacted = run(&["2/6:2=2", "2/6:2=2", "2/6:2=2"]);
+    let check = Acknowledged.check(&compacted);
+    let says_which = "operation 1 (request 1.1) was acknowledged and is in no log, only in \
+                      snapshots, and its register 1 was not read afterwards";
+    says(&check, Verdict::Unknown, says_which);
+    let read = |read: &str| {
+        let mut asked = acknowledged();
+        let mut looks = operations(read);
+        looks.iter_mut().for_each(|one| one.id = 9);
+        asked.extend(looks);
+        Acknowledged.check(&Frozen { history: frozen(asked).history, ..compacted.clone() })
+    };
+    let seen = "but for 3 times that one is in a snapshot; 1 are in no log, and their registers";
+    says(&read("read 2  6..7"), Verdict::Valid, seen);
+    // Asked before the answer was there, or of another register, it says nothing of the write.
+    assert_eq!(read("read -  0..7").verdict, Verdict::Unknown);
+    assert_eq!(read("read unknown  6..").verdict, Verdict::Unknown);
+    let at_most_once = AtMostOnce.check(&compacted);
+    says(&at_most_once, Verdict::Valid, "none; 1 acknowledged ones are in snapshots alone");
 }
 
 #[test]

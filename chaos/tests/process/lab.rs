@@ -84,6 +84,8 @@ pub(crate) fn all(nodes: u64) -> Vec<NodeNumber> {
 pub(crate) struct Told {
     pub(crate) phases: Vec<Phase>,
     pub(crate) operations: u64,
+    /// Of the entries that followers were to miss, how many were done.
+    pub(crate) filling: Vec<(u64, u64)>,
     pub(crate) marks: Vec<Mark>,
     pub(crate) trials: Vec<Trial>,
     pub(crate) schedule: Option<Schedule>,
@@ -115,6 +117,10 @@ impl Listener for Keeper {
             stopper.stop();
         }
         Ok(())
+    }
+
+    fn filling(&mut self, done: u64, entries: u64) -> io::Result<()> {
+        self.with(|told| told.filling.push((done, entries)))
     }
 
     fn operation(&mut self, _operation: &Operation) -> io::Result<()> {

@@ -50,6 +50,10 @@ pub(crate) fn a_killed_follower() {
     let told = keeper.told.lock().expect("the run is over");
     let schedule = told.schedule.as_ref().expect("it was told");
     assert!(schedule.faults.iter().all(|fault| fault.returned_ns > fault.struck_ns));
+    // Whoever watches sees the logs fill, once for each trial.
+    let filling = &told.filling;
+    assert!(filling.iter().any(|(done, _)| (1..60_000).contains(done)), "{filling:?}");
+    assert!(filling.iter().filter(|told| **told == (60_000, 60_000)).count() >= 2, "{filling:?}");
     let hit: Vec<_> = told.marks.iter().filter(|mark| mark.kind == "kill").collect();
     assert!(hit.len() == 2 && hit.iter().all(|mark| mark.until_ns > Some(mark.at_ns)), "{hit:?}");
 }

@@ -47,14 +47,14 @@ pub(crate) fn no_node_outlives_a_killed_harness() {
 }
 
 /// Processes whose parent this is.
-fn children_of(parent: u32) -> Vec<u32> {
+pub(crate) fn children_of(parent: u32) -> Vec<u32> {
     let processes = std::fs::read_dir("/proc").expect("Linux");
     let numbers = processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     numbers.filter(|pid| field(*pid, 1) == Some(parent.to_string())).collect()
 }
 
 /// A dead process that nobody has reaped is gone as well.
-fn is_gone(pid: u32) -> bool {
+pub(crate) fn is_gone(pid: u32) -> bool {
     field(pid, 0).is_none_or(|state| state == "Z" || state == "X")
 }
 

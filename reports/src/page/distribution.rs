@@ -1,6 +1,7 @@
 //! Distributions in numbers and as cumulative curves, several on one scale.
 //!
-//! Lays out. Knows nothing of what was measured but its names, which also give the colours.
+//! Lays out. Knows nothing of what was measured but its names, which also give the colours, and
+//! that there is something.
 
 use super::chart::{Panel, WIDTH, x_axis};
 use super::timeline::TICKS_MAX;
@@ -74,9 +75,6 @@ fn curves(groups: &BTreeMap<&str, Vec<f64>>, x: &Scale, about: &str) -> Panel {
     let y = Scale::linear(0.0, 100.0, CURVES_HEIGHT, CURVES_TOP);
     panel.y_axis(&y, 5, "%");
     panel.floor();
-    if groups.is_empty() {
-        panel.say("no trial was measured");
-    }
     for (number, (name, samples)) in groups.iter().enumerate() {
         let mut sorted = samples.clone();
         sorted.sort_by(f64::total_cmp);

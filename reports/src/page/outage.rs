@@ -1,10 +1,12 @@
 //! What a run is about as a distribution: outages, each split into its parts, or how long groups
 //! took to form.
 //!
-//! Lays out. Invariant: every trial is counted; of too many, the slowest are drawn one by one.
+//! Lays out. Invariants: every trial is counted; of too many, the slowest are drawn one by one;
+//! where there is none, it is said why.
 
 use super::chart::{Swatch, WIDTH, legend, percent};
 use super::distribution::{HEADROOM, TRIALS, distribution};
+use crate::absence;
 use crate::figures::{ms, plural};
 use crate::lanes::FORMING;
 use crate::plot::{Ink, Scale};
@@ -12,14 +14,23 @@ use crate::record::{RunRecord, Trial};
 use maud::{Markup, html};
 use std::collections::BTreeMap;
 
-/// The section; nothing where a run has neither faults nor groups, or is about something else.
+/// The section; nothing where a run is about something else.
 pub(super) fn section(record: &RunRecord) -> Markup {
-    if !record.trials.is_empty() {
-        return outages(record);
+    match absence::of_outages(record) {
+        None => outages(record),
+        Some(_) if !record.catch_ups.is_empty() => html! {},
+        Some(why) => html! {
+            (forming(record))
+            section id="no-outage" {
+                h2 { "Outage" }
+                p class="note" { (why) }
+            }
+        },
     }
-    if !record.catch_ups.is_empty() {
-        return html! {};
-    }
+}
+
+/// How long groups took; nothing where none formed.
+fn forming(record: &RunRecord) -> Markup {
     let forming: Vec<f64> = record
         .marks
         .iter()
@@ -43,7 +54,7 @@ pub(super) fn section(record: &RunRecord) -> Markup {
 
 fn outages(record: &RunRecord) -> Markup {
     let mut measured: Vec<(f64, &Trial)> =
-        record.trials.iter().filter_map(|trial| Some((outage_ms(trial)?, trial))).collect();
+        record.trials.iter().filter_map(|trial| Some((trial.measured_ms()?, trial))).collect();
     measured.sort_by(|a, b| a.0.total_cmp(&b.0));
     let mut by_fault: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     for (ms, trial) in &measured {
@@ -65,7 +76,7 @@ fn outages(record: &RunRecord) -> Markup {
             }
             figure class="charts" {
                 (distribution(&by_fault, &x, (TRIALS, "milliseconds from the fault")))
-                @if !drawn.is_empty() { (bars(drawn, measured.len(), &x)) }
+                (bars(drawn, measured.len(), &x))
             }
         }
     }
@@ -127,10 +138,6 @@ fn bar(outage_ms: f64, trial: &Trial, x: &Scale) -> Markup {
             }
         }
     }
-}
-
-fn outage_ms(trial: &Trial) -> Option<f64> {
-    trial.outage_ms.filter(|ms| ms.is_finite() && *ms >= 0.0)
 }
 
 const PARTS: [(&str, Ink); 4] = [

@@ -2,7 +2,7 @@
 //!
 //! Lays out. Invariant: tables have a limit, and what is left out is counted.
 
-use crate::figures::{ABSENT, count, digits, ms};
+use crate::figures::{ABSENT, count, digits, latency, ms};
 use crate::record::{Check, RunRecord, Trial};
 use crate::table::{is_of_sizes, is_of_trials};
 use crate::{P99_SAMPLES_MIN, Summary, Verdict};
@@ -164,19 +164,26 @@ fn distributions(metrics: &[(&String, &Summary)]) -> Markup {
 pub(super) fn tiles(record: &RunRecord) -> Markup {
     let mut tiles: Vec<(&str, String, String)> = Vec::new();
     for (name, title, what) in [
-        ("outage_ms", "outage, p50", "trials"),
-        ("catch_up_ms", "catch-up, p50", "trials"),
-        ("forming_ms", "forming, p50", "groups"),
-        ("promote_ms", "a voter again, p50", "returns"),
+        ("outage_ms", "outage, p50", format!("trials{}", record.without_recovery())),
+        ("catch_up_ms", "catch-up, p50", "trials".to_owned()),
+        ("forming_ms", "forming, p50", "groups".to_owned()),
+        ("promote_ms", "a voter again, p50", "returns".to_owned()),
     ] {
         if let Some(Summary { count: number, p50, max, .. }) = record.metrics.get(name) {
             tiles.push((title, ms(*p50), format!("max {} of {number} {what}", ms(*max))));
+        } else if name == "outage_ms" && record.unrecovered() > 0 {
+            let none = format!("none of {} trials recovered", record.unrecovered());
+            tiles.push((title, ABSENT.to_owned(), none));
         }
     }
-    if let Some(Summary { count: number, p50, p99, max, .. }) = record.metrics.get("latency_ms") {
-        let p99 = p99.filter(|_| *number >= P99_SAMPLES_MIN);
-        let tail = p99.map_or(String::new(), |p99| format!("p99 {}, ", ms(p99)));
-        tiles.push(("latency, p50", ms(*p50), format!("{tail}max {}", ms(*max))));
+    if let Some(summary) = record.metrics.get("latency_ms") {
+        let (p50, p99) = latency(summary);
+        let last = match summary.lacking() {
+            Some(offered) => offered.words(),
+            None => format!("max {}", ms(summary.max)),
+        };
+        let more: Vec<String> = p99.into_iter().chain([last]).collect();
+        tiles.push(("latency, p50", p50, more.join(", ")));
     }
     let ratio = |name: &str| record.ratios.get(name).copied().filter(|ratio| ratio.is_finite());
     if let (Some(offered), Some(achieved)) = (ratio("offered_per_s"), ratio("achieved_per_s")) {

@@ -6,6 +6,7 @@
 
 use super::chart::{Panel, Swatch, WIDTH, legend, x_axis};
 use super::{lane, memory};
+use crate::absence;
 use crate::figures::{count, ms};
 use crate::lanes::{self, Lane, called, hit};
 use crate::plot::{self, Ink, Scale, round_up};
@@ -33,14 +34,20 @@ pub(super) fn section(seen: &Seen<'_>) -> Markup {
     let lanes = lanes::lanes(seen.record, seen.events.kept(), end_ms);
     let bands = bands(seen, end_ms);
     let x = Scale::linear(0.0, end_ms / 1e3, 0.0, WIDTH);
-    let has_load = !seen.recorder.points().is_empty();
+    let no_load = absence::of_load(seen.record, seen.recorder);
     // Of groups that live for a moment it says nothing.
-    let memory = has_load.then(|| memory::panel(seen.events.kept(), &x, end_ms)).flatten();
+    let memory = match no_load {
+        None => memory::panel(seen.events.kept(), &x, end_ms),
+        Some(_) => None,
+    };
     html! {
         section id="timeline" {
             h2 { "Over time" }
             figure class="charts time" data-end-s=(end_ms / 1e3) {
-                @if has_load { (load(seen, &bands, &x)) }
+                @match &no_load {
+                    None => { (load(seen, &bands, &x)) }
+                    Some(why) => { p class="note" { (why) } }
+                }
                 @if let Some(panel) = memory {
                     div class="chart" {
                         h3 { "Resident memory, a line for each node" }
@@ -279,9 +286,9 @@ fn entries(seen: &Seen<'_>, bands: &[Band], window_s: Option<u64>) -> Vec<(Swatc
         .map(|(_, ink, word)| (Swatch::Dot(*ink), (*word).to_owned()))
         .collect();
     let width_s = window_s.unwrap_or(1);
-    entries.push((Swatch::Line(Ink::Median), format!("p50 of {width_s} s")));
+    entries.push((Swatch::Line(Ink::Median), format!("p50 of ok in {width_s} s")));
     if window_s.is_some() {
-        entries.push((Swatch::Line(Ink::Tail), format!("p99 of {width_s} s")));
+        entries.push((Swatch::Line(Ink::Tail), format!("p99 of ok in {width_s} s")));
     }
     let kinds: BTreeSet<String> =
         lanes::faults(seen.record).into_iter().map(|fault| fault.fault).collect();

@@ -14,7 +14,7 @@ use crate::summary::{P99_SAMPLES_MIN, nearest_rank};
 use crate::{Outcome, Point, Recorder, RunRecord, ThroughputRow};
 use std::collections::BTreeMap;
 
-/// Lays the plot out.
+/// Lays the plot out, of a run that had operations.
 pub(crate) fn latency(record: &RunRecord, recorder: &Recorder) -> Drawing {
     let mut drawing = Drawing::new(WIDTH, 720.0);
     let top = header(&mut drawing, "Latency from the intended start", record);
@@ -54,10 +54,10 @@ fn entries(
         .collect();
     if !recorder.points().is_empty() {
         let width_s = window_s.unwrap_or(1);
-        entries.push((Swatch::Line, Ink::Median, format!("p50 per {width_s} s")));
+        entries.push((Swatch::Line, Ink::Median, format!("p50 of ok per {width_s} s")));
     }
     if let Some(width_s) = window_s {
-        entries.push((Swatch::Line, Ink::Tail, format!("p99 per {width_s} s")));
+        entries.push((Swatch::Line, Ink::Tail, format!("p99 of ok per {width_s} s")));
     }
     for kind in bands::kinds(faults).into_iter().take(LEGEND_KINDS_MAX) {
         let word = format!("{kind} until it was over");

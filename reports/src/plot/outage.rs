@@ -7,15 +7,10 @@ use super::{LEFT, RIGHT, Swatch, WIDTH, header, legend};
 use crate::{RunRecord, Summary, Trial};
 use std::collections::BTreeMap;
 
-/// Lays the plot out.
+/// Lays the plot out, of a run in which one was measured.
 pub(crate) fn outage(record: &RunRecord) -> Drawing {
-    let mut measured: Vec<(f64, &Trial)> = record
-        .trials
-        .iter()
-        .filter_map(|trial| {
-            Some((trial.outage_ms.filter(|ms| ms.is_finite() && *ms >= 0.0)?, trial))
-        })
-        .collect();
+    let mut measured: Vec<(f64, &Trial)> =
+        record.trials.iter().filter_map(|trial| Some((trial.measured_ms()?, trial))).collect();
     measured.sort_by(|a, b| a.0.total_cmp(&b.0));
     let drawn = &measured[measured.len().saturating_sub(BARS_MAX)..];
     let bars_height = (drawn.len() as f64 * 18.0).clamp(60.0, 300.0);
@@ -59,9 +54,6 @@ fn draw_curves(
     panel.y_axis(drawing, &y, 5);
     panel.floor(drawing);
     drawing.text((LEFT, panel.top - 10.0), "trials over by then, %", Ink::Muted, Anchor::Start);
-    if by_fault.is_empty() {
-        panel.say(drawing, "no trial was measured");
-    }
     let mut entries = Vec::new();
     for (number, (fault, sorted)) in by_fault.iter().enumerate() {
         let ink = Ink::of_fault(fault);

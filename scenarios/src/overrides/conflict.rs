@@ -5,7 +5,7 @@
 
 use chaos::plan::{Kind, Plan, PlanError};
 
-use super::{Overrides, hits_all};
+use super::{Overrides, place::hits_all};
 
 /// Refuses what is given of faults where the plan, or another option, says what they are.
 ///
@@ -51,11 +51,15 @@ pub(super) fn check(given: &Overrides, plan: &Plan) -> Result<(), PlanError> {
             (vec![fault, disk, overlap], allowed)
         }
         Kind::Failover if hits_all(plan) => {
+            let why = match given.disk {
+                Some(_) => "each disk fails by itself",
+                None => "no follower is left that could be hit meanwhile",
+            };
             let allowed = format!(
-                "{name} hits all nodes at one moment, and each disk fails by itself: use --fault \
-                 with kill, pause or restart"
+                "{name} hits all nodes at one moment, and {why}: use --fault with kill, pause or \
+                 restart"
             );
-            (vec![disk], allowed)
+            (vec![disk, overlap], allowed)
         }
         Kind::Failover => return Ok(()),
     };
@@ -151,17 +155,30 @@ mod tests {
     }
 
     #[test]
-    fn disks_do_not_fail_all_at_one_moment() {
-        let [_, (disk, named), _] = strikes();
-        let error = refused(builtin("cold-restart"), &disk);
-        assert!(error.starts_with(&format!("{named}cold-restart hits all nodes")), "{error}");
+    fn where_all_are_hit_at_one_moment_no_disk_fails_and_no_follower_is_left() {
+        let [(kill, _), (disk, _), (overlap, _)] = strikes();
+        let restart = Overrides { fault: Some(Struck::By(Fault::Restart)), ..overlap.clone() };
+        let both = Overrides { overlap: true, ..disk.clone() };
+        for (given, named, why) in [
+            (disk, "--disk is stall", "each disk fails by itself"),
+            (both, "--disk is stall", "each disk fails by itself"),
+            (overlap, "--overlap is given", "no follower is left that could be hit meanwhile"),
+            (restart, "--overlap is given", "no follower is left that could be hit meanwhile"),
+        ] {
+            let error = refused(builtin("cold-restart"), &given);
+            let all = "but cold-restart hits all nodes at one moment, and";
+            let allowed = "use --fault with kill, pause or restart";
+            assert_eq!(error, format!("{named}, {all} {why}: {allowed}"));
+        }
+        let mut plan = builtin("cold-restart");
+        assert_eq!(kill.apply(&mut plan, WorldKind::Process), Ok(()));
     }
 
     #[test]
     fn each_option_that_the_help_hides_is_refused_by_its_name() {
         for (name, options) in [
             ("partition", &["fault", "disk", "overlap"][..]),
-            ("cold-restart", &["disk"]),
+            ("cold-restart", &["disk", "overlap"]),
             ("lagging-follower", &["disk", "overlap", "random_faults"]),
             ("steady", &["fault", "disk", "overlap", "random_faults"]),
             ("formation", &["fault", "disk", "overlap", "random_faults"]),

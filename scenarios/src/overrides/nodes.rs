@@ -4,7 +4,7 @@
 //! what they meant. Invariant: no step is left that names a node which is not there.
 
 use chaos::fault::{NodeNumber, Target};
-use chaos::plan::{At, Plan, PlanError, Step};
+use chaos::plan::{self, At, MsByProfile, PROFILES, Plan, PlanError, Step};
 
 /// Makes the steps of a plan fit another number of nodes.
 ///
@@ -22,18 +22,51 @@ pub(super) fn fit(plan: &mut Plan, nodes: u64) -> Result<(), PlanError> {
     Ok(())
 }
 
+/// Refuses fewer than three nodes, of which none may be away, where the plan takes one and bounds
+/// outages. Its bound is for a majority that goes on: here it would be broken with nothing wrong,
+/// and a wider one, or none, would be another promise than the plan's.
+pub(super) fn keeps_bounds(plan: &Plan) -> Result<(), PlanError> {
+    let named = [
+        ("outage_ms_max", plan.expect.outage_ms_max),
+        ("outage_ms_p50_max", plan.expect.outage_ms_p50_max),
+    ];
+    let bound = named.into_iter().find_map(|(name, max)| Some((name, max?.of(plan.profile)?)));
+    let Some((name, max)) = bound else { return Ok(()) };
+    if plan.steps.iter().all(|step| plan::away(plan, step) == 0) {
+        return Ok(());
+    }
+    let allowed = format!(
+        "{} leaves no majority of so few, and its expect.{name} = {max} is for one that goes on: \
+         must lie between {MAJORITY_MIN} and {NODES_MAX}",
+        whose(plan)
+    );
+    let (field, value) = ("--nodes".to_owned(), plan.nodes.to_string());
+    Err(PlanError::Field { field, value, allowed })
+}
+
+/// What the steps are of, in the words of the command line.
+fn whose(plan: &Plan) -> String {
+    match &plan.variant {
+        Some(name) => format!("--kind {name}"),
+        None => plan.scenario.clone(),
+    }
+}
+
 /// Steps that hit each node of a plan in turn, at equal distances, and are alike otherwise.
 struct Turns {
     first: Step,
-    first_ms: u64,
-    gap_ms: u64,
+    first_ms: MsByProfile,
+    gap_ms: MsByProfile,
 }
 
 impl Turns {
     fn of(plan: &Plan) -> Option<Self> {
         let [first, second, ..] = plan.steps.as_slice() else { return None };
         let (At::Ms(first_ms), At::Ms(second_ms)) = (first.at, second.at) else { return None };
-        let gap_ms = second_ms.checked_sub(first_ms).filter(|gap_ms| *gap_ms > 0)?;
+        let gap_ms = second_ms.with(first_ms, u64::saturating_sub);
+        if PROFILES.into_iter().any(|profile| gap_ms.of(profile) == 0) {
+            return None;
+        }
         let turns = Self { first: first.clone(), first_ms, gap_ms };
         // The count first: nobody has looked yet at how many nodes a file asks for.
         let is_each =
@@ -43,7 +76,7 @@ impl Turns {
 
     fn steps(&self, nodes: u64) -> Vec<Step> {
         let step = |number: u64| Step {
-            at: At::Ms(self.gap_ms.saturating_mul(number - 1).saturating_add(self.first_ms)),
+            at: At::Ms(self.gaps_ms(number - 1).with(self.first_ms, u64::saturating_add)),
             target: Target::Node(NodeNumber(number)),
             ..self.first.clone()
         };
@@ -53,21 +86,22 @@ impl Turns {
     /// After the last one the load goes on for as long as it did.
     fn change(&self, plan: &mut Plan, nodes: u64) {
         if let Some(load) = &mut plan.workload {
-            let (before_ms, now_ms) =
-                (self.gap_ms.saturating_mul(plan.nodes), self.gap_ms.saturating_mul(nodes));
-            load.duration_ms = load.duration_ms.saturating_add(now_ms).saturating_sub(before_ms);
+            let (before_ms, now_ms) = (self.gaps_ms(plan.nodes), self.gaps_ms(nodes));
+            let with_ms = load.duration_ms.with(now_ms, u64::saturating_add);
+            load.duration_ms = with_ms.with(before_ms, u64::saturating_sub);
         }
         plan.steps = self.steps(nodes);
+    }
+
+    fn gaps_ms(&self, count: u64) -> MsByProfile {
+        self.gap_ms.with(MsByProfile::all(count), u64::saturating_mul)
     }
 }
 
 /// Refuses a number of nodes that the steps were not written for.
 fn check(plan: &Plan, nodes: u64) -> Result<(), PlanError> {
     let own = plan.nodes;
-    let whose = match &plan.variant {
-        Some(name) => format!("--kind {name}"),
-        None => plan.scenario.clone(),
-    };
+    let whose = whose(plan);
     let refusal = |allowed: String| {
         Err(PlanError::Field { field: "--nodes".to_owned(), value: nodes.to_string(), allowed })
     };
@@ -101,10 +135,13 @@ fn needs(step: &Step, own: u64) -> Vec<(u64, String)> {
 
 /// As many as a plan may have.
 const NODES_MAX: u64 = 9;
+/// Of so many one may be away.
+const MAJORITY_MIN: u64 = 3;
 
 #[cfg(test)]
 mod tests {
-    use chaos::plan::{self, WorldKind};
+    use chaos::plan::WorldKind;
+    use runtime::ConsensusProfile;
 
     use super::*;
     use crate::{catalogue, overrides::Overrides};
@@ -131,10 +168,18 @@ mod tests {
                 let each: Vec<Target> =
                     (1..=nodes).map(|node| Target::Node(NodeNumber(node))).collect();
                 assert_eq!((plan.nodes, targets), (nodes, each), "{kind}");
-                let last_ms = 500 + 2_500 * (nodes - 1);
-                assert_eq!(plan.steps.last().unwrap().at, At::Ms(last_ms));
-                let load_ms = plan.workload.unwrap().duration_ms;
-                assert_eq!(load_ms, last_ms + 2_500, "as long after the last one as before");
+                let At::Ms(last) = plan.steps.last().unwrap().at else { panic!("it is given") };
+                let load = plan.workload.unwrap().duration_ms;
+                for (profile, gap_ms, rest_ms) in [
+                    (ConsensusProfile::Lan, 2_500, 2_500),
+                    (ConsensusProfile::Wan, 10_000, 25_500),
+                    (ConsensusProfile::Loopback, 2_500, 2_500),
+                ] {
+                    let last_ms = 500 + gap_ms * (nodes - 1);
+                    assert_eq!(last.of(profile), last_ms);
+                    let load_ms = load.of(profile);
+                    assert_eq!(load_ms, last_ms + rest_ms, "as long after the last one as before");
+                }
                 let is_handed_over = kind == "transfer";
                 assert!(plan.steps.iter().all(|step| step.hand_over == is_handed_over));
             }
@@ -146,7 +191,7 @@ mod tests {
     #[test]
     fn steps_that_differ_in_more_than_node_and_time_follow_nothing() {
         let mut plan = builtin("rolling-restart");
-        plan.variants[0].steps[2].return_after_ms += 1;
+        plan.variants[0].steps[2].return_after_ms.lan += 1;
         let error = applied(plan, None, 3).unwrap_err();
         let expected = "--nodes is 3, but --kind transfer names node 5: must lie between 5 and 9";
         assert_eq!(error, expected);
@@ -175,6 +220,37 @@ mod tests {
         let expected = "--nodes is 3, but mine names node 4: must lie between 4 and 9";
         assert_eq!(mine(3).unwrap_err(), expected);
         assert_eq!(mine(4).map(|plan| plan.nodes), Ok(4));
+    }
+
+    #[test]
+    fn a_bound_on_outages_is_for_a_majority_that_goes_on() {
+        for kind in ["isolate-leader", "one-way", "flapping"] {
+            let error = applied(builtin("partition"), Some(kind), 2).unwrap_err();
+            let expected = format!(
+                "--nodes is 2, but --kind {kind} leaves no majority of so few, and its \
+                 expect.outage_ms_max = 2000 is for one that goes on: must lie between 3 and 9"
+            );
+            assert_eq!(error, expected);
+            let three = applied(builtin("partition"), Some(kind), 3).unwrap();
+            assert_eq!(three.expect, builtin("partition").expect, "it stands");
+        }
+        let bounded = |step: &str, expect: &str| {
+            let text = format!(
+                "scenario = \"mine\"\nkind = \"failover\"\n[workload]\n[[steps]]\nat = 500\n\
+                 return_after_ms = 900\n{step}\n[expect]\n{expect}"
+            );
+            let plan = applied(plan::parse(&text).unwrap(), None, 2);
+            plan.map(|plan| plan.expect.outage_ms_p50_max.and_then(|max| max.of(plan.profile)))
+        };
+        let pause = "fault = \"pause\"";
+        let error = bounded(pause, "outage_ms_p50_max = 700").unwrap_err();
+        assert!(error.starts_with("--nodes is 2, but mine leaves no majority"), "{error}");
+        // Whoever hands over is not away; who says that a majority may be lost means its bound so.
+        let hand_over = "fault = \"transfer\"";
+        assert_eq!(bounded(hand_over, "outage_ms_p50_max = 700"), Ok(Some(700.0)));
+        let meant = "outage_ms_p50_max = 2000\nmajority_may_be_lost = true";
+        assert_eq!(bounded(pause, meant), Ok(Some(2_000.0)));
+        assert_eq!(bounded(pause, "outage_ms_p50_max = { wan = 9000 }"), Ok(None), "not of lan");
     }
 
     #[test]

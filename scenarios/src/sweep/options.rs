@@ -142,7 +142,7 @@ pub(crate) fn seed_words(words: &[String], origin: &Origin) -> Vec<String> {
 
 /// Far more than a seed takes that goes on at all.
 fn bound_ms(plan: &Plan) -> u64 {
-    let load_ms = plan.workload.as_ref().map_or(0, |load| load.duration_ms);
+    let load_ms = plan.workload.as_ref().map_or(0, |load| load.duration_ms.of(plan.profile));
     let trials_ms = plan.trials.saturating_mul(load_ms.saturating_add(60_000));
     trials_ms.saturating_add(600_000).min(BOUND_MS_MAX)
 }

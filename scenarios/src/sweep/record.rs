@@ -264,12 +264,12 @@ impl Totals {
     }
 
     /// What the sweep as a whole came to: 1 a guarantee broke, 3 the laboratory failed, 2 unknown,
-    /// 0 all valid.
+    /// as where no seed was judged, 0 all valid.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self { invalid: 1.., .. } => 1,
             Self { laboratory: 1.., .. } => LABORATORY,
-            Self { unknown: 1.., .. } | Self { complete: false, .. } => 2,
+            Self { unknown: 1.., .. } | Self { complete: false, .. } | Self { seeds: 0, .. } => 2,
             _ => 0,
         }
     }
@@ -372,7 +372,7 @@ pub(crate) mod tests {
     #[test]
     fn totals_follow_from_the_lines() {
         let mut totals = Totals { complete: true, ..Totals::default() };
-        assert_eq!(totals.exit_code(), 0);
+        assert_eq!(totals.exit_code(), 2, "nothing was judged");
         let lines = [
             (line(0, &[run(0, "0x1"), run(0, "0x1")]), 0),
             (line(1, &[run(2, "0x1")]), 2),

@@ -1,7 +1,8 @@
 //! The group commits what a follower misses: many commands at a time, each until it is certain.
 //!
-//! Invariant: no more than [`INFLIGHT_MAX`] commands are unanswered, each is tried for a bounded
-//! time, and one of which nobody knows whether it took effect is counted apart.
+//! Who watches the run is told how far it is. Invariant: no more than [`INFLIGHT_MAX`] commands are
+//! unanswered, each is tried for a bounded time, and one of which nobody knows whether it took
+//! effect is counted apart.
 
 use std::{
     sync::{
@@ -35,7 +36,7 @@ pub(super) async fn fill<C: Cluster>(
     client: &Client<Registers>,
     (entries, bytes): (u64, usize),
 ) -> Result<Filled, RunError> {
-    let taken = Arc::new(AtomicU64::new(0));
+    let (taken, done) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let mut writers = JoinSet::new();
     let fits = (INFLIGHT_BYTES_MAX / bytes.max(1) as u64).clamp(1, INFLIGHT_MAX);
     for writer in 0..entries.min(fits) {
@@ -43,6 +44,7 @@ pub(super) async fn fill<C: Cluster>(
             cluster: Arc::clone(&lab.cluster),
             client: client.clone(),
             taken: Arc::clone(&taken),
+            done: Arc::clone(&done),
             stream: Stream::named(lab.seed, &format!("filling {writer}")),
             seed: lab.seed,
         };
@@ -55,17 +57,30 @@ pub(super) async fn fill<C: Cluster>(
                     break;
                 }
                 writer.one(number, bytes, &mut filled).await?;
+                writer.done.fetch_add(1, Ordering::Relaxed);
             }
             Ok::<Filled, String>(filled)
         });
     }
     let mut all = Filled::default();
-    while let Some(ended) = writers.join_next().await {
+    let mut due = lab.cluster.now().plus(TELL_INTERVAL);
+    loop {
+        let ended = tokio::select! {
+            biased;
+            ended = writers.join_next() => ended,
+            () = lab.cluster.advance(due) => {
+                due = lab.cluster.now().plus(TELL_INTERVAL);
+                lab.recorder.filling(done.load(Ordering::Relaxed), entries).await?;
+                continue;
+            }
+        };
+        let Some(ended) = ended else { break };
         let filled = ended.map_err(|error| RunError::Lab(format!("who fills logs: {error}")))?;
         let filled = filled.map_err(RunError::Lab)?;
         all.acknowledged += filled.acknowledged;
         all.unknown += filled.unknown;
     }
+    lab.recorder.filling(done.load(Ordering::Relaxed), entries).await?;
     Ok(all)
 }
 
@@ -75,6 +90,8 @@ struct Writer<C> {
     client: Client<Registers>,
     /// How many commands were begun, by all.
     taken: Arc<AtomicU64>,
+    /// How many came to an end, by all.
+    done: Arc<AtomicU64>,
     stream: Stream,
     seed: Seed,
 }
@@ -121,5 +138,7 @@ const INFLIGHT_MAX: u64 = 1_024;
 /// Of their contents together.
 const INFLIGHT_BYTES_MAX: u64 = 16 << 20;
 const COMMAND_BOUND: Duration = Duration::from_secs(20);
+/// As often as a bar moves.
+const TELL_INTERVAL: Duration = Duration::from_millis(100);
 const BACKOFF_MIN: Duration = Duration::from_millis(5);
 const BACKOFF_MAX: Duration = Duration::from_millis(200);

@@ -98,7 +98,8 @@ impl<'a, C: Cluster> Trial<'a, C> {
         }
         let calm = lab.cluster.now();
         look.calm_ns = lab.since_origin(calm);
-        let calm_over = calm.plus(Duration::from_millis(load.duration_ms));
+        let load_ms = load.duration_ms.of(lab.plan.profile);
+        let calm_over = calm.plus(Duration::from_millis(load_ms));
         if lab.stop.or(lab.cluster.advance(calm_over)).await.is_none() {
             return Ok(None);
         }
@@ -197,6 +198,9 @@ impl<'a, C: Cluster> Trial<'a, C> {
         let (logs, caught_up) = lab.logs().await;
         found.logs.extend(logs);
         self.add(found, caught_up);
+        for check in lab.look_finally().await?.into_iter().flatten() {
+            self.add(found, check);
+        }
         self.add(found, self.counted(node, filled).await?);
         let up = lab.nodes_stayed_up(&mut found.counts).await;
         self.add(found, up);

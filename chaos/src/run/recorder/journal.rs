@@ -79,6 +79,10 @@ impl Journal {
         self.listener.progress(trial, trials)
     }
 
+    pub(super) fn filling(&mut self, done: u64, entries: u64) -> io::Result<()> {
+        self.listener.filling(done, entries)
+    }
+
     /// The node will stop by itself, and is meant to.
     pub(super) fn doomed(&self, node: NodeNumber) {
         self.view.send_modify(|view| view.doomed(node));

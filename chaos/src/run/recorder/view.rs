@@ -8,8 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use runtime::Role;
 
 use crate::{
+    checker::{Check, Verdict},
     cluster::{NodeEvent, What},
     fault::NodeNumber,
+    run::check,
 };
 
 /// The cluster as its nodes' events tell it.
@@ -70,6 +72,13 @@ impl View {
     /// Why a node stopped that was meant to, once it has.
     pub(crate) fn stopped(&self, node: NodeNumber) -> Option<&str> {
         self.doomed.get(&node)?.as_deref()
+    }
+
+    /// That nodes ended or stopped unasked, where any did.
+    pub(crate) fn fallen(&self) -> Option<Check> {
+        let told = self.failed.iter().map(|(node, reason)| format!("node {node}: {reason}"));
+        let told: Vec<String> = told.collect();
+        (!told.is_empty()).then(|| check("nodes", Verdict::Invalid, told.join("; ")))
     }
 
     /// The nodes that have said anything of their role.
@@ -179,11 +188,14 @@ mod tests {
         assert_eq!(view.stopped(NodeNumber(1)), None);
         take(&mut view, 1, stop("its disk"));
         take(&mut view, 1, stop("later"));
-        assert_eq!((view.stopped(NodeNumber(1)), view.failed.len()), (Some("its disk"), 0));
+        assert_eq!((view.stopped(NodeNumber(1)), view.fallen()), (Some("its disk"), None));
         view.back(NodeNumber(1), true);
         assert_eq!(view.stopped(NodeNumber(1)), None);
         take(&mut view, 1, stop("again"));
-        assert_eq!(view.failed.len(), 1);
+        take(&mut view, 3, What::Died { reason: "signal: 6".into() });
+        let fallen = view.fallen().expect("two have");
+        assert_eq!((&*fallen.name, fallen.verdict), ("nodes", Verdict::Invalid));
+        assert_eq!(fallen.detail, "node 1: again; node 3: signal: 6");
     }
 
     #[test]

@@ -88,7 +88,8 @@ impl<'r, 'a> Strikes<'r, 'a> {
                 Action::Return => self.bring_back(place)?,
             }
         }
-        self.advance(self.begin.plus(Duration::from_millis(load.duration_ms)), false)?;
+        let load_ms = load.duration_ms.of(self.run.plan.profile);
+        self.advance(self.begin.plus(Duration::from_millis(load_ms)), false)?;
         while let Some(bound) = self.returning.iter().map(|returning| returning.bound).max() {
             if !self.run.turn_before(bound)? {
                 break;

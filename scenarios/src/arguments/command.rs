@@ -1,0 +1,137 @@
+//! The words that the command line knows, and what its help says of them.
+//!
+//! Describes and reads nothing. Invariant: an option that a scenario has no place for is hidden in
+//! its help, and still understood.
+
+use clap::builder::ValueParser;
+use clap::{Arg, ArgAction, Args, Command};
+
+use super::{Output, Where};
+use crate::catalogue::Builtin;
+use crate::overrides::{Overrides, count, faults_in, out_of_place_in};
+use crate::past::ListOptions;
+use crate::sweep::{self, SweepOptions};
+
+/// The whole of it: every built-in plan is a subcommand of its name.
+pub(super) fn command(builtins: &[Builtin]) -> Command {
+    let list = Arg::new("list")
+        .long("list")
+        .action(ArgAction::SetTrue)
+        .help("Name the built-in scenarios");
+    Command::new(PROGRAM)
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Starts real nodes, hurts them under load, and judges what clients were told")
+        .after_help(EXIT_CODES)
+        .disable_help_subcommand(true)
+        .subcommand_negates_reqs(true)
+        .args_conflicts_with_subcommands(true)
+        .arg(list)
+        .arg(json().requires("list"))
+        .subcommands(builtins.iter().map(scenario))
+        .subcommand(run_options(
+            Command::new("run").about("Carries out a plan file").arg(path("FILE", "A plan, TOML")),
+        ))
+        .subcommand(sweep_command())
+        .subcommand(sweep_seed_command())
+        .subcommand(replay_command())
+        .subcommand(diff_command())
+        .subcommand(
+            Command::new("validate")
+                .about("Says what a plan file would do, or what is wrong with it")
+                .arg(path("FILE", "A plan, TOML"))
+                .arg(json()),
+        )
+        .subcommand(
+            Command::new("check")
+                .about("Judges an earlier run again, and draws its page anew")
+                .arg(path("RUN", "The run's folder; runs/latest is the newest"))
+                .arg(json()),
+        )
+        .subcommand(
+            ListOptions::augment_args(Command::new("list"))
+                .about("Names past runs with verdict and figure, the newest first"),
+        )
+        .subcommand(
+            Command::new("open")
+                .about("Shows the page of a run, or says where it is")
+                .arg(path("RUN", "The run's folder; runs/latest is the newest"))
+                .arg(json()),
+        )
+        .subcommand(force_command())
+}
+
+fn force_command() -> Command {
+    let yes = Arg::new("yes")
+        .long("yes")
+        .action(ArgAction::SetTrue)
+        .help("Do it: a majority is gone for good, and what may be lost is accepted");
+    Command::new(FORCE)
+        .about("Lets a member's closed store go on alone after its group lost a majority")
+        .arg(path("STORE", "The store's directory"))
+        .arg(yes)
+}
+
+fn json() -> Arg {
+    let help = "Print JSON to standard output, and nothing else";
+    Arg::new("json").long("json").action(ArgAction::SetTrue).help(help)
+}
+
+fn scenario(builtin: &Builtin) -> Command {
+    let about = builtin.plan.about.clone();
+    let command = run_options(Command::new(builtin.plan.scenario.clone()).about(about));
+    let out_of_place = out_of_place_in(&builtin.plan);
+    // They are still understood, so that the refusal can say why.
+    let hide = |command: Command, name: &str| command.mut_arg(name, |arg| arg.hide(true));
+    let command = out_of_place.into_iter().fold(command, hide);
+    match faults_in(&builtin.plan) {
+        Some(words) => command.mut_arg("fault", |arg| arg.help(words)),
+        None => command,
+    }
+}
+
+fn sweep_command() -> Command {
+    let about = "Carries a plan out with many seeds, each in a process of its own";
+    let plan = path("PLAN", "A built-in scenario, or a plan file");
+    let plan = plan.required(false).required_unless_present("resume").conflicts_with("resume");
+    let command = Where::augment_args(Overrides::augment_args(Command::new("sweep").arg(plan)));
+    SweepOptions::augment_args(command).about(about).after_help(EXIT_CODES)
+}
+
+fn replay_command() -> Command {
+    let about = "Does an earlier run again, and says whether it was the same";
+    let run = path("RUN", "The run's folder; runs/latest is the newest");
+    let command = Output::augment_args(Command::new("replay").arg(run));
+    command.about(about).after_help(EXIT_CODES)
+}
+
+fn diff_command() -> Command {
+    Command::new("diff")
+        .about("Finds where two traces of one seed part")
+        .arg(path("A", "The folder of a run with --trace, or its trace.log"))
+        .arg(path("B", "Another"))
+        .arg(json())
+        .after_help("Exit codes: 0 identical, 1 they differ, 3 usage error")
+}
+
+fn sweep_seed_command() -> Command {
+    let number = Arg::new("NUMBER").required(true).value_parser(count);
+    let again = Arg::new("again").long("again").action(ArgAction::SetTrue);
+    let sweep = path("SWEEP", "The sweep's folder");
+    Command::new(sweep::COMMAND).hide(true).arg(sweep).arg(number).arg(again)
+}
+
+fn run_options(command: Command) -> Command {
+    // What is derived brings words of its own on what it is about.
+    let about = command.get_about().cloned().unwrap_or_default();
+    let command = Where::augment_args(Overrides::augment_args(command));
+    Output::augment_args(command).about(about).after_help(EXIT_CODES)
+}
+
+fn path(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).required(true).help(help).value_parser(ValueParser::path_buf())
+}
+
+pub(super) const FORCE: &str = "force-new-lineage";
+pub(super) const PROGRAM: &str = "scenarios";
+const EXIT_CODES: &str = "Exit codes: 0 valid, 1 a guarantee broke, 2 unknown or interrupted, \
+                          3 usage error or the laboratory itself failed";
