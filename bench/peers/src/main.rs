@@ -4,6 +4,7 @@
 //! cipher of which cargo lets only one into a program. All groups stand full and idle; then one
 //! fresh follower after the other joins one of them, and whose turn it is goes round.
 
+mod awake;
 mod ours;
 mod outcome;
 mod relay;
@@ -14,6 +15,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow};
@@ -21,6 +23,7 @@ use clap::Parser;
 use reports::Verdict;
 
 use crate::{
+    awake::Awake,
     ours::Ours,
     outcome::Outcome,
     relay::Relay,
@@ -47,6 +50,9 @@ struct Arguments {
     /// Print the record as JSON instead of a table
     #[arg(long)]
     json: bool,
+    /// Only spin, until the input closes
+    #[arg(long, hide = true)]
+    spin: bool,
 }
 
 /// What is the same on both sides.
@@ -61,6 +67,10 @@ struct Wish {
     /// Entries in a chunk: one group of each side for each of these
     #[arg(long, value_delimiter = ',', default_value = "500,2000,10000", value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
     batch_sizes: Vec<u32>,
+    /// Let processors sleep where nobody has anything to do: then much of a short catch-up is how
+    /// long a virtual machine takes to wake them
+    #[arg(long)]
+    let_sleep: bool,
 }
 
 fn main() -> ExitCode {
@@ -72,6 +82,12 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { EXIT_USAGE } else { 0 });
         }
     };
+    if arguments.spin {
+        return match awake::spin() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::from(EXIT_USAGE),
+        };
+    }
     match carry_out(&arguments) {
         Ok(Verdict::Valid) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(EXIT_UNKNOWN),
@@ -83,7 +99,7 @@ fn main() -> ExitCode {
 }
 
 fn carry_out(arguments: &Arguments) -> Result<Verdict> {
-    let Arguments { wish, trials, bench, out, json } = arguments;
+    let Arguments { wish, trials, bench, out, json, spin: _ } = arguments;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(measure(wish, *trials, bench.as_deref()));
     // What mosaik's networks still have to say goodbye to holds nobody up.
@@ -99,6 +115,7 @@ async fn measure(wish: &Wish, trials: u32, bench: Option<&Path>) -> Result<Outco
     let founders = Founders::bind(&relay).await?;
     let theirs = Full::build_all(&founders, wish).await?;
 
+    let _awake = (!wish.let_sleep).then(Awake::keep).transpose()?;
     let mut outcome = Outcome::new(wish, trials);
     let cut_short = tokio::select! {
         done = take_turns(wish, trials, &mut ours, (&founders, &theirs), &mut outcome) => done.err(),
@@ -127,6 +144,8 @@ async fn take_turns(
             for place in 0..Side::ALL.len() {
                 // Who came after whom once comes before it next time.
                 let side = Side::ALL[(place + trial) % Side::ALL.len()];
+                // Who followed before still closes what it had open.
+                tokio::time::sleep(REST).await;
                 let took = match theirs.get(&(side, size)) {
                     Some(full) => full.follow(founders).await,
                     None => ours.follow(size).await.map(Some),
@@ -139,6 +158,8 @@ async fn take_turns(
     Ok(())
 }
 
+/// Before each turn, which nobody's turn is measured in.
+const REST: Duration = Duration::from_millis(500);
 /// Not all of it was measured. The same codes as the scenarios'.
 const EXIT_UNKNOWN: u8 = 2;
 /// A usage error, or the benchmark itself failed.
