@@ -18,8 +18,8 @@ mod reader;
 mod writer;
 
 pub use course::{Course, Elected, Stalled, Struck};
-pub use reader::{LINE_BYTES_MAX, OPERATIONS_MAX, parse_history, parse_logs};
-pub use reader::{read_history, read_logs};
+pub use reader::{LINE_BYTES_MAX, LogOrder, OPERATIONS_MAX, parse_history, parse_logs};
+pub use reader::{read_history, read_history_so_far, read_logs};
 pub use writer::{Writer, write_logs};
 
 /// One operation of one client on one register, from its invocation to its answer.
@@ -297,7 +297,7 @@ pub struct LogLine {
 
 impl LogLine {
     /// Whether it was asked for by a client and stores nothing: it only fills the log.
-    fn only_fills(&self) -> bool {
+    pub(crate) fn only_fills(&self) -> bool {
         self.request.is_some() && self.value.is_none()
     }
 }

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use chaos::{
-    history::{self, HistoryError},
+    history::{self, HistoryError, LogOrder},
     plan::{self, PlanError, WorldKind},
     schedule,
     seed::Seed,
@@ -191,7 +191,8 @@ fn garbage_in_a_history_or_a_log_is_refused_with_its_line() {
             if let Err(error) = history::parse_history("file".as_ref(), &bytes[..]) {
                 named(error);
             }
-            if let Err(error) = history::parse_logs("file".as_ref(), &bytes[..]) {
+            let logs = history::parse_logs("file".as_ref(), LogOrder::Gapless, &bytes[..]);
+            if let Err(error) = logs {
                 named(error);
             }
         },

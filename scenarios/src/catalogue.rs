@@ -39,7 +39,8 @@ const TEXTS: [(&str, &str); 8] = [
 mod tests {
     use std::time::Duration;
 
-    use chaos::plan::PROFILES;
+    use chaos::plan::{At, PROFILES};
+    use runtime::ConsensusProfile;
 
     use super::*;
 
@@ -72,13 +73,57 @@ mod tests {
             let steps: Vec<_> = plan.steps.iter().chain(of_variants).collect();
             assert!(!steps.is_empty());
             for profile in PROFILES {
-                let config = profile.config();
                 // Who does not hear the leader waits the longest, campaigns, and waits once more.
-                let election = 2 * (config.election_timeout + config.election_timeout_jitter);
+                let election = election(profile);
                 for step in &steps {
                     let returns = Duration::from_millis(step.return_after_ms.of(profile));
                     assert!(returns > election, "{name}, {profile:?}: {returns:?}");
                 }
+            }
+        }
+    }
+
+    /// The longest until others lead where the leader is not heard.
+    fn election(profile: ConsensusProfile) -> Duration {
+        let config = profile.config();
+        2 * (config.election_timeout + config.election_timeout_jitter)
+    }
+
+    /// Until it is known whether the rate is back in time, and was kept for half a second.
+    fn judged(profile: ConsensusProfile) -> Duration {
+        let config = profile.config();
+        let dialled = config.redial_backoff_max + config.handshake_timeout;
+        election(profile) + dialled + config.client_silence_max + Duration::from_millis(500)
+    }
+
+    #[test]
+    fn wan_has_time_for_its_elections_in_and_between_faults_and_after_the_last() {
+        let wan = ConsensusProfile::Wan;
+        let all = all().unwrap();
+        for name in ["leader-failover", "partition", "cold-restart"] {
+            let plan = &all.iter().find(|builtin| builtin.plan.scenario == name).unwrap().plan;
+            let load_ms = plan.workload.as_ref().unwrap().duration_ms.of(wan);
+            let of_variants = plan.variants.iter().map(|variant| &variant.steps);
+            for steps in [&plan.steps].into_iter().chain(of_variants) {
+                let mut over_ms: Option<u64> = None;
+                for step in steps {
+                    // At the latest.
+                    let at_ms = match step.at {
+                        At::Random => load_ms / 10 * 3,
+                        At::Ms(at) => at.of(wan),
+                    };
+                    if let Some(over_ms) = over_ms {
+                        let between = Duration::from_millis(at_ms - over_ms);
+                        assert!(between > election(wan), "{name}: {between:?}");
+                    }
+                    let lasts_ms = step.return_after_ms.of(wan);
+                    if let Some(max) = plan.expect.outage_ms_max {
+                        assert!(lasts_ms as f64 > max.of(wan).unwrap(), "{name}: {lasts_ms} ms");
+                    }
+                    over_ms = Some(at_ms + lasts_ms);
+                }
+                let rest = over_ms.map(|over_ms| Duration::from_millis(load_ms - over_ms));
+                assert!(rest.is_none_or(|rest| rest > judged(wan)), "{name}: {rest:?}");
             }
         }
     }
@@ -88,12 +133,7 @@ mod tests {
         let all = all().unwrap();
         let (plan, load) = (&all[0].plan, all[0].plan.workload.as_ref().unwrap());
         for profile in PROFILES {
-            let config = profile.config();
-            let election = 2 * (config.election_timeout + config.election_timeout_jitter);
-            let dialled = config.redial_backoff_max + config.handshake_timeout;
-            // Within this the rate must be back; then it must be kept for half a second.
-            let judged = election + dialled + config.client_silence_max;
-            let judged = judged + Duration::from_millis(500);
+            let judged = judged(profile);
             let load_ms = load.duration_ms.of(profile);
             let back_ms = load_ms / 10 + plan.steps[0].return_after_ms.of(profile);
             let rest = Duration::from_millis(load_ms - back_ms);

@@ -14,10 +14,10 @@ use std::path::Path;
 use anyhow::{Context as _, anyhow};
 use chaos::checker;
 use chaos::groups;
-use chaos::history::{self, Course, Frozen, History};
-use chaos::plan::Plan;
+use chaos::history::{self, Course, Frozen, History, LogOrder};
+use chaos::plan::{Kind, Plan};
 use chaos::{run, schedule};
-use reports::{Check, Recorder, RunFolder, RunRecord, Verdict};
+use reports::{Check, Events, Recorder, RunFolder, RunRecord, Verdict};
 
 use crate::convert;
 use crate::journal::{self, HISTORY, LOGS};
@@ -33,21 +33,22 @@ pub(crate) struct Judged {
     plan: Plan,
     /// What clients saw, once more.
     recorder: Recorder,
+    /// What nodes noted.
+    events: Events,
 }
 
 impl Judged {
     /// Draws plots, trace and page anew: those of a run whose harness was killed are absent.
     ///
     /// # Errors
-    /// Those of the folder, and of its events.
+    /// Those of the folder.
     pub(crate) fn draw(&self) -> anyhow::Result<()> {
         self.folder.write_plots(&self.record, &self.recorder)?;
         self.tell()
     }
 
     fn tell(&self) -> anyhow::Result<()> {
-        let events = self.folder.read_events()?;
-        journal::tell(&self.folder, (&self.record, &self.recorder, &events), &self.plan)
+        journal::tell(&self.folder, (&self.record, &self.recorder, &self.events), &self.plan)
     }
 }
 
@@ -59,16 +60,19 @@ pub(crate) fn judge(path: &Path) -> anyhow::Result<Judged> {
     let folder = RunFolder::open(path)?;
     let mut record = folder.read_record()?;
     let plan = plan_of(&folder, &record)?;
+    // Nothing is judged by them, but a folder that is damaged is no evidence.
+    let events = folder.read_events()?;
     let mut recorder = Recorder::new();
     if plan.workload.is_none() {
         // Without clients there is no history: nothing to judge but what was recorded.
         let as_recorded = record.checks.iter().map(|check| check.name.clone()).collect();
-        return Ok(Judged { record, as_recorded, folder, plan, recorder });
+        return Ok(Judged { record, as_recorded, folder, plan, recorder, events });
     }
     let course = course(&folder, &plan, &record)?;
-    let frozen = Frozen { course, ..read(&folder, &plan)? };
+    let (frozen, begun) = read(&folder, &plan, &record)?;
+    let frozen = Frozen { course, ..frozen };
     let mut judged = groups::judge_parts(&plan, &frozen);
-    let incomplete = complete(&record, &frozen.history);
+    let incomplete = complete(&record, &frozen.history, begun);
     if incomplete.is_some() {
         missing::doubt(&mut judged, &plan, &frozen);
     }
@@ -93,13 +97,22 @@ pub(crate) fn judge(path: &Path) -> anyhow::Result<Judged> {
     if record.counts.get(OFFERED).is_none_or(|counted| *counted < found) {
         recorder.fill(&mut record);
     }
-    Ok(Judged { record, as_recorded, folder, plan, recorder })
+    Ok(Judged { record, as_recorded, folder, plan, recorder, events })
 }
 
-/// What to say before a run is judged that is so long that it takes a while.
+/// What to say before a run is judged: that it is so long that it takes a while, and that what
+/// nodes noted is not there, which older programs did not keep.
 pub(crate) fn notice(path: &Path) -> Option<String> {
-    let bytes = std::fs::metadata(path.join(HISTORY)).ok()?.len();
-    (bytes >= LONG_BYTES_MIN).then(|| format!("judging {} MB of history", bytes >> 20))
+    let bytes = std::fs::metadata(path.join(HISTORY)).map_or(0, |file| file.len());
+    let is_long = bytes >= LONG_BYTES_MIN;
+    let long = is_long.then(|| format!("judging {} MB of history", bytes >> 20));
+    let lacks = |name: &str| path.join(name).try_exists().is_ok_and(|is_there| !is_there);
+    let is_bare = lacks(EVENTS) && !lacks(RECORD);
+    let bare = is_bare.then(|| {
+        format!("{EVENTS} is missing: trace and page lack what nodes noted; no verdict rests on it")
+    });
+    let told: Vec<String> = long.into_iter().chain(bare).collect();
+    (!told.is_empty()).then(|| told.join("\n"))
 }
 
 /// What happened meanwhile, if the run came so far as to say when its load began and ended.
@@ -122,34 +135,56 @@ fn course(folder: &RunFolder, plan: &Plan, record: &RunRecord) -> anyhow::Result
 /// # Errors
 /// With the file and the field.
 pub(crate) fn plan_of(folder: &RunFolder, record: &RunRecord) -> anyhow::Result<Plan> {
-    let file = folder.path().join("run.json");
+    let file = folder.path().join(RECORD);
     serde_json::from_value(record.plan.clone())
         .map_err(|error| anyhow!("{}, field `plan`: {error}", file.display()))
 }
 
-fn read(folder: &RunFolder, plan: &Plan) -> anyhow::Result<Frozen> {
-    let history = history::read_history(&folder.path().join(HISTORY)).context("the history")?;
+/// What is there to be judged; and which line of the history was begun and has no end, if any.
+fn read(
+    folder: &RunFolder,
+    plan: &Plan,
+    record: &RunRecord,
+) -> anyhow::Result<(Frozen, Option<u64>)> {
+    let history = history::read_history_so_far(&folder.path().join(HISTORY));
+    let (history, begun) = history.context("the history")?;
     let logs = folder.path().join(LOGS);
     // A harness that was killed could not ask the nodes for their logs: that is a doubt, which
     // the checkers raise, and no error.
     let is_there = logs.try_exists().with_context(|| format!("cannot open {}", logs.display()))?;
-    let logs = if is_there { history::read_logs(&logs).context("the logs")? } else { Vec::new() };
-    Ok(Frozen { history, nodes: (1..=plan.nodes).collect(), logs, course: None })
+    let logs = match is_there {
+        true => history::read_logs(&logs, order(plan, record)).context("the logs")?,
+        false => Vec::new(),
+    };
+    let nodes = (1..=plan.nodes).collect();
+    Ok((Frozen { history, nodes, logs, course: None }, begun))
+}
+
+/// What the logs were like when they were written: a run that found them odd has said so, and that
+/// stands.
+fn order(plan: &Plan, record: &RunRecord) -> LogOrder {
+    let is_breach =
+        |check: &Check| check.name.starts_with(INVARIANTS) && check.verdict == Verdict::Invalid;
+    match plan.kind {
+        _ if record.checks.iter().any(is_breach) => LogOrder::Any,
+        Kind::Lagging => LogOrder::Growing,
+        Kind::Failover | Kind::Formation | Kind::Steady => LogOrder::Gapless,
+    }
 }
 
 /// A doubt if operations are missing: others may have seen their effects.
-fn complete(record: &RunRecord, history: &History) -> Option<Check> {
+fn complete(record: &RunRecord, history: &History, begun: Option<u64>) -> Option<Check> {
     let found = history.operations().len() as u64;
     let counted = record.counts.get(OFFERED).copied();
-    if counted == Some(found) {
+    if counted == Some(found) && begun.is_none() {
         return None;
     }
     let counted = counted.map_or("none".to_owned(), |count| count.to_string());
-    Some(Check {
-        name: "complete".to_owned(),
-        verdict: Verdict::Unknown,
-        detail: format!("{HISTORY} holds {found} operations, run.json counts {counted}"),
-    })
+    let mut detail = format!("{HISTORY} holds {found} operations, run.json counts {counted}");
+    if let Some(line) = begun {
+        detail.push_str(&format!("; line {line}, the last, is cut off and was left out"));
+    }
+    Some(Check { name: "complete".to_owned(), verdict: Verdict::Unknown, detail })
 }
 
 /// New verdicts take the place of the recorded ones of the same name; the names of the others.
@@ -179,8 +214,12 @@ fn combine(verdicts: impl IntoIterator<Item = Verdict>) -> Verdict {
 const LONG_BYTES_MIN: u64 = 16 << 20;
 /// How many operations there were, among the counts of a record.
 const OFFERED: &str = "operations_offered";
-/// Its name in the folder.
+/// Their names in the folder.
+const RECORD: &str = "run.json";
 const SCHEDULE: &str = "schedule.toml";
+const EVENTS: &str = "events.jsonl";
+/// How the names of checks begin that judge what logs are like, too.
+const INVARIANTS: &str = "invariants";
 
 #[cfg(test)]
 mod tests {

@@ -22,11 +22,11 @@ pub(crate) enum Forced {
 /// # Errors
 /// A store that is in use, damaged, no store, or in no need of it.
 pub(crate) fn force(store: &Path, confirmed: bool) -> anyhow::Result<Forced> {
-    let survey = Disk::survey(store).context("the store cannot be forced")?;
+    let survey = Disk::survey(store).with_context(|| refusal(store))?;
     if !confirmed {
         return Ok(Forced::Unconfirmed(price(store, &survey)));
     }
-    let lineage = Disk::force_new_lineage(store).context("the store cannot be forced")?;
+    let lineage = Disk::force_new_lineage(store).with_context(|| refusal(store))?;
     Ok(Forced::Done(format!(
         "{} is now the only member of lineage {lineage}, at {}.\nStart its member as before; it \
          leads alone. Before other members of lineage {} can join it, remove their stores.\n",
@@ -34,6 +34,18 @@ pub(crate) fn force(store: &Path, confirmed: bool) -> anyhow::Result<Forced> {
         survey.last,
         survey.lineage,
     )))
+}
+
+/// What comes before the reason; also where a store is looked for, if none is here.
+fn refusal(store: &Path) -> String {
+    let path = store.display();
+    match store.join(MARKER).try_exists() {
+        Ok(true) | Err(_) => format!("the store {path} cannot be forced"),
+        Ok(false) => format!(
+            "{path} is no store and cannot be forced (that of a node of a run is in \
+             stores/GROUP/NODE, such as stores/1/3)"
+        ),
+    }
 }
 
 fn price(store: &Path, survey: &Survey) -> String {
@@ -60,4 +72,28 @@ fn price(store: &Path, survey: &Survey) -> String {
         store = store.display(),
         others = others.concat(),
     )
+}
+
+/// Says of a store's directory whose it is.
+const MARKER: &str = "store";
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_store_is_named_with_where_one_is() {
+        let stores = tempfile::tempdir().unwrap();
+        let node = stores.path().join("1");
+        fs::create_dir_all(node.join("0")).unwrap();
+        for path in [node.clone(), node.join("0"), stores.path().join("nowhere")] {
+            for confirmed in [false, true] {
+                let error = crate::told(&force(&path, confirmed).unwrap_err());
+                let said = format!("{} is no store and cannot be forced (that", path.display());
+                assert!(error.starts_with(&said) && error.contains("stores/GROUP/NODE"), "{error}");
+            }
+        }
+    }
 }

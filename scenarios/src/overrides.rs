@@ -5,6 +5,7 @@
 
 mod conflict;
 mod lag;
+mod load;
 mod nodes;
 mod place;
 mod struck;
@@ -12,9 +13,7 @@ mod value;
 
 use chaos::disk::{DiskFault, DiskKind};
 use chaos::fault::{Fault, Target};
-use chaos::plan::{
-    self, Expect, MsByProfile, Plan, PlanError, RandomFaults, Step, StorageKind, WorldKind,
-};
+use chaos::plan::{self, Expect, Plan, PlanError, RandomFaults, Step, StorageKind, WorldKind};
 use chaos::seed::Seed;
 use clap::Args;
 use runtime::ConsensusProfile;
@@ -110,7 +109,7 @@ impl Overrides {
         plan.lease_reads |= self.lease_reads;
         plan.background_load = background_load.unwrap_or(plan.background_load);
         plan.seed = seed.or(plan.seed);
-        self.apply_load(plan)?;
+        load::apply(self, plan)?;
         if self.random_faults {
             // What the plan expected, it expected of its own steps.
             plan.steps.clear();
@@ -120,6 +119,10 @@ impl Overrides {
         let is_meant = plan.expect.majority_may_be_lost;
         plan.expect.majority_may_be_lost |= plan.nodes < 3 && !plan.steps.is_empty();
         self.apply_faults(plan, world)?;
+        load::lasts(self, plan)?;
+        if nodes.is_some() {
+            nodes::are_enough(plan, is_meant)?;
+        }
         match plan.nodes < 3 && own_nodes >= 3 && !is_meant {
             true => nodes::keeps_bounds(plan),
             false => Ok(()),
@@ -161,26 +164,6 @@ impl Overrides {
             (fault, _) => Ok(fault),
         }
     }
-
-    fn apply_load(&self, plan: &mut Plan) -> Result<(), PlanError> {
-        let Some(load) = &mut plan.workload else {
-            let number = |value: Option<u64>| value.map(|value| value.to_string());
-            let duration = self.duration.map(|ms| format!("{ms} ms"));
-            let given = [
-                ("--rate", number(self.rate)),
-                ("--clients", number(self.clients)),
-                ("--duration", duration),
-            ];
-            return match given.into_iter().find_map(|(name, value)| Some((name, value?))) {
-                Some((name, value)) => Err(out_of_place(name, value, "clients", plan)),
-                None => Ok(()),
-            };
-        };
-        load.rate_per_s = self.rate.unwrap_or(load.rate_per_s);
-        load.clients = self.clients.unwrap_or(load.clients);
-        load.duration_ms = self.duration.map_or(load.duration_ms, MsByProfile::all);
-        Ok(())
-    }
 }
 
 /// The refusal in the words of the command line.
@@ -195,6 +178,8 @@ fn as_argument(name: &str, error: PlanError) -> PlanError {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use chaos::plan::MsByProfile;
+
     use super::value::DURATION;
     use super::*;
     use crate::catalogue;

@@ -41,6 +41,11 @@ pub(crate) fn list(options: &ListOptions) -> anyhow::Result<String> {
         "--limit is {limit}, but must lie between 1 and {LIMIT_MAX}"
     );
     let limit = usize::try_from(*limit).context("--limit")?;
+    ensure!(
+        out.is_dir(),
+        "--out is {}, but there is no such directory: use the one in which runs is",
+        out.display()
+    );
     let (runs, more) = reports::past_runs(out, limit)?;
     if *json {
         let runs: Vec<serde_json::Value> = runs.iter().map(entry).collect();
@@ -229,6 +234,12 @@ mod tests {
         let out = tempfile::tempdir().unwrap();
         let text = list(&options(out.path(), 3, false)).unwrap();
         assert!(text.starts_with("no runs below ") && text.ends_with("/runs\n"), "{text}");
+        let missing = out.path().join("nope");
+        for json in [false, true] {
+            let error = list(&options(&missing, 3, json)).unwrap_err().to_string();
+            let expected = format!("--out is {}, but there is no such", missing.display());
+            assert!(error.starts_with(&expected), "{error}");
+        }
         for limit in [0, LIMIT_MAX + 1] {
             let error = list(&options(out.path(), limit, false)).unwrap_err().to_string();
             assert!(error.contains("between 1 and 10000"), "{error}");

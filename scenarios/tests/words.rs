@@ -365,6 +365,15 @@ fn a_stale_read_in_a_recorded_history_is_found_again() {
     assert_eq!(code(&output), 2, "{output:?}");
     assert!(stdout(&output).contains("holds 5 operations, run.json counts 6"), "{output:?}");
 
+    // And with the last line cut off, as a kill leaves it, and saved before that.
+    let all = write.clone() + &reads(5).collect::<String>();
+    run_folder_of(folder.path(), &all[..all.len() - 5], 5);
+    let output = scenarios(&["check", folder.path().to_str().unwrap()]);
+    assert_eq!(code(&output), 2, "{output:?}");
+    let told = "run.json counts 5; line 6, the last, is cut off and was left out";
+    assert!(stdout(&output).contains(told), "{output:?}");
+    assert!(stderr(&output).contains("events.jsonl is missing"), "{output:?}");
+
     // And with the write missing: it may have been what the reads found.
     run_folder(folder.path(), &reads(5).collect::<String>());
     let output = scenarios(&["check", folder.path().to_str().unwrap()]);
@@ -399,11 +408,27 @@ fn damaged_runs_are_refused_by_file_line_and_field() {
     let good = line(1, "read", "null", "null", 10, 20);
     run_folder(folder.path(), &(good.clone() + &good.replace("\"ok\"", "\"fine\"")));
     refused(&["history.jsonl:2", "`outcome`", "ok, fail, unknown"]);
-    run_folder(folder.path(), &good[..good.len() - 5]);
-    refused(&["history.jsonl:1", "cut off"]);
+    run_folder(folder.path(), &format!("{}\n{good}", &good[..good.len() - 5]));
+    refused(&["history.jsonl:1", "not a JSON object"]);
+    run_folder(folder.path(), &(good.clone() + "nonsense"));
+    refused(&["history.jsonl:2", "cut off, and no JSON object"]);
     run_folder(folder.path(), &good);
-    fs::write(folder.path().join("logs.jsonl"), "{\"node\":1}\n").unwrap();
+    let logs = folder.path().join("logs.jsonl");
+    fs::write(&logs, "{\"node\":1}\n").unwrap();
     refused(&["logs.jsonl:1", "`term`"]);
+    let entry = |term, index| {
+        format!("{{\"node\":1,\"term\":{term},\"index\":{index},")
+            + "\"request\":null,\"value\":null}\n"
+    };
+    fs::write(&logs, entry(1, 1) + &entry(1, 3)).unwrap();
+    refused(&["logs.jsonl:2", "`index`", "damaged", "1 are missing"]);
+    fs::write(&logs, entry(2, 1) + &entry(1, 2)).unwrap();
+    refused(&["logs.jsonl:2", "`term`", "damaged"]);
+    fs::remove_file(&logs).unwrap();
+    let events = folder.path().join("events.jsonl");
+    fs::write(&events, "nonsense\n").unwrap();
+    refused(&["events.jsonl", "line 1"]);
+    fs::remove_file(&events).unwrap();
     fs::remove_file(folder.path().join("history.jsonl")).unwrap();
     refused(&["history.jsonl"]);
     let record = fs::read_to_string(folder.path().join("run.json")).unwrap();

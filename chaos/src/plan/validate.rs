@@ -214,6 +214,10 @@ fn expect(plan: &Plan) -> Result<(), PlanError> {
     for (name, bounds, kind) in bounds {
         let Some(bounds) = bounds else { continue };
         let name = format!("expect.{name}");
+        if bounds.each().next().is_none() {
+            let allowed = "must be a number, or one for each of some of lan, wan, loopback";
+            return Err(field(&name, "{}", allowed));
+        }
         // Of every profile: `--profile` may choose any of them.
         if let Some(bound) = bounds.each().find(|bound| !bound.is_finite() || *bound < 0.0) {
             return Err(field(&name, bound, "must be a number that is not negative"));
@@ -345,5 +349,8 @@ mod tests {
         // Also of a profile that is not the plan's own.
         assert_eq!(expect("outage_ms_max = { lan = 1, wan = -1 }"), "expect.outage_ms_max");
         assert_eq!(expect("outage_ms_p50_max = { loopback = inf }"), "expect.outage_ms_p50_max");
+        // A bound for nobody bounds nothing.
+        assert_eq!(expect("outage_ms_max = {}"), "expect.outage_ms_max");
+        assert_eq!(expect("outage_ms_p50_max = {}"), "expect.outage_ms_p50_max");
     }
 }

@@ -8,6 +8,7 @@
 mod absence;
 mod fill;
 mod judging;
+mod matching;
 mod measure;
 mod progress;
 mod trial;

@@ -52,13 +52,13 @@ pub(super) fn check(given: &Overrides, plan: &Plan) -> Result<(), PlanError> {
         }
         Kind::Failover if hits_all(plan) => {
             let why = match given.disk {
-                Some(_) => "each disk fails by itself",
-                None => "no follower is left that could be hit meanwhile",
+                Some(_) => {
+                    "each disk fails by itself: leave out --disk, or use --fault with kill, pause \
+                     or restart in its place"
+                }
+                None => "no follower is left that could be hit meanwhile: leave out --overlap",
             };
-            let allowed = format!(
-                "{name} hits all nodes at one moment, and {why}: use --fault with kill, pause or \
-                 restart"
-            );
+            let allowed = format!("{name} hits all nodes at one moment, and {why}");
             (vec![disk, overlap], allowed)
         }
         Kind::Failover => return Ok(()),
@@ -159,16 +159,18 @@ mod tests {
         let [(kill, _), (disk, _), (overlap, _)] = strikes();
         let restart = Overrides { fault: Some(Struck::By(Fault::Restart)), ..overlap.clone() };
         let both = Overrides { overlap: true, ..disk.clone() };
+        let by_itself = "each disk fails by itself: leave out --disk, or use --fault with kill, \
+                         pause or restart in its place";
+        let nobody = "no follower is left that could be hit meanwhile: leave out --overlap";
         for (given, named, why) in [
-            (disk, "--disk is stall", "each disk fails by itself"),
-            (both, "--disk is stall", "each disk fails by itself"),
-            (overlap, "--overlap is given", "no follower is left that could be hit meanwhile"),
-            (restart, "--overlap is given", "no follower is left that could be hit meanwhile"),
+            (disk, "--disk is stall", by_itself),
+            (both, "--disk is stall", by_itself),
+            (overlap, "--overlap is given", nobody),
+            (restart, "--overlap is given", nobody),
         ] {
             let error = refused(builtin("cold-restart"), &given);
             let all = "but cold-restart hits all nodes at one moment, and";
-            let allowed = "use --fault with kill, pause or restart";
-            assert_eq!(error, format!("{named}, {all} {why}: {allowed}"));
+            assert_eq!(error, format!("{named}, {all} {why}"));
         }
         let mut plan = builtin("cold-restart");
         assert_eq!(kill.apply(&mut plan, WorldKind::Process), Ok(()));

@@ -44,6 +44,36 @@ pub(super) fn keeps_bounds(plan: &Plan) -> Result<(), PlanError> {
     Err(PlanError::Field { field, value, allowed })
 }
 
+/// Refuses fewer nodes than the plan can be carried out with, where more would do.
+///
+/// # Errors
+/// With the numbers that are allowed, and what stands against this one.
+pub(super) fn are_enough(plan: &Plan, may_be_lost: bool) -> Result<(), PlanError> {
+    let of = |nodes: u64| {
+        let mut tried = Plan { nodes, ..plan.clone() };
+        tried.expect.majority_may_be_lost = may_be_lost;
+        // Of the profile that was chosen.
+        plan::keep_times(&mut tried);
+        plan::validate(&tried)
+    };
+    let Err(PlanError::Field { field, value, allowed }) = of(plan.nodes) else { return Ok(()) };
+    // Who is evicted, and how many are away at once: no other field is about their number alone.
+    if field != "evict_after_ms" && !field.ends_with("].at") {
+        return Ok(());
+    }
+    let Some(least) = (plan.nodes + 1..=NODES_MAX).find(|nodes| of(*nodes).is_ok()) else {
+        return Ok(());
+    };
+    let why = allowed.split_once(": ").map_or(allowed.as_str(), |(why, _)| why);
+    let allowed = format!(
+        "{} asks too much of so few ({field} is {value}, but {why}): must lie between {least} and \
+         {NODES_MAX}",
+        whose(plan)
+    );
+    let (field, value) = ("--nodes".to_owned(), plan.nodes.to_string());
+    Err(PlanError::Field { field, value, allowed })
+}
+
 /// What the steps are of, in the words of the command line.
 fn whose(plan: &Plan) -> String {
     match &plan.variant {
@@ -220,6 +250,23 @@ mod tests {
         let expected = "--nodes is 3, but mine names node 4: must lie between 4 and 9";
         assert_eq!(mine(3).unwrap_err(), expected);
         assert_eq!(mine(4).map(|plan| plan.nodes), Ok(4));
+    }
+
+    #[test]
+    fn fewer_nodes_than_the_steps_can_be_carried_out_with_are_refused_with_what_is_allowed() {
+        for (nodes, why) in [
+            (3, "(evict_after_ms is 3000, but of 3 nodes none is ever evicted, since 3 voters"),
+            (4, "(steps[6].at is the beginning of the fault on 2 nodes at once, but 4 nodes can"),
+        ] {
+            let error = applied(builtin("membership-churn"), None, nodes).unwrap_err();
+            let said = format!("--nodes is {nodes}, but membership-churn asks too much of so few ");
+            assert!(error.starts_with(&(said + why)), "{error}");
+            assert!(error.ends_with("): must lie between 5 and 9"), "{error}");
+        }
+        for nodes in [5, 9] {
+            let plan = applied(builtin("membership-churn"), None, nodes);
+            assert_eq!(plan.map(|plan| plan.nodes), Ok(nodes));
+        }
     }
 
     #[test]

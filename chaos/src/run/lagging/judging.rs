@@ -2,11 +2,11 @@
 //!
 //! Pure. Invariant: a trial that came to no end makes no run valid.
 
-use super::{CatchUp, Found, Look, Since, measure};
+use super::{CatchUp, Found, Look, Since, matching, measure};
 use crate::{
     checker::{Check, Verdict, shortcomings},
     groups::{joined, judge_parts, parts},
-    history::{Frozen, History},
+    history::{Frozen, History, NodeLog},
     plan::{LagFrom, Plan, consensus, of_size},
     run::{Outcome, RunError, expect, lab::check, measures, offered, recorder::Records, sampling},
     schedule::Schedule,
@@ -30,7 +30,7 @@ pub(super) fn conclude(
     let mut checks = vec![caught_up(plan, &found, stopped), fetched(plan, &found.catch_ups)];
     checks.extend(of_trials(std::mem::take(&mut found.checks)));
     checks.extend(judge_parts(plan, &frozen));
-    checks.extend(invariants(plan, &found, &records));
+    checks.extend(invariants(plan, &found, &frozen.logs, &records));
     let mut outcome = Outcome {
         counts: found.counts,
         marks: std::mem::take(&mut records.marks),
@@ -180,9 +180,9 @@ fn of_trials(checks: Vec<(u64, Check)>) -> Vec<Check> {
     by_name.into_iter().map(|(name, checks)| joined(&name, "trial", checks)).collect()
 }
 
-/// What nodes said agrees with itself, trial by trial. Of their logs what only filled them is gone,
-/// so no log is one entry after the other; that they hold the same is for the checkers to say.
-fn invariants(plan: &Plan, found: &Found, records: &Records) -> Option<Check> {
+/// What nodes said agrees with itself, trial by trial, and so do their logs. What only filled those
+/// is gone, so that no log is one entry after the other, as elsewhere.
+fn invariants(plan: &Plan, found: &Found, logs: &[NodeLog], records: &Records) -> Option<Check> {
     let of_look = |look: &Look| {
         let (from_ns, until_ns) = look.window_ns;
         let within = |at_ns: u64| (from_ns..=until_ns).contains(&at_ns);
@@ -191,11 +191,34 @@ fn invariants(plan: &Plan, found: &Found, records: &Records) -> Option<Check> {
         let faults = found.schedule.faults.iter().filter(|fault| fault.trial == look.trial);
         let schedule = Schedule { faults: faults.cloned().collect(), ..Schedule::default() };
         let judged = sampling::invariants(&look.statuses, &events, &schedule, &[], plan.storage);
-        (look.trial, judged)
+        let own: Vec<&NodeLog> = logs.iter().filter(|log| log.group == look.trial).collect();
+        (look.trial, with_logs(judged, look.statuses.len(), &own))
     };
     let checks: Vec<(u64, Check)> = found.looks.iter().map(of_look).collect();
     let name = checks.first().map(|(_, check)| check.name.clone())?;
     Some(joined(&name, "trial", checks))
+}
+
+/// What nodes of a trial said, of which so much when they were asked, and what their logs hold.
+fn with_logs(said: Check, answers: usize, logs: &[&NodeLog]) -> Check {
+    if said.verdict == Verdict::Invalid {
+        return said;
+    }
+    if let Some(difference) = matching::differ(logs) {
+        return check(&said.name, Verdict::Invalid, format!("log matching: {difference}"));
+    }
+    let entries: usize = logs.iter().map(|log| log.lines.len()).sum();
+    let all = format!("{answers} answers and the events of nodes");
+    let detail = match (said.verdict, entries) {
+        (Verdict::Valid, 0) => format!("{all} agree with each other; logs were not compared"),
+        (Verdict::Valid, _) => format!(
+            "{all}, and {entries} entries of {} logs, agree with each other; what only filled \
+             logs was not compared",
+            logs.len()
+        ),
+        _ => return said,
+    };
+    Check { detail, ..said }
 }
 
 /// Whether everything that nodes noted was heard: from when times count is known from that.
@@ -216,6 +239,7 @@ mod tests {
     use super::*;
     use crate::{
         fault::{Fault, NodeNumber},
+        history::LogLine,
         plan,
         run::lagging::Progress,
     };
@@ -283,6 +307,29 @@ mod tests {
         let snapshot = format!("{rate}\nfrom = \"snapshot\"\nentries = 100000");
         let late = judged(&snapshot, caught(100_000, 10_000, None), false);
         assert_eq!(late.verdict, Verdict::Invalid);
+    }
+
+    #[test]
+    fn the_logs_of_a_trial_are_compared_or_it_is_said_that_they_were_not() {
+        let log = |node, value| {
+            let line = LogLine { term: 1, index: 1, request: None, value: Some(value) };
+            NodeLog { node, group: 1, lines: vec![line] }
+        };
+        let (one, same, other) = (log(1, 4), log(2, 4), log(2, 5));
+        let judged = |verdict, logs: &[&NodeLog]| {
+            with_logs(check("invariants (sampled)", verdict, "as it is".into()), 7, logs)
+        };
+        let sound = judged(Verdict::Valid, &[&one, &same]);
+        assert_eq!(sound.verdict, Verdict::Valid);
+        assert!(sound.detail.contains("7 answers and the events of nodes, and 2 entries of 2"));
+        let broken = judged(Verdict::Unknown, &[&one, &other]);
+        assert_eq!(broken.verdict, Verdict::Invalid);
+        assert!(broken.detail.contains("different entries at 1.1"), "{}", broken.detail);
+        assert!(judged(Verdict::Valid, &[]).detail.ends_with("; logs were not compared"));
+        for verdict in [Verdict::Unknown, Verdict::Invalid] {
+            let kept = judged(verdict, &[&one, &same]);
+            assert_eq!((kept.verdict, &*kept.detail), (verdict, "as it is"));
+        }
     }
 
     #[test]
