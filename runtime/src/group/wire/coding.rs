@@ -15,6 +15,9 @@ pub(crate) fn encode(frame: &MemberFrame, bytes: Vec<u8>) -> (Vec<u8>, Bytes) {
     let MemberFrame::Replay(ReplayFrame::Entries { id, entries }) = frame else {
         return (put(frame, bytes), Bytes::new());
     };
+    if entries.len() < APART_BYTES_MIN {
+        return (put(frame, bytes), Bytes::new());
+    }
     let none = ReplayFrame::Entries { id: *id, entries: Bytes::new() };
     let mut head = put(&MemberFrame::Replay(none), bytes);
     // In place of how many none are.
@@ -49,6 +52,8 @@ fn put(frame: &MemberFrame, bytes: Vec<u8>) -> Vec<u8> {
     postcard::to_extend(frame, bytes).expect("frames are plain values and always encode")
 }
 
+/// Fewer are copied: what waits apart takes more than itself, and many small pieces much more.
+const APART_BYTES_MIN: usize = 4 << 10;
 /// The places of [`MemberFrame::Replay`] and [`ReplayFrame::Entries`] among others of their kind.
 const ENTRIES: [u8; 2] = [8, 5];
 
@@ -67,12 +72,19 @@ mod tests {
         let asked = ReplayFrame::Fetch { id: 300, after: Index(7), last: Index(9) };
         let mut frames = vec![MemberFrame::Ping, MemberFrame::Leave, MemberFrame::Replay(asked)];
         for id in [0, 0x7f, 0x80, u64::MAX] {
-            frames.extend([0, 1, 0x7f, 0x80, 70_000].map(|length| chunk(id, length)));
+            let lengths = [0, 1, 0x7f, 0x80, APART_BYTES_MIN - 1, APART_BYTES_MIN, 70_000];
+            frames.extend(lengths.map(|length| chunk(id, length)));
         }
         for frame in frames {
             let plain = postcard::to_stdvec(&frame).expect("plain values always encode");
             let (head, body) = encode(&frame, vec![9]);
             assert_eq!([&head[1..], &body].concat(), plain, "{frame:?}, behind another byte");
+            let expected = match &frame {
+                MemberFrame::Replay(ReplayFrame::Entries { entries, .. }) => entries.len(),
+                _ => 0,
+            };
+            let expected = if expected < APART_BYTES_MIN { 0 } else { expected };
+            assert_eq!(body.len(), expected, "what is large is apart, and nothing else");
             assert_eq!(decode(&plain.into()), Ok(frame));
         }
     }
