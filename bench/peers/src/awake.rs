@@ -2,9 +2,14 @@
 //!
 //! A virtual machine's processor that sleeps takes many times as long to wake as a real one, and a
 //! catch-up of some 20 ms, which wakes them often, took twice as long for that alone. Invariant:
-//! the process that does it ends when its input closes.
+//! the process that does it ends when its input closes, and after `SPIN_MAX` in any case.
 
-use std::{hint, io, process::Stdio, thread};
+use std::{
+    hint, io,
+    process::{self, Stdio},
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use tokio::process::{Child, Command};
@@ -43,6 +48,14 @@ pub(crate) fn spin() -> Result<()> {
             }
         });
     }
-    io::copy(&mut io::stdin().lock(), &mut io::sink())?;
+    thread::spawn(|| {
+        // Whatever ends its input, there is nobody left to keep awake for.
+        drop(io::copy(&mut io::stdin().lock(), &mut io::sink()));
+        process::exit(0);
+    });
+    thread::sleep(SPIN_MAX);
     Ok(())
 }
+
+/// Longer than any comparison takes.
+const SPIN_MAX: Duration = Duration::from_secs(4 * 3_600);
