@@ -68,7 +68,7 @@ pub struct Plan {
     /// After how much silence a leader removes a node from the group; that of the profile, five
     /// minutes, if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub evict_after_ms: Option<u64>,
+    pub evict_after_ms: Option<MsByProfile>,
     /// After so many entries a node takes a snapshot and lets go of most of its log before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_log_entries: Option<u32>,
@@ -223,6 +223,8 @@ pub fn consensus(plan: &Plan) -> ConsensusConfig {
         None => consensus,
     };
     let snapshot_log_entries = plan.snapshot_log_entries.unwrap_or(0);
+    let evict_after =
+        plan.evict_after_ms.map(|times| Duration::from_millis(times.of(plan.profile)));
     ConsensusConfig {
         lease_reads: plan.lease_reads,
         // Every node of a plan votes: one that was a member no longer must find a place again.
@@ -232,7 +234,7 @@ pub fn consensus(plan: &Plan) -> ConsensusConfig {
         snapshot_log_bytes: 0,
         // Short, so that whoever was away for a while needs the snapshot.
         snapshot_tail_entries: snapshot_log_entries / 4,
-        evict_after: plan.evict_after_ms.map_or(consensus.evict_after, Duration::from_millis),
+        evict_after: evict_after.unwrap_or(consensus.evict_after),
         ..consensus
     }
 }

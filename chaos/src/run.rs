@@ -50,6 +50,7 @@ pub(crate) use churn::votes_again;
 pub use course::course;
 pub(crate) use cutoff::served_rate;
 pub(crate) use disks::{Befallen, Came};
+pub use expect::expected;
 pub(crate) use judging::{
     Found, RATE_BOUND, formed, judge_all, not_formed, returned, too_slow, well_again_ns,
 };

@@ -3,7 +3,7 @@
 //! Pure. Used by the page, the table of past runs and the plots, so that one figure looks the same
 //! everywhere.
 
-use crate::{P99_SAMPLES_MIN, RunRecord, Summary, Verdict};
+use crate::{Offered, P99_SAMPLES_MIN, RunRecord, Summary, Verdict};
 
 /// A figure that says what came of a run, for a list of many.
 impl RunRecord {
@@ -27,8 +27,9 @@ impl RunRecord {
             return Some(format!("forming p50 {p50}, max {max} of {count}"));
         }
         let summary = of("latency_ms")?;
-        let (p50, tail) = latency(summary);
-        let tail = tail.unwrap_or_else(|| format!("max {}", ms(summary.max)));
+        let Quantiles { p50, p99, .. } = Quantiles::of_all_due(summary, ms);
+        let max = || format!("max {}", ms(summary.max));
+        let tail = p99.map_or_else(max, |p99| format!("p99 {p99}"));
         let lacking = summary.lacking().map(|offered| format!(", {}", offered.words()));
         Some(format!("latency p50 {p50}, {tail}{}", lacking.unwrap_or_default()))
     }
@@ -63,22 +64,29 @@ impl RunRecord {
     }
 }
 
-/// The median of all that were due and, from 300 on, their p99: not answered, where they are not.
-pub(crate) fn latency(summary: &Summary) -> (String, Option<String>) {
-    let is_quoted = |count: u64| count >= P99_SAMPLES_MIN;
-    let (p50, p99) = match summary.lacking() {
-        Some(offered) => {
-            let p99 = is_quoted(offered.count).then(|| answered(offered.p99));
-            (answered(offered.p50), p99)
-        }
-        None => (ms(summary.p50), summary.p99.filter(|_| is_quoted(summary.count)).map(ms)),
-    };
-    (p50, p99.map(|p99| format!("p99 {p99}")))
+/// Quantiles of latency as they are told, wherever that is: of all that were due, which are those
+/// of the answers where all were answered ok.
+pub(crate) struct Quantiles {
+    pub(crate) p50: String,
+    pub(crate) p90: String,
+    /// Only of enough of them.
+    pub(crate) p99: Option<String>,
 }
 
-/// A quantile of all that were due.
-pub(crate) fn answered(quantile_ms: Option<f64>) -> String {
-    quantile_ms.map_or(NOT_ANSWERED.to_owned(), ms)
+impl Quantiles {
+    /// With each figure as `told` writes it.
+    pub(crate) fn of_all_due(summary: &Summary, told: impl Fn(f64) -> String) -> Self {
+        let (count, p50, p90, p99) = match summary.lacking() {
+            Some(Offered { count, p50, p90, p99, .. }) => (*count, *p50, *p90, Some(*p99)),
+            None => {
+                let Summary { count, p50, p90, p99, .. } = summary;
+                (*count, Some(*p50), Some(*p90), p99.map(Some))
+            }
+        };
+        let answered = |ms: Option<f64>| ms.map_or(NOT_ANSWERED.to_owned(), &told);
+        let p99 = p99.filter(|_| count >= P99_SAMPLES_MIN).map(answered);
+        Self { p50: answered(p50), p90: answered(p90), p99 }
+    }
 }
 
 /// Milliseconds with their unit; seconds from ten thousand on.
@@ -137,13 +145,14 @@ fn trimmed(text: &str) -> String {
 pub(crate) const ABSENT: &str = "–";
 /// In place of a quantile that lies among those that were not answered ok.
 pub(crate) const NOT_ANSWERED: &str = "not answered";
+/// What quantiles are of, where some of that was not answered ok.
+pub(crate) const ALL_DUE: &str = "of all due";
 /// Narrow, and no place to break a line at.
 const GROUP: char = '\u{202f}';
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Offered;
     use crate::record::tests::record;
 
     #[test]

@@ -5,7 +5,7 @@
 //! plans and nodes: control characters in them never reach the terminal.
 
 use crate::catch_up::{Compared, compared, tail};
-use crate::figures::NOT_ANSWERED;
+use crate::figures::{ALL_DUE, NOT_ANSWERED, Quantiles};
 use crate::{Offered, RunRecord, Summary, Trial, Verdict};
 use std::collections::BTreeSet;
 
@@ -188,27 +188,18 @@ fn metrics(record: &RunRecord) -> Vec<Vec<String>> {
         let values = [Some(min), Some(p50), Some(p90), p99, Some(max), Some(mean)];
         row.extend(values.map(|value| optional(value, 2)));
         rows.push(row);
-        rows.extend(lacking.map(of_all_due));
+        rows.extend(lacking.map(|offered| of_all_due(summary, offered)));
     }
     without_empty_column(rows, "p99")
 }
 
 /// The row below that of what was answered ok: no quantile is better than the answers allow.
-fn of_all_due(offered: &Offered) -> Vec<String> {
-    let answered = |ms: Option<f64>| match ms {
-        Some(ms) => optional(Some(ms), 2),
-        None => NOT_ANSWERED.to_owned(),
-    };
-    let p99 = match offered.count >= crate::P99_SAMPLES_MIN {
-        true => answered(offered.p99),
-        false => ABSENT.to_owned(),
-    };
-    let count = offered.count.to_string();
-    let quantiles = [answered(offered.p50), answered(offered.p90), p99, answered(None)];
-    let mut row = vec![format!("  of all due, {}", offered.words()), count, ABSENT.to_owned()];
-    row.extend(quantiles);
-    row.push(ABSENT.to_owned());
-    row
+fn of_all_due(summary: &Summary, offered: &Offered) -> Vec<String> {
+    let Quantiles { p50, p90, p99 } = Quantiles::of_all_due(summary, |ms| optional(Some(ms), 2));
+    let (absent, max) = (ABSENT.to_owned(), NOT_ANSWERED.to_owned());
+    let name = format!("  {ALL_DUE}, {}", offered.words());
+    let (count, p99) = (offered.count.to_string(), p99.unwrap_or(absent.clone()));
+    vec![name, count, absent.clone(), p50, p90, p99, max, absent]
 }
 
 /// Everything counted or divided that no section above has shown.

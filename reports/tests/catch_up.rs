@@ -78,7 +78,8 @@ fn drawn(record: &RunRecord) -> (tempfile::TempDir, RunFolder) {
     let (recorder, events) = (Recorder::new(), Events::default());
     folder.write_catch_ups(record).unwrap();
     folder.write_plots(record, &recorder).unwrap();
-    let seen = Seen { record, recorder: &recorder, events: &events, plan_in_words: "" };
+    let (recorder, events) = (&recorder, &events);
+    let seen = Seen { record, recorder, events, plan_in_words: "", limits: &[] };
     folder.write_page(&seen).unwrap();
     (parent, folder)
 }

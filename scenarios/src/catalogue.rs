@@ -39,7 +39,8 @@ const TEXTS: [(&str, &str); 8] = [
 mod tests {
     use std::time::Duration;
 
-    use chaos::plan::{At, PROFILES};
+    use chaos::fault::Fault;
+    use chaos::plan::{At, MsByProfile, PROFILES};
     use runtime::ConsensusProfile;
 
     use super::*;
@@ -48,6 +49,11 @@ mod tests {
     fn every_builtin_can_be_carried_out_and_is_named_like_its_file() {
         for Builtin { file, plan } in all().unwrap() {
             assert_eq!(plan::validate(&plan), Ok(()), "{file}");
+            for profile in PROFILES {
+                let mut chosen = Plan { profile, ..plan.clone() };
+                plan::keep_times(&mut chosen);
+                assert_eq!(plan::validate(&chosen), Ok(()), "{file}, {profile:?}");
+            }
             assert_eq!(file, format!("plans/{}.toml", plan.scenario));
             assert!(!plan.about.is_empty(), "{file} says what it is about");
         }
@@ -125,6 +131,28 @@ mod tests {
                 let rest = over_ms.map(|over_ms| Duration::from_millis(load_ms - over_ms));
                 assert!(rest.is_none_or(|rest| rest > judged(wan)), "{name}: {rest:?}");
             }
+        }
+    }
+
+    #[test]
+    fn whoever_is_to_be_evicted_stays_away_until_it_is_and_returns_in_time_to_be_judged() {
+        let all = all().unwrap();
+        let churn = all.iter().find(|builtin| builtin.plan.scenario == "membership-churn").unwrap();
+        let Plan { evict_after_ms, steps, workload, .. } = &churn.plan;
+        for profile in PROFILES {
+            let ms = |times: &MsByProfile| Duration::from_millis(times.of(profile));
+            let evict_after = ms(evict_after_ms.as_ref().unwrap());
+            for step in steps.iter().filter(|step| step.fault == Fault::Kill) {
+                // Each leader counts anew.
+                let away = ms(&step.return_after_ms);
+                assert!(away > election(profile) + evict_after, "{profile:?}: {away:?}");
+            }
+            let ends = steps.iter().map(|step| match &step.at {
+                At::Random => panic!("it says when"),
+                At::Ms(at) => ms(at) + ms(&step.return_after_ms),
+            });
+            let rest = ms(&workload.as_ref().unwrap().duration_ms) - ends.max().unwrap();
+            assert!(rest > judged(profile), "{profile:?}: {rest:?}");
         }
     }
 

@@ -1,10 +1,11 @@
 //! Judges an earlier run again, from its files alone.
 //!
-//! What the files show is judged anew: what clients saw, what the logs hold, and what happened
-//! meanwhile. What only the run itself could see (that the group lived after healing, that a figure
-//! kept its bound) stands as it was recorded, and is named. Invariants: files that are incomplete
+//! What the files show is judged anew: what clients saw, what the logs hold, what happened meanwhile,
+//! and whether figures kept their bounds. What only the run itself could see (that the group lived
+//! after healing) stands as it was recorded, and is named. Invariants: files that are incomplete
 //! never make a run better than *unknown*, and a breach of it only what they prove.
 
+mod expected;
 #[cfg(test)]
 mod garbage;
 mod missing;
@@ -62,28 +63,30 @@ pub(crate) fn judge(path: &Path) -> anyhow::Result<Judged> {
     let plan = plan_of(&folder, &record)?;
     // Nothing is judged by them, but a folder that is damaged is no evidence.
     let events = folder.read_events()?;
+    let unnoted = lacks_events(&folder);
     let mut recorder = Recorder::new();
+    let mut again = expected::judge(&plan, &record);
     if plan.workload.is_none() {
-        // Without clients there is no history: nothing to judge but what was recorded.
-        let as_recorded = record.checks.iter().map(|check| check.name.clone()).collect();
+        // Without clients there is no history.
+        again.extend(complete(unnoted));
+        let as_recorded = merge(&mut record, again);
         return Ok(Judged { record, as_recorded, folder, plan, recorder, events });
     }
     let course = course(&folder, &plan, &record)?;
     let (frozen, begun) = read(&folder, &plan, &record)?;
     let frozen = Frozen { course, ..frozen };
     let mut judged = groups::judge_parts(&plan, &frozen);
-    let incomplete = complete(&record, &frozen.history, begun);
-    if incomplete.is_some() {
+    let unseen = lacks_operations(&record, &frozen.history, begun);
+    if unseen.is_some() {
         missing::doubt(&mut judged, &plan, &frozen);
     }
-    let mut again: Vec<Check> = judged.iter().map(convert::check).collect();
+    again.splice(0..0, judged.iter().map(convert::check));
     let is_recorded = |name: &str| record.checks.iter().any(|check| check.name == name);
     // A run that did not come to its end owes no load, nor does one whose operations are missing,
     // and what failed is recorded already.
-    let owes_load = incomplete.is_none()
-        && !is_recorded(convert::FINISHED)
-        && !is_recorded(convert::LABORATORY);
-    again.extend(incomplete);
+    let owes_load =
+        unseen.is_none() && !is_recorded(convert::FINISHED) && !is_recorded(convert::LABORATORY);
+    again.extend(complete(unseen.into_iter().chain(unnoted)));
     if owes_load {
         let lacking = checker::shortcomings(&judged);
         again.extend(lacking.as_deref().map(convert::laboratory));
@@ -108,9 +111,8 @@ pub(crate) fn notice(path: &Path) -> Option<String> {
     let long = is_long.then(|| format!("judging {} MB of history", bytes >> 20));
     let lacks = |name: &str| path.join(name).try_exists().is_ok_and(|is_there| !is_there);
     let is_bare = lacks(EVENTS) && !lacks(RECORD);
-    let bare = is_bare.then(|| {
-        format!("{EVENTS} is missing: trace and page lack what nodes noted; no verdict rests on it")
-    });
+    let bare =
+        is_bare.then(|| format!("{EVENTS} is missing: trace and page lack what nodes noted"));
     let told: Vec<String> = long.into_iter().chain(bare).collect();
     (!told.is_empty()).then(|| told.join("\n"))
 }
@@ -172,8 +174,26 @@ fn order(plan: &Plan, record: &RunRecord) -> LogOrder {
     }
 }
 
-/// A doubt if operations are missing: others may have seen their effects.
-fn complete(record: &RunRecord, history: &History, begun: Option<u64>) -> Option<Check> {
+/// A doubt if anything is lacking that the run had.
+fn complete(lacking: impl IntoIterator<Item = String>) -> Option<Check> {
+    let lacking: Vec<String> = lacking.into_iter().collect();
+    let (name, detail) = ("complete".to_owned(), lacking.join("; "));
+    (!lacking.is_empty()).then_some(Check { name, verdict: Verdict::Unknown, detail })
+}
+
+/// What to say where nobody can look up any more what nodes noted.
+fn lacks_events(folder: &RunFolder) -> Option<String> {
+    let is_there = folder.path().join(EVENTS).exists();
+    (!is_there).then(|| {
+        format!(
+            "{EVENTS} is missing: it is unknown what nodes noted, and what was judged by that \
+             cannot be looked at again"
+        )
+    })
+}
+
+/// What to say where operations are missing: others may have seen their effects.
+fn lacks_operations(record: &RunRecord, history: &History, begun: Option<u64>) -> Option<String> {
     let found = history.operations().len() as u64;
     let counted = record.counts.get(OFFERED).copied();
     if counted == Some(found) && begun.is_none() {
@@ -184,7 +204,7 @@ fn complete(record: &RunRecord, history: &History, begun: Option<u64>) -> Option
     if let Some(line) = begun {
         detail.push_str(&format!("; line {line}, the last, is cut off and was left out"));
     }
-    Some(Check { name: "complete".to_owned(), verdict: Verdict::Unknown, detail })
+    Some(detail)
 }
 
 /// New verdicts take the place of the recorded ones of the same name; the names of the others.

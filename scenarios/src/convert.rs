@@ -324,7 +324,7 @@ fn ms(ns: u64) -> f64 {
 }
 
 /// Below 2^53 ns, a hundred days, nothing is lost but what a file rounds off.
-fn ns(ms: f64) -> u64 {
+pub(crate) fn ns(ms: f64) -> u64 {
     (ms * 1e6).round() as u64
 }
 

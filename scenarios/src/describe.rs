@@ -62,6 +62,7 @@ pub(crate) fn plan(plan: &Plan) -> String {
         lines.push("leaders answer strong reads alone while they hold a lease".to_owned());
     }
     if let Some(evict_after_ms) = plan.evict_after_ms {
+        let evict_after_ms = evict_after_ms.of(*profile);
         lines.push(format!("who is silent for {evict_after_ms} ms is evicted"));
     }
     if plan.groups > 1 {

@@ -12,30 +12,71 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow, ensure};
 use chaos::plan::WorldKind;
 use reports::{RunFolder, RunRecord};
+use serde::Serialize;
 
 use crate::rerun;
 use crate::worlds::TRACE;
 
 /// What a comparison came to.
-#[derive(Debug, PartialEq)]
-pub(crate) enum Compared {
-    /// Not a byte differs.
-    Identical,
-    /// They part somewhere.
-    Differ,
+#[derive(Debug)]
+pub(crate) struct Compared {
+    /// Lines from the first on in which not a byte differs.
+    same: u64,
+    /// Both traces where they part; nothing where they are identical.
+    parted: Option<[Side; 2]>,
+    /// The same in words.
+    pub(crate) told: String,
 }
 
-/// Compares two traces: run folders that have one, or the files. Also says it in words.
+/// A trace at the line in which it differs from the other.
+#[derive(Debug, Serialize)]
+struct Side {
+    file: String,
+    /// The line as it stands there; nothing where the trace ends before it.
+    text: Option<String>,
+    /// What it is of: a packet or an event.
+    what: Option<String>,
+    at_ns: Option<u64>,
+    /// Whose it is, as far as that is known: of a packet, who sent it.
+    node: Option<u64>,
+}
+
+impl Compared {
+    /// Whether not a byte differs.
+    pub(crate) fn is_identical(&self) -> bool {
+        self.parted.is_none()
+    }
+
+    /// The same for programs.
+    pub(crate) fn json(&self) -> String {
+        let Self { same, parted, told } = self;
+        let line = parted.as_ref().map(|_| same + 1);
+        let [a, b] = match parted {
+            Some([a, b]) => [Some(a), Some(b)],
+            None => [None, None],
+        };
+        let json = serde_json::json!({
+            "identical": self.is_identical(), "lines_same": same, "line": line, "a": a, "b": b,
+            "told": told.trim_end(),
+        });
+        format!("{json}\n")
+    }
+}
+
+/// Compares two traces: run folders that have one, or the files.
 ///
 /// # Errors
 /// What cannot be read, and how to get what is missing.
-pub(crate) fn compare(one: &Path, other: &Path) -> anyhow::Result<(Compared, String)> {
+pub(crate) fn compare(one: &Path, other: &Path) -> anyhow::Result<Compared> {
     let [mut one, mut other] = [Trace::open(one)?, Trace::open(other)?];
     let mut before = VecDeque::new();
     let mut same: u64 = 0;
     loop {
         match (one.next()?, other.next()?) {
-            (None, None) => return Ok((Compared::Identical, format!("identical: {same} lines\n"))),
+            (None, None) => {
+                let told = format!("identical: {same} lines\n");
+                return Ok(Compared { same, parted: None, told });
+            }
             (Some(line), Some(its)) if line == its => {
                 same += 1;
                 before.push_back(line);
@@ -43,18 +84,14 @@ pub(crate) fn compare(one: &Path, other: &Path) -> anyhow::Result<(Compared, Str
                     before.pop_front();
                 }
             }
-            lines => {
-                let told = parting(same, &before, &[(&one, lines.0), (&other, lines.1)]);
-                return Ok((Compared::Differ, told));
+            (line, its) => {
+                let sides = [(&one, line), (&other, its)];
+                let told = parting(same, &before, &sides);
+                let parted = Some(sides.map(|(trace, line)| trace.side(line)));
+                return Ok(Compared { same, parted, told });
             }
         }
     }
-}
-
-/// The same for programs.
-pub(crate) fn json(compared: &Compared, told: &str) -> String {
-    let identical = *compared == Compared::Identical;
-    format!("{}\n", serde_json::json!({ "identical": identical, "told": told.trim_end() }))
 }
 
 /// A trace that is being read.
@@ -116,14 +153,30 @@ impl Trace {
         format!("{s:>6}.{ns:09} s  {}", words.join(" "))
     }
 
-    /// Hosts have their addresses in the order of the nodes.
     fn named(&self, word: &str) -> String {
-        let host = word.strip_prefix(SUBNET).and_then(|rest| rest.split_once(':'));
-        let node = host.and_then(|(host, _)| host.parse::<u64>().ok());
-        match node {
-            Some(node) if (1..=self.nodes).contains(&node) => format!("{word} (node {node})"),
-            _ => word.to_owned(),
+        match self.node_at(word) {
+            Some(node) => format!("{word} (node {node})"),
+            None => word.to_owned(),
         }
+    }
+
+    /// Hosts have their addresses in the order of the nodes.
+    fn node_at(&self, address: &str) -> Option<u64> {
+        let (host, _) = address.strip_prefix(SUBNET)?.split_once(':')?;
+        host.parse().ok().filter(|node| (1..=self.nodes).contains(node))
+    }
+
+    /// What a line says, for programs.
+    fn side(&self, line: Option<String>) -> Side {
+        let (at_ns, rest) = line.as_deref().and_then(timed).unzip();
+        let words: Vec<&str> = rest.map_or(Vec::new(), |rest| rest.split(' ').collect());
+        let node = match words.as_slice() {
+            [_, "node", node, ..] => node.parse().ok(),
+            ["packet", from, ..] => self.node_at(from),
+            _ => None,
+        };
+        let what = words.first().map(|what| (*what).to_owned());
+        Side { file: self.file.display().to_string(), text: line, what, at_ns, node }
     }
 
     /// When a line is of, and of which node: of a packet the one that sent it.
@@ -210,7 +263,7 @@ mod tests {
     }
 
     /// Two run folders with these traces.
-    fn compared(one: &str, other: &str) -> (Compared, String) {
+    fn compared(one: &str, other: &str) -> Compared {
         let folders = [one, other].map(|trace| {
             let folder = tempfile::tempdir().unwrap();
             fs::write(folder.path().join(TRACE), trace).unwrap();
@@ -221,14 +274,22 @@ mod tests {
 
     #[test]
     fn what_is_the_same_to_the_last_byte_is_identical() {
-        let (compared_, told) = compared(LINES, LINES);
-        assert_eq!((compared_, told.as_str()), (Compared::Identical, "identical: 3 lines\n"));
+        let compared = compared(LINES, LINES);
+        assert!(compared.is_identical());
+        assert_eq!(compared.told, "identical: 3 lines\n");
+        let json: serde_json::Value = serde_json::from_str(&compared.json()).unwrap();
+        let expected = serde_json::json!({
+            "identical": true, "lines_same": 3, "line": null, "a": null, "b": null,
+            "told": "identical: 3 lines",
+        });
+        assert_eq!(json, expected);
     }
 
     #[test]
     fn the_first_difference_is_told_with_what_came_before_when_and_where() {
-        let (found, told) = compared(LINES, &LINES.replace("00bb", "00cc"));
-        assert_eq!(found, Compared::Differ);
+        let found = compared(LINES, &LINES.replace("00bb", "00cc"));
+        assert!(!found.is_identical());
+        let told = found.told;
         for words in [
             "line 3 differs, after 2 that are the same\n",
             "       1.000000000 s  event node 1 {\"became\"",
@@ -238,16 +299,42 @@ mod tests {
         ] {
             assert!(told.contains(words), "{words:?} in {told}");
         }
-        let (found, told) = compared(LINES, &LINES.replace("event node 1", "event node 2"));
-        assert_eq!(found, Compared::Differ);
-        assert!(told.contains("virtual time, node 2\n"), "{told}");
+        let found = compared(LINES, &LINES.replace("event node 1", "event node 2"));
+        assert!(!found.is_identical());
+        assert!(found.told.contains("virtual time, node 2\n"), "{}", found.told);
+    }
+
+    #[test]
+    fn programs_are_told_where_traces_part_and_both_lines() {
+        let json =
+            |found: Compared| -> serde_json::Value { serde_json::from_str(&found.json()).unwrap() };
+        let told = json(compared(LINES, &LINES.replace("event node 1", "event node 2")));
+        assert_eq!((&told["lines_same"], &told["line"]), (&0.into(), &1.into()), "{told}");
+        for (side, node) in [("a", 1), ("b", 2)] {
+            let side = &told[side];
+            assert_eq!((&side["what"], &side["node"]), (&"event".into(), &node.into()), "{told}");
+            assert_eq!(side["at_ns"], 1_000_000_000, "{told}");
+            assert!(side["file"].as_str().unwrap().ends_with("trace.log"), "{told}");
+        }
+        let told = json(compared(LINES, &LINES.replace("00bb", "00cc")));
+        let text = |end: &str| format!("1300000000 packet 192.168.0.2:7 192.168.0.1:7 60 {end}");
+        assert_eq!((&told["line"], &told["identical"]), (&3.into(), &false.into()));
+        assert_eq!(told["a"]["text"], text("00bb"), "{told}");
+        assert_eq!(told["b"]["text"], text("00cc"), "{told}");
+        assert_eq!(told["b"]["what"], "packet");
+        assert!(told["b"]["node"].is_null(), "no record says how many nodes there are: {told}");
+        let shorter: String = LINES.lines().take(2).map(|line| format!("{line}\n")).collect();
+        let told = json(compared(LINES, &shorter));
+        assert!(told["b"]["text"].is_null() && told["b"]["at_ns"].is_null(), "{told}");
+        assert_eq!(told["a"]["at_ns"], 1_300_000_000_u64, "{told}");
     }
 
     #[test]
     fn a_trace_that_ends_early_differs() {
         let shorter: String = LINES.lines().take(2).map(|line| format!("{line}\n")).collect();
-        let (found, told) = compared(LINES, &shorter);
-        assert_eq!(found, Compared::Differ);
+        let found = compared(LINES, &shorter);
+        assert!(!found.is_identical());
+        let told = found.told;
         assert!(told.contains("B ends here\n") && told.contains("trace.log: at its end"), "{told}");
     }
 
@@ -261,7 +348,10 @@ mod tests {
             fs::write(folder.path().join(name).join(TRACE), trace.clone() + &line(last)).unwrap();
         }
         fs::write(folder.path().join("a/run.json"), record("sim")).unwrap();
-        let (_, told) = compare(&folder.path().join("a"), &folder.path().join("b")).unwrap();
+        let found = compare(&folder.path().join("a"), &folder.path().join("b")).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&found.json()).unwrap();
+        assert_eq!((&json["a"]["node"], &json["b"]["node"]), (&3.into(), &serde_json::Value::Null));
+        let told = found.told;
         assert_eq!(told.lines().count(), 1 + LINES_BEFORE + 4, "{told}");
         assert!(told.contains("packet 192.168.0.3:7 (node 3) 192.168.0.9:7 60"), "{told}");
     }
@@ -307,6 +397,6 @@ mod tests {
         assert!(error.ends_with("other is empty: it is no trace"), "{error}");
         // That of a run that was killed.
         fs::write(&other, LINES.strip_suffix(" 60 00bb\n").unwrap()).unwrap();
-        assert_eq!(compare(&good, &other).unwrap().0, Compared::Differ);
+        assert!(!compare(&good, &other).unwrap().is_identical());
     }
 }

@@ -22,6 +22,7 @@ use tracing::instrument;
 
 use crate::convert;
 use crate::describe;
+use crate::sparse;
 
 /// Keeps what happens in the run's folder.
 pub(crate) struct Journal {
@@ -200,7 +201,9 @@ pub(crate) fn tell(
     plan: &Plan,
 ) -> anyhow::Result<()> {
     let plan_in_words = &describe::plan(plan);
-    let seen = Seen { record, recorder, events, plan_in_words };
+    let limits = sparse::warning(plan);
+    let limits = limits.as_slice();
+    let seen = Seen { record, recorder, events, plan_in_words, limits };
     folder.write_trace(&seen)?;
     Ok(folder.write_page(&seen)?)
 }

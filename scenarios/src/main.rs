@@ -20,6 +20,7 @@ mod progress;
 mod replay;
 mod rerun;
 mod source;
+mod sparse;
 mod sweep;
 mod terminal;
 mod worlds;
@@ -40,7 +41,6 @@ use crate::arguments::{Origin, Output, Request};
 use crate::catalogue::Builtin;
 use crate::check::Judged;
 use crate::conduct::{Conducted, Manner};
-use crate::diff::Compared;
 use crate::forcing::Forced;
 use crate::overrides::Overrides;
 use crate::replay::{Earlier, Repeated};
@@ -102,9 +102,10 @@ fn serve(words: &[String]) -> anyhow::Result<u8> {
         }
         Request::Replay { run, output } => replay_again(&run, &output),
         Request::Diff { one, other, json } => {
-            let (compared, told) = diff::compare(&one, &other)?;
-            say(&if json { diff::json(&compared, &told) } else { told })?;
-            Ok(if compared == Compared::Identical { VALID } else { BROKEN })
+            let compared = diff::compare(&one, &other)?;
+            let code = if compared.is_identical() { VALID } else { BROKEN };
+            say(&if json { compared.json() } else { compared.told })?;
+            Ok(code)
         }
         Request::Sweep { origin, overrides, world, options } => {
             logging::to_stderr(HARNESS_LOG);
@@ -213,6 +214,7 @@ fn planned(
         }
     };
     plan::drop_unmeasured(&mut plan, world).iter().for_each(|line| complain(line));
+    sparse::warning(&plan).iter().for_each(|line| complain(line));
     Ok(plan)
 }
 
@@ -227,6 +229,7 @@ fn plan_file(path: &Path, builtins: &[Builtin]) -> anyhow::Result<PlanFile> {
 fn replay_again(run: &Path, output: &Output) -> anyhow::Result<u8> {
     let Earlier { record, plan, world, seed } = replay::read(run)?;
     worlds::admit(world, output.trace)?;
+    sparse::warning(&plan).iter().for_each(|line| complain(line));
     let setting = Setting { world, plan: &plan, seed, is_traced: output.trace };
     // `runs/latest` is about to move on.
     let earlier = run.canonicalize().with_context(|| run.display().to_string())?;

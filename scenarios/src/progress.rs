@@ -44,6 +44,8 @@ struct State {
     outage_ms: Option<f64>,
     /// When the latest successes were told.
     successes: VecDeque<Time>,
+    /// When the first operation of the load was told of.
+    load_began: Option<Time>,
     has_clients: bool,
     /// How far the world's own time has come, where it is not the host's.
     simulated: Option<Duration>,
@@ -109,8 +111,11 @@ impl Progress {
         if let Some(simulated) = &mut self.state.simulated {
             let at_ns = operation.completed_ns.unwrap_or(operation.invoked_ns);
             *simulated = (*simulated).max(Duration::from_nanos(at_ns));
-        } else if operation.outcome == Outcome::Ok {
-            self.state.succeeded(now);
+        } else {
+            self.state.load_began.get_or_insert(now);
+            if operation.outcome == Outcome::Ok {
+                self.state.succeeded(now);
+            }
         }
         self.show_if_due(now);
     }
@@ -182,8 +187,7 @@ impl State {
             parts.push(format!("{:.1} s simulated", simulated.as_secs_f64()));
             parts.extend(self.pace(now).map(|pace| format!("{pace:.1} in each second")));
         } else if self.has_clients && self.phase == Some(Phase::Load) {
-            let recent = |at: &&Time| now.0.saturating_sub(at.0) <= RATE_WINDOW;
-            parts.push(format!("{}/s answered", self.successes.iter().filter(recent).count()));
+            parts.extend(self.rate(now).map(|per_s| format!("{per_s:.0}/s answered")));
         }
         if let Some(outage_ms) = self.outage_ms {
             parts.push(format!("last outage {outage_ms:.0} ms"));
@@ -210,6 +214,15 @@ impl State {
         let each = before.checked_div(completed).or_else(planned)?;
         let later = u32::try_from(self.trials.saturating_sub(self.trial)).ok()?;
         Some(each.saturating_mul(later) + each.saturating_sub(spent))
+    }
+
+    /// Successes in each second of the latest in which there was load, once there was enough of it
+    /// to tell.
+    fn rate(&self, now: Time) -> Option<f64> {
+        let loaded = now.0.saturating_sub(self.load_began?.0).min(RATE_WINDOW);
+        let recent = |at: &&Time| now.0.saturating_sub(at.0) <= loaded;
+        let count = self.successes.iter().filter(recent).count();
+        (loaded >= TOLD_MIN).then(|| count as f64 / loaded.as_secs_f64())
     }
 
     /// Virtual time for each second of the host's, once there is enough of both to tell.
@@ -310,6 +323,7 @@ mod tests {
             first_began: Some(at(1_000)),
             trial_began: Some(at(13_000)),
             outage_ms: Some(212.4),
+            load_began: Some(at(900)),
             has_clients: true,
             ..State::default()
         }
@@ -325,6 +339,18 @@ mod tests {
         let line = "running, trial 3 of 10, 500/s answered, last outage 212 ms, about 46 s left";
         assert_eq!(state.line(at(15_000)), line);
         assert_eq!(state.permille(at(15_000)), 233);
+    }
+
+    #[test]
+    fn a_rate_is_of_the_time_with_load() {
+        let mut state = State { load_began: Some(at(14_000)), ..state() };
+        for ms in (14_000..14_600).step_by(2) {
+            state.succeeded(at(ms));
+        }
+        assert!(state.line(at(14_600)).contains(", 500/s answered, "), "0.6 s of it");
+        // No second in which nobody was answered is left out.
+        assert!(state.line(at(15_200)).contains(", 200/s answered, "));
+        assert!(!state.line(at(14_400)).contains("answered"), "it is too early to tell");
     }
 
     #[test]

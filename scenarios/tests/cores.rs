@@ -61,6 +61,19 @@ fn every_seed_is_the_same_run_in_two_processes() {
 }
 
 #[test]
+fn a_load_too_sparse_to_show_an_outage_is_told_at_the_start_and_in_the_report() {
+    let out = tempfile::tempdir().unwrap();
+    let sparse = SHORT.replace("--rate 100", "--rate 10 --seed 7");
+    let output = scenarios(&sparse, out.path());
+    let warned = "due 5 at a time, every 500 ms on average";
+    assert!(text(&output.stderr).contains(warned), "{}", told(&output));
+    let page = out.path().join("runs/latest/index.html");
+    assert!(fs::read_to_string(page).unwrap().contains(warned), "{}", told(&output));
+    let output = scenarios(&format!("{SHORT} --seed 7"), out.path());
+    assert!(!told(&output).contains("cannot be told from gaps"), "{}", told(&output));
+}
+
+#[test]
 fn what_cores_alone_cannot_do_is_refused_by_field() {
     let out = tempfile::tempdir().unwrap();
     for (words, expected) in [

@@ -92,6 +92,17 @@ fn the_plan_that_the_readme_shows_can_be_carried_out() {
 }
 
 #[test]
+fn every_field_that_a_plan_is_offered_is_in_the_readme() {
+    let page = include_str!("../../README.md");
+    let wrong = chaos::plan::parse("scenario = \"x\"\nkind = \"steady\"\nx = 1\n");
+    let told = wrong.unwrap_err().to_string();
+    let (_, fields) = told.split_once("expected one of ").expect("they are named");
+    for field in fields.split(", ") {
+        assert!(page.contains(field.trim_matches('`')), "{field}");
+    }
+}
+
+#[test]
 fn every_bound_on_a_figure_is_in_the_readme() {
     let page = include_str!("../../README.md");
     let wrong = chaos::plan::parse("scenario = \"x\"\nkind = \"steady\"\n[expect]\nx = 1\n");

@@ -102,10 +102,26 @@ fn members_that_come_and_go_leave_distributions_everywhere() {
         let told = told.lines().find(|line| line.trim_start().starts_with(name));
         assert!(told.is_some(), "{name} is not in the table");
     }
-    let members = record["checks"].as_array().and_then(|checks| {
-        checks.iter().find(|check| check["name"] == "members").map(|check| &check["detail"])
-    });
-    assert_eq!(members.and_then(Value::as_str), Some(ALL_BACK));
+    assert_eq!(told_of_members(&record), Some(ALL_BACK));
+}
+
+#[test]
+fn members_come_and_go_in_the_time_that_wan_takes() {
+    let out = tempfile::tempdir().unwrap();
+    let words = ["membership-churn", "--world", "sim", "--profile", "wan", "--trials", "1"];
+    let (run, told) =
+        kept(&scenarios(&[&words[..], &["--rate", "100"]].concat(), out.path()), out.path());
+    let record = record(&run);
+    for (name, count) in [("leave_ms", 3), ("evict_ms", 2), ("join_ms", 7), ("promote_ms", 7)] {
+        assert_eq!(record["metrics"][name]["count"], count, "{name}: {told}");
+    }
+    assert_eq!(told_of_members(&record), Some(ALL_BACK));
+}
+
+/// What is said of who left and who is back.
+fn told_of_members(record: &Value) -> Option<&str> {
+    let mut checks = record["checks"].as_array()?.iter();
+    checks.find(|check| check["name"] == "members")?["detail"].as_str()
 }
 
 const ALL_BACK: &str = "3 left, 2 lost their stores; all 5 voted again";

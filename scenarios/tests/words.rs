@@ -43,7 +43,13 @@ fn the_list_and_the_help_go_to_standard_output() {
     for name in ["leader-failover", "partition", "lagging-follower", "formation", "steady"] {
         assert!(stdout(&list).contains(name), "{list:?}");
     }
-    for words in [&["--help"][..], &["leader-failover", "--help"], &["run", "--help"]] {
+    for words in [
+        &["--help"][..],
+        &["leader-failover", "--help"],
+        &["run", "--help"],
+        &["check", "--help"],
+        &["diff", "--help"],
+    ] {
         let help = scenarios(words);
         assert_eq!(code(&help), 0);
         assert!(stdout(&help).contains("Exit codes"), "{help:?}");
@@ -311,6 +317,16 @@ fn traces_are_compared_by_exit_code() {
     let output = scenarios(&["diff", &one, &other]);
     assert_eq!(code(&output), 1, "{output:?}");
     assert!(stdout(&output).starts_with("line 1 differs"), "{output:?}");
+    let output = scenarios(&["diff", &one, &other, "--json"]);
+    assert_eq!(code(&output), 1, "{output:?}");
+    let told: serde_json::Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    assert_eq!((&told["a"]["node"], &told["b"]["node"]), (&1.into(), &2.into()), "{told}");
+    // Each field is in the help.
+    let help = stdout(&scenarios(&["diff", "--help"]));
+    let fields = [&told, &told["a"]].into_iter().flat_map(|part| part.as_object().unwrap().keys());
+    for field in fields {
+        assert!(help.contains(&format!(" {field}")), "{field} is not in {help}");
+    }
 }
 
 /// A run folder as an earlier run of six operations may have left it.
@@ -370,7 +386,8 @@ fn a_stale_read_in_a_recorded_history_is_found_again() {
     run_folder_of(folder.path(), &all[..all.len() - 5], 5);
     let output = scenarios(&["check", folder.path().to_str().unwrap()]);
     assert_eq!(code(&output), 2, "{output:?}");
-    let told = "run.json counts 5; line 6, the last, is cut off and was left out";
+    let told = "run.json counts 5; line 6, the last, is cut off and was left out; events.jsonl is \
+                missing: it is unknown what nodes noted";
     assert!(stdout(&output).contains(told), "{output:?}");
     assert!(stderr(&output).contains("events.jsonl is missing"), "{output:?}");
 

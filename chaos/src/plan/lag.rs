@@ -181,7 +181,7 @@ fn beside(plan: &Plan) -> Result<(), PlanError> {
     if let Some(evict_after_ms) = plan.evict_after_ms {
         let allowed = "a follower that lags must stay a member: use lag.fault = \"wipe\" for one \
                        that joins anew";
-        return Err(field("evict_after_ms", evict_after_ms, allowed));
+        return Err(field("evict_after_ms", evict_after_ms.of(plan.profile), allowed));
     }
     Ok(())
 }

@@ -88,6 +88,9 @@ pub fn keep_times(plan: &mut Plan) {
     if let Some(load) = &mut plan.workload {
         keep(&mut load.duration_ms);
     }
+    if let Some(evict_after_ms) = &mut plan.evict_after_ms {
+        keep(evict_after_ms);
+    }
     let of_variants = plan.variants.iter_mut().flat_map(|variant| variant.steps.iter_mut());
     for step in plan.steps.iter_mut().chain(of_variants) {
         keep(&mut step.return_after_ms);
@@ -99,9 +102,11 @@ pub fn keep_times(plan: &mut Plan) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{
-        plan::{RandomFaults, WorldKind, draw_faults, parse, validate},
+        plan::{RandomFaults, WorldKind, consensus, draw_faults, parse, validate},
         schedule,
         seed::Seed,
     };
@@ -157,6 +162,36 @@ mod tests {
             let all = MsByProfile::all;
             assert_eq!(times(&plan), (all(load_ms), At::Ms(all(at_ms)), all(returns_ms)));
             assert_eq!(schedule::draw(&plan, Seed(7)).faults, drawn.faults);
+        }
+    }
+
+    #[test]
+    fn how_much_silence_is_borne_may_be_said_of_each_profile() {
+        let evicting = |profile: ConsensusProfile, ms: &str| {
+            let text = format!("evict_after_ms = {ms}\n{GOOD}");
+            Plan { profile, ..parse(&text).expect("well formed") }
+        };
+        let each = "{ lan = 3000, wan = 12000, loopback = 700 }";
+        for (profile, ms) in PROFILES.into_iter().zip([3_000, 12_000, 700]) {
+            let mut plan = evicting(profile, each);
+            assert_eq!(validate(&plan), Ok(()));
+            assert_eq!(consensus(&plan).evict_after, Duration::from_millis(ms));
+            keep_times(&mut plan);
+            assert_eq!(plan.evict_after_ms, Some(MsByProfile::all(ms)));
+            assert_eq!(validate(&plan), Ok(()), "it is of no other profile any more");
+        }
+        let short = "{ lan = 3000, wan = 9999, loopback = 700 }";
+        for (profile, ms, expected) in [
+            (ConsensusProfile::Lan, short, "evict_after_ms is 9999 for wan, but must"),
+            (ConsensusProfile::Wan, short, "evict_after_ms is 9999, but must"),
+            // One number is of the plan's own profile alone: few are right for all three.
+            (ConsensusProfile::Wan, "3000", "evict_after_ms is 3000, but must"),
+            (ConsensusProfile::Lan, "3000", ""),
+        ] {
+            let refused = validate(&evicting(profile, ms)).err();
+            let error = refused.map_or(String::new(), |error| error.to_string());
+            assert_eq!(error.is_empty(), expected.is_empty(), "{error}");
+            assert!(error.starts_with(expected), "{error}");
         }
     }
 

@@ -8,8 +8,8 @@ mod steps;
 use runtime::ConsensusProfile;
 
 use crate::plan::{
-    ByProfile, Kind, Mix, PROFILES, Plan, PlanError, Step, WorkloadPlan, consensus, field, lag,
-    profile_name, random, variant, within,
+    ByProfile, Kind, Mix, MsByProfile, PROFILES, Plan, PlanError, Step, WorkloadPlan, consensus,
+    field, lag, profile_name, random, variant, within,
 };
 
 pub use steps::away;
@@ -44,7 +44,9 @@ pub fn validate(plan: &Plan) -> Result<(), PlanError> {
     under_load(plan)?;
     // Times may differ by profile, and `--profile` may choose any of them.
     for profile in PROFILES.into_iter().filter(|profile| *profile != plan.profile) {
-        under_load(&Plan { profile, ..plan.clone() }).map_err(|error| of(profile, error))?;
+        let other = Plan { profile, ..plan.clone() };
+        let evicts = if evicts_by_profile(plan) { eviction(&other) } else { Ok(()) };
+        evicts.and_then(|()| under_load(&other)).map_err(|error| of(profile, error))?;
     }
     expect(plan)
 }
@@ -86,6 +88,7 @@ fn planted(plan: &Plan) -> Result<(), PlanError> {
 /// What the group would refuse, or never do, is refused before there is a group.
 fn eviction(plan: &Plan) -> Result<(), PlanError> {
     let Some(evict_after_ms) = plan.evict_after_ms else { return Ok(()) };
+    let evict_after_ms = evict_after_ms.of(plan.profile);
     let consensus = consensus(plan);
     if plan.nodes <= u64::from(consensus.voters_min) {
         let allowed = format!(
@@ -97,6 +100,13 @@ fn eviction(plan: &Plan) -> Result<(), PlanError> {
     }
     let refused = consensus.validate().err();
     refused.map_or(Ok(()), |error| Err(field("evict_after_ms", evict_after_ms, error.rule)))
+}
+
+/// Whether it says of each profile how much silence is borne. One number is of the plan's own: a
+/// group of `wan` must bear more than is of any use in `lan`.
+fn evicts_by_profile(plan: &Plan) -> bool {
+    let differs = |times: MsByProfile| times != MsByProfile::all(times.of(plan.profile));
+    plan.evict_after_ms.is_some_and(differs)
 }
 
 /// Several groups need a load to divide, and clients that any node may serve.

@@ -65,7 +65,10 @@ const WORDS: [(&str, &str); 18] = [
     ("way", "\"both\", \"out\" or \"in\""),
     ("faults", "a table such as { loss = 0.05, delay_ms = 20 }"),
 ];
-const PLAIN: [(&str, &str); 11] = [
+const PLAIN: [(&str, &str); 13] = [
+    // One is for tests of the checks themselves, the other for plans that were carried out.
+    ("`planted`, ", ""),
+    ("`variant`, ", ""),
     (" as i128", ""),
     ("expected u64", "expected a whole number that is not negative"),
     ("expected u32", "expected a whole number that is not negative"),
@@ -110,6 +113,15 @@ mod tests {
             assert!(error.contains("TOML parse error at line"), "{error}");
             assert!(error.contains(words), "{line}: {error}");
         }
+    }
+
+    #[test]
+    fn no_field_is_offered_that_is_not_for_whoever_writes_plans() {
+        let error = parse("scenario = \"x\"\nkind = \"steady\"\nspeed = 3\n");
+        let error = error.expect_err("there is no such field").to_string();
+        assert!(error.contains("unknown field `speed`, expected one of `scenario`"), "{error}");
+        assert!(error.contains("`background_load`") && error.contains("`variants`"), "{error}");
+        assert!(!error.contains("`planted`") && !error.contains("`variant`"), "{error}");
     }
 
     #[test]

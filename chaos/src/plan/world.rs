@@ -66,7 +66,7 @@ pub fn fits(plan: &Plan, world: WorldKind) -> Result<(), PlanError> {
     }
     if let Some(evict_after_ms) = plan.evict_after_ms.filter(|_| world == WorldKind::Swarm) {
         let allowed = format!("world swarm has no {STEWARD}: use world process or sim");
-        return Err(field("evict_after_ms", evict_after_ms, allowed));
+        return Err(field("evict_after_ms", evict_after_ms.of(plan.profile), allowed));
     }
     if world != WorldKind::Sim
         && let Some(number) = plan.steps.iter().position(|step| step.point != CrashPoint::Any)

@@ -2,11 +2,20 @@
 //!
 //! Pure. Invariant: an expected figure that could not be measured is unknown, never met.
 
+use runtime::Role;
+
 use crate::{
     checker::{Check, Verdict},
+    cluster::{NodeEvent, What},
     outage::Trial,
     plan::{ByProfile, GROWTH_LOAD_MS_MIN, Plan},
-    run::{Outcome, lab::check, measures::Terms},
+    run::{
+        Mark, Outcome,
+        course::{LOAD_FROM_MS, LOAD_UNTIL_MS, MARKS_DROPPED},
+        lab::check,
+        measures::{self, Terms},
+        recorder::Records,
+    },
 };
 
 /// One check for each expectation of the plan.
@@ -41,6 +50,38 @@ pub(crate) fn checks(plan: &Plan, outcome: &Outcome, terms: Option<&Terms>) -> V
         checks.push(counted.unwrap_or_else(|| compare("term_changes_max", None, max as f64)));
     }
     checks
+}
+
+/// The same of a run that is over, by what its files hold: trials, marks, counts and samples. A
+/// bound on a figure that these do not show is left out.
+pub fn expected(plan: &Plan, held: &Outcome) -> Vec<Check> {
+    let checks = checks(plan, held, terms_held(plan, held).as_ref());
+    checks.into_iter().filter(|check| check.detail != UNMEASURED).collect()
+}
+
+/// The terms that began under load, by their marks.
+fn terms_held(plan: &Plan, held: &Outcome) -> Option<Terms> {
+    let count = |name: &str| held.counts.get(name).copied();
+    // Among those that were dropped there may be elections.
+    count(MARKS_DROPPED).filter(|dropped| *dropped == 0)?;
+    let ns = |name: &str| Some(count(name)?.saturating_mul(1_000_000));
+    let load_ns = (ns(LOAD_FROM_MS)?, ns(LOAD_UNTIL_MS)?);
+    let mut events: Vec<NodeEvent> = held.marks.iter().filter_map(event_of).collect();
+    events.sort_by_key(|event| event.at_ns);
+    measures::terms(plan, Some(load_ns), &Records { events, ..Records::default() })
+}
+
+/// What a node had noted that was marked so, if terms follow from it.
+fn event_of(mark: &Mark) -> Option<NodeEvent> {
+    let (at_ns, what) = match mark.kind.as_str() {
+        "leader" => {
+            let term = mark.detail.strip_prefix("term ")?.parse().ok()?;
+            (mark.at_ns, What::Became { role: Role::Leader, term })
+        }
+        "stall" => (mark.until_ns?, What::Stall { from_ns: mark.at_ns }),
+        _ => return None,
+    };
+    Some(NodeEvent { at_ns, node: mark.node?, what })
 }
 
 type Reduce = fn(&[f64]) -> Option<f64>;
@@ -119,7 +160,7 @@ fn by_any_client(plan: &Plan, mut check: Check) -> Check {
 fn compare(name: &str, measured: Option<f64>, bound: f64) -> Check {
     let name = format!("expect.{name}");
     match measured {
-        None => check(&name, Verdict::Unknown, "nothing was measured".into()),
+        None => check(&name, Verdict::Unknown, UNMEASURED.into()),
         Some(value) if value <= bound => {
             check(&name, Verdict::Valid, format!("{value:.1}, at most {bound}"))
         }
@@ -163,6 +204,7 @@ fn greatest(samples: &[f64]) -> Option<f64> {
 }
 
 const NS_PER_MS: f64 = 1e6;
+const UNMEASURED: &str = "nothing was measured";
 
 #[cfg(test)]
 mod tests {
@@ -322,6 +364,43 @@ mod tests {
         assert_eq!(verdicts("lan"), [Verdict::Invalid]);
         assert_eq!(verdicts("loopback"), [Verdict::Valid]);
         assert_eq!(verdicts("wan"), [], "it is not named");
+    }
+
+    #[test]
+    fn what_files_hold_is_judged_by_the_same_bounds() {
+        let held = |trials| Outcome { trials, ..Outcome::default() };
+        let outages = plan("outage_ms_max = 5.0");
+        let checks = expected(&outages, &held(vec![trial(1, 1_000, Some(6.0))]));
+        assert_eq!(checks, judged(&outages, vec![trial(1, 1_000, Some(6.0))]));
+        assert_eq!(checks[0].verdict, Verdict::Invalid);
+        assert_eq!(expected(&outages, &held(Vec::new())), [], "they do not show it");
+    }
+
+    #[test]
+    fn changes_of_term_are_counted_by_their_marks() {
+        let steady = plan("term_changes_max = 1");
+        let mark = |at_ms: u64, kind: &str, node, detail: &str, until_ms: Option<u64>| Mark {
+            at_ns: at_ms * 1_000_000,
+            kind: kind.to_owned(),
+            node: Some(NodeNumber(node)),
+            nodes: Vec::new(),
+            detail: detail.to_owned(),
+            until_ns: until_ms.map(|ms| ms * 1_000_000),
+        };
+        let leaders =
+            [mark(500, "leader", 1, "term 1", None), mark(2_200, "leader", 2, "term 2", None)];
+        let stall = mark(2_000, "stall", 1, "100 ms", Some(2_100));
+        let verdicts = |marks: &[Mark], dropped| -> Vec<Verdict> {
+            let counts = [(LOAD_FROM_MS, 1_000), (LOAD_UNTIL_MS, 9_000), (MARKS_DROPPED, dropped)];
+            let counts = counts.map(|(name, count)| (name.to_owned(), count)).into();
+            let held = Outcome { marks: marks.to_vec(), counts, ..Outcome::default() };
+            expected(&steady, &held).into_iter().map(|check| check.verdict).collect()
+        };
+        assert_eq!(verdicts(&leaders[..1], 0), [Verdict::Valid]);
+        assert_eq!(verdicts(&leaders, 0), [Verdict::Invalid], "nothing explains it");
+        let explained = [leaders.to_vec(), vec![stall]].concat();
+        assert_eq!(verdicts(&explained, 0), [Verdict::Valid]);
+        assert_eq!(verdicts(&explained, 1), [], "one more may have been dropped");
     }
 
     #[test]

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 
 use chaos::checker::session_order::SessionOrder;
 use chaos::checker::{Check, Checker, Verdict};
-use chaos::history::{Frozen, Function, LogLine, NodeLog, Operation, Outcome, RequestId};
+use chaos::history::{
+    Frozen, Function, LogLine, NodeLog, OBSERVERS_FROM, Operation, Outcome, RequestId,
+};
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
@@ -125,6 +127,23 @@ fn overlapping_operations_of_one_client_are_in_no_order() {
     );
     assert_eq!(check.verdict, Verdict::Unknown, "{}", check.detail);
     assert!(check.detail.contains("no client asked anything after"), "{}", check.detail);
+}
+
+#[test]
+fn who_reads_finally_is_no_client() {
+    let written = "write 1  0..1 | 1 1 5
+                   read 1   2..3 | 1 1 -";
+    let check = judged(written);
+    let told = "1 operations of 1 clients were told nothing older than their client knew";
+    assert_eq!((check.verdict, &*check.detail), (Verdict::Valid, told));
+    let read = format!("read 1  4..5 | {OBSERVERS_FROM} 1 -\nread 1  6..7 | {OBSERVERS_FROM} 1 -");
+    let check = judged(&format!("{written}\n{read}"));
+    let told = "1 operations of 1 clients, and 1 of 1 final readers, were told nothing older than \
+                their client knew";
+    assert_eq!((check.verdict, &*check.detail), (Verdict::Valid, told));
+    // What they are told must be no older all the same.
+    let stale = format!("{written}\n{}", read.replace("read 1  6..7", "read -  6..7"));
+    invalid(&stale, "found nothing, though 1 was stored at index 5");
 }
 
 #[test]

@@ -55,6 +55,7 @@ fn limits(seen: &Seen<'_>) -> Vec<String> {
                 .to_owned(),
         );
     }
+    limits.extend(seen.limits.iter().cloned());
     limits.extend(few(record));
     limits.extend(absent(seen));
     limits
@@ -111,7 +112,10 @@ mod tests {
 
     fn limits_of(record: &RunRecord) -> String {
         let (recorder, events) = (Recorder::new(), Events::default());
-        let seen = Seen { record, recorder: &recorder, events: &events, plan_in_words: "" };
+        let of_plan = ["Gaps exceed it.".to_owned()];
+        let (plan_in_words, of_plan) = ("", &of_plan[..]);
+        let (recorder, events) = (&recorder, &events);
+        let seen = Seen { record, recorder, events, plan_in_words, limits: of_plan };
         limits(&seen).join("\n")
     }
 
@@ -121,6 +125,7 @@ mod tests {
         let text = limits_of(&record);
         assert!(text.contains("2 groups: too few for a p99"), "{text}");
         assert!(text.contains("one machine") && !text.contains("no measurement"), "{text}");
+        assert!(text.contains("\nGaps exceed it.\n"), "what the plan is worth: {text}");
         record.environment.build_profile = "debug".to_owned();
         record.counts.insert("marks_dropped".to_owned(), 1_234);
         record.checks[0].name = "finished".to_owned();

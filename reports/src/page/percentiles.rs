@@ -5,7 +5,7 @@
 //! and no p99 below 300 samples.
 
 use super::chart::{Panel, Swatch, WIDTH, legend, x_labels};
-use crate::figures::{ABSENT, answered, count, ms};
+use crate::figures::{ABSENT, NOT_ANSWERED, Quantiles, count, ms};
 use crate::plot::{Ink, Scale};
 use crate::seen::Seen;
 use crate::{Kind, Offered, P99_SAMPLES_MIN, Recorder, Summary};
@@ -72,7 +72,7 @@ fn table(told: &[Told]) -> Markup {
             } }
             tbody { @for one in told {
                 (of_ok(one.word, &one.summary))
-                @if let Some(offered) = one.summary.lacking() { (of_all_due(one.word, offered)) }
+                @if let Some(offered) = one.summary.lacking() { (of_all_due(one, offered)) }
             } }
         }
     }
@@ -95,20 +95,17 @@ fn of_ok(word: &str, summary: &Summary) -> Markup {
     }
 }
 
-fn of_all_due(word: &str, offered: &Offered) -> Markup {
-    let p99 = match offered.count >= P99_SAMPLES_MIN {
-        true => answered(offered.p99),
-        false => ABSENT.to_owned(),
-    };
+fn of_all_due(told: &Told, offered: &Offered) -> Markup {
+    let Quantiles { p50, p90, p99 } = Quantiles::of_all_due(&told.summary, ms);
     html! {
         tr {
-            th { (word) ", due" }
+            th { (told.word) ", due" }
             td class="n" { (count(offered.count)) }
             td class="n" { (ABSENT) }
-            td class="n" { (answered(offered.p50)) }
-            td class="n" { (answered(offered.p90)) }
-            td class="n" { (p99) }
-            td class="n" { (answered(None)) }
+            td class="n" { (p50) }
+            td class="n" { (p90) }
+            td class="n" { (p99.as_deref().unwrap_or(ABSENT)) }
+            td class="n" { (NOT_ANSWERED) }
             td class="n" { (ABSENT) }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Lays out. Invariant: tables have a limit, and what is left out is counted.
 
-use crate::figures::{ABSENT, count, digits, latency, ms};
+use crate::figures::{ABSENT, ALL_DUE, Quantiles, count, digits, ms};
 use crate::record::{Check, RunRecord, Trial};
 use crate::table::{is_of_sizes, is_of_trials};
 use crate::{P99_SAMPLES_MIN, Summary, Verdict};
@@ -162,6 +162,7 @@ fn distributions(metrics: &[(&String, &Summary)]) -> Markup {
 
 /// The few figures that say it all.
 pub(super) fn tiles(record: &RunRecord) -> Markup {
+    let of_all_due = format!("latency {ALL_DUE}, p50");
     let mut tiles: Vec<(&str, String, String)> = Vec::new();
     for (name, title, what) in [
         ("outage_ms", "outage, p50", format!("trials{}", record.without_recovery())),
@@ -177,13 +178,14 @@ pub(super) fn tiles(record: &RunRecord) -> Markup {
         }
     }
     if let Some(summary) = record.metrics.get("latency_ms") {
-        let (p50, p99) = latency(summary);
-        let last = match summary.lacking() {
-            Some(offered) => offered.words(),
-            None => format!("max {}", ms(summary.max)),
+        let Quantiles { p50, p99, .. } = Quantiles::of_all_due(summary, ms);
+        let (title, last) = match summary.lacking() {
+            Some(offered) => (&*of_all_due, offered.words()),
+            None => ("latency, p50", format!("max {}", ms(summary.max))),
         };
+        let p99 = p99.map(|p99| format!("p99 {p99}"));
         let more: Vec<String> = p99.into_iter().chain([last]).collect();
-        tiles.push(("latency, p50", p50, more.join(", ")));
+        tiles.push((title, p50, more.join(", ")));
     }
     let ratio = |name: &str| record.ratios.get(name).copied().filter(|ratio| ratio.is_finite());
     if let (Some(offered), Some(achieved)) = (ratio("offered_per_s"), ratio("achieved_per_s")) {

@@ -45,7 +45,8 @@ pub(super) fn command(builtins: &[Builtin]) -> Command {
             Command::new("check")
                 .about("Judges an earlier run again, and draws its page anew")
                 .arg(path("RUN", "The run's folder; runs/latest is the newest"))
-                .arg(json()),
+                .arg(json())
+                .after_help(CHECK_EXIT_CODES),
         )
         .subcommand(
             ListOptions::augment_args(Command::new("list"))
@@ -110,7 +111,7 @@ fn diff_command() -> Command {
         .arg(path("A", "The folder of a run with --trace, or its trace.log"))
         .arg(path("B", "Another"))
         .arg(json())
-        .after_help("Exit codes: 0 identical, 1 they differ, 3 usage error")
+        .after_help(DIFF_HELP)
 }
 
 fn sweep_seed_command() -> Command {
@@ -133,5 +134,23 @@ fn path(name: &'static str, help: &'static str) -> Arg {
 
 pub(super) const FORCE: &str = "force-new-lineage";
 pub(super) const PROGRAM: &str = "scenarios";
+const DIFF_HELP: &str = "\
+Exit codes: 0 identical, 1 they differ, 3 usage error
+
+What --json prints:
+  identical   whether not a byte differs
+  lines_same  lines from the first on that are the same
+  line        the number of the first that differs, from 1; null where none does
+  a, b        each trace there; null where none differs:
+    file      the trace
+    text      the line as it stands there; null where the trace has ended
+    what      packet or event
+    at_ns     its virtual time
+    node      whose it is, of a packet who sent it; null where nobody knows
+  told        all this in words";
+const CHECK_EXIT_CODES: &str = "\
+Exit codes: 0 valid, 1 a guarantee broke, 2 unknown, also where files or operations are missing, \
+3 usage error, a folder that cannot be read or is damaged, or a run in which the laboratory itself \
+failed";
 const EXIT_CODES: &str = "Exit codes: 0 valid, 1 a guarantee broke, 2 unknown or interrupted, \
                           3 usage error or the laboratory itself failed";
