@@ -58,6 +58,7 @@ pub(crate) const SNAPSHOTS_TAKEN: &str = "tessera.snapshot.taken";
 pub(crate) const SNAPSHOTS_INSTALLED: &str = "tessera.snapshot.installed";
 pub(crate) const SNAPSHOTS_FAILED: &str = "tessera.snapshot.failed";
 pub(crate) const SNAPSHOT_PARTS_DROPPED: &str = "tessera.snapshot.parts.dropped";
+pub(crate) const SNAPSHOTS_OUTRUN: &str = "tessera.snapshot.outrun";
 pub(crate) const SNAPSHOT_SECONDS: &str = "tessera.snapshot.seconds";
 pub(crate) const SNAPSHOT_INDEX: &str = "tessera.snapshot.index";
 pub(crate) const SNAPSHOT_BYTES: &str = "tessera.snapshot.bytes";
@@ -85,7 +86,7 @@ pub(crate) const DIALS_REFUSED: &str = "tessera.network.dials.refused";
 pub(crate) const DIALS_RETRIED: &str = "tessera.network.dials.retried";
 pub(crate) const LINKS: &str = "tessera.network.links";
 
-const ALL: [(&str, Kind, Unit, &str); 55] = [
+const ALL: [(&str, Kind, Unit, &str); 56] = [
     (
         COMMIT_SECONDS,
         Kind::Histogram,
@@ -189,6 +190,12 @@ const ALL: [(&str, Kind, Unit, &str); 55] = [
         Kind::Counter,
         Unit::Count,
         "Questions for parts of snapshots, and answers to them, for which there was no room.",
+    ),
+    (
+        SNAPSHOTS_OUTRUN,
+        Kind::Counter,
+        Unit::Count,
+        "Times that the log could not wait for a member that reads a snapshot of this one.",
     ),
     (
         SNAPSHOT_SECONDS,

@@ -38,7 +38,7 @@ mod crash;
 #[cfg(test)]
 mod garbage;
 #[cfg(test)]
-mod model;
+pub(crate) mod model;
 #[cfg(test)]
 mod reading;
 #[cfg(test)]

@@ -85,6 +85,7 @@ async fn every_name_says_what_it_is_and_in_which_unit_and_carries_its_labels() {
         ("tessera.snapshot.installed", "counter", Unit::Count, raft),
         ("tessera.snapshot.failed", "counter", Unit::Count, &["group", "peer", "way"]),
         ("tessera.snapshot.parts.dropped", "counter", Unit::Count, &["group", "peer"]),
+        ("tessera.snapshot.outrun", "counter", Unit::Count, raft),
         ("tessera.snapshot.seconds", "histogram", Unit::Seconds, &["group", "peer", "way"]),
         ("tessera.snapshot.index", "gauge", Unit::Count, raft),
         ("tessera.snapshot.bytes", "gauge", Unit::Bytes, raft),

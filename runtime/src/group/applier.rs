@@ -8,16 +8,20 @@
 mod output;
 mod state;
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use output::Output;
 use raft::{Admission, Entries, Entry, Index, Payload, Position, RequestId, SessionId, Sessions};
 pub(crate) use state::session_indexes;
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    sync::{mpsc, watch},
+    task,
+};
 
 use crate::{
-    ApplyContext, ConsensusConfig, StateMachine,
+    ApplyContext, Clock, ConsensusConfig, StateMachine,
     group::{
         answer::Answerer,
         budget::Budget,
@@ -146,17 +150,29 @@ impl Applier {
 
     /// Works until the driver is gone; says after each batch how far it has come. Gives itself
     /// back with a machine that no command has touched, for another log, if that is so.
+    ///
+    /// Whoever this task wakes may stand in a slot of its own thread that no other thread takes
+    /// from: the driver too, which would then be silent for as long as the machine takes. So where
+    /// there are other threads these are given all that waits before a state is written or read,
+    /// and batches that take long are not applied one right after the other.
     pub(crate) async fn run(
         mut self,
         mut work: mpsc::Receiver<Work>,
         applied: watch::Sender<Index>,
         reports: mpsc::Sender<Report>,
+        clock: Arc<dyn Clock>,
     ) -> Option<Self> {
+        let has_threads = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
         let mut is_restored = self.applied > Index(0);
         while let Some(next) = work.recv().await {
             let before = self.applied;
             is_restored |= matches!(next, Work::Restore { .. });
-            let report = self.carry_out(next);
+            let is_whole = matches!(next, Work::Snapshot { .. } | Work::Restore { .. });
+            let began = has_threads.then(|| clock.now());
+            let report = match has_threads && is_whole {
+                true => task::block_in_place(|| self.carry_out(next)),
+                false => self.carry_out(next),
+            };
             let is_broken = matches!(report, Some(Report::Broken(_)));
             if let Some(report) = report
                 && reports.send(report).await.is_err()
@@ -168,6 +184,10 @@ impl Applier {
             }
             if self.applied > before && applied.send(self.applied).is_err() {
                 break;
+            }
+            let took = began.map(|began| clock.now().since(began));
+            if took > Some(LONG) && !work.is_empty() {
+                task::yield_now().await;
             }
         }
         if is_restored || !self.replies.is_empty() {
@@ -339,15 +359,20 @@ fn failed(error: StorageError) -> io::Error {
 const OUTPUTS_BYTES_MAX: usize = 64 << 20;
 /// A buffer that grew beyond this is given back.
 const SCRATCH_BYTES_MAX: usize = 64 << 10;
+/// What takes longer is worth a turn of the others behind it: a small part of any heartbeat.
+const LONG: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
+    use std::{future::poll_fn, pin::pin, task::Poll};
+
     use raft::Term;
     use tokio::sync::oneshot;
 
     use super::*;
     use crate::{
         GroupId, GroupKey, PeerId, StoreId,
+        clock::Standing,
         group::answer::Answered,
         storage::{Memory, Owner, Store as _},
     };
@@ -536,5 +561,107 @@ mod tests {
             assert!(is_applied(&scene.command(sequence, 3)));
             assert!(is_applied(&scene.repeat(sequence)), "{sequence}");
         }
+    }
+
+    /// Takes its time for every command, and for a state, or a command from the third entry on,
+    /// until word comes that another task had a turn.
+    struct Slow {
+        clock: Standing,
+        word: std::sync::mpsc::Receiver<()>,
+    }
+
+    impl Slow {
+        fn wait(&self) -> io::Result<()> {
+            self.word.recv_timeout(Duration::from_secs(20)).map_err(io::Error::other)
+        }
+    }
+
+    impl EncodedMachine for Slow {
+        fn apply(&mut self, _: &[u8], context: &ApplyContext, _: &mut Vec<u8>) -> bool {
+            self.clock.advance(2 * LONG);
+            context.position.index < Index(3) || self.wait().is_ok()
+        }
+
+        fn query(&self, _: &[u8]) -> Option<Bytes> {
+            None
+        }
+
+        fn snapshot(&self, _: &mut dyn io::Write) -> io::Result<()> {
+            self.wait()
+        }
+
+        fn restore(&mut self, _: &mut dyn io::Read) -> io::Result<()> {
+            self.wait()
+        }
+    }
+
+    /// Has a slow machine do this, to which a task gives word that is woken once something is
+    /// applied. Yields what is reported.
+    async fn carried_out(works: [Work; 2]) -> Vec<Report> {
+        let (word, heard) = std::sync::mpsc::channel();
+        let (work, to_do) = mpsc::channel(works.len());
+        let (progress, mut applied) = watch::channel(Index(0));
+        let (report, mut reports) = mpsc::channel(1);
+        let (waits, is_waiting) = oneshot::channel();
+        let woken = tokio::spawn(async move {
+            let mut changed = pin!(applied.changed());
+            let seen = poll_fn(|context| Poll::Ready(changed.as_mut().poll(context))).await;
+            assert!(seen.is_pending(), "nothing is applied yet");
+            waits.send(()).expect("the test waits for it");
+            changed.await.expect("something is applied");
+            word.send(()).expect("the machine is there until it is heard");
+        });
+        is_waiting.await.expect("it waits");
+        for next in works {
+            assert!(work.try_send(next).is_ok(), "there is room for both");
+        }
+        drop(work);
+        let clock = Standing::default();
+        let machine = Box::new(Slow { clock: clock.clone(), word: heard });
+        let applier = Applier::new(machine, &ConsensusConfig::default());
+        let applying = tokio::spawn(applier.run(to_do, progress, report, Arc::new(clock)));
+        let mut reported = Vec::new();
+        while let Some(report) = reports.recv().await {
+            reported.push(report);
+        }
+        woken.await.expect("it gives word");
+        drop(applying.await.expect("it does not panic"));
+        reported
+    }
+
+    /// Consecutive entries with this in them.
+    fn batch(first: u64, payloads: Vec<Payload>, waiting: Vec<(Index, Answerer)>) -> Work {
+        let entry = |(index, payload)| Entry {
+            position: Position { term: Term(1), index: Index(index) },
+            payload,
+        };
+        Work::Apply { entries: (first..).zip(payloads).map(entry).collect(), waiting }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn whoever_hears_what_is_applied_has_a_turn_while_a_state_is_written_or_read() {
+        let machine = Box::new(Generous(Bytes::new()));
+        let applier = Applier::new(machine, &ConsensusConfig::default());
+        let (mut scene, shelf) = (Scene { applier, last: Index(0) }, shelf());
+        scene.apply(Payload::OpenSession { nonce: 0 });
+        let file = snapshot(&mut scene, &shelf);
+        let first = || batch(1, vec![Payload::OpenSession { nonce: 0 }], Vec::new());
+        let written = carried_out([first(), Work::Snapshot { head: head(1), shelf }]).await;
+        assert!(matches!(written[..], [Report::Snapshot(Ok(_))]), "word came in time");
+        let read = carried_out([first(), Work::Restore { file }]).await;
+        assert!(read.is_empty(), "word came in time");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn whoever_hears_what_is_applied_has_a_turn_between_two_batches_that_take_long() {
+        let command = |sequence| {
+            let request = RequestId { session: SessionId(Index(1)), sequence };
+            Payload::Command { request, floor: 0, command: Bytes::new() }
+        };
+        let (answerer, answer) = caller();
+        let session = Payload::OpenSession { nonce: 0 };
+        let first = batch(1, vec![session, command(1)], Vec::new());
+        carried_out([first, batch(3, vec![command(2)], vec![(Index(3), answerer)])]).await;
+        assert!(is_applied(&answered(answer)), "word came in time");
     }
 }

@@ -29,8 +29,8 @@ use crate::{
 
 /// Takes calls to the group, by whatever way.
 pub(crate) trait Port: Send + Sync + 'static {
-    /// Sends the call on its way. It is answered at its deadline at the latest, and at once if
-    /// there is no room for it.
+    /// Sends the call on its way. It is answered at its deadline, unless it is the machine's turn
+    /// by then, and at once if there is no room for it.
     fn send(&self, call: Call, deadline: Time, reply: oneshot::Sender<Answered>);
     /// The node to name when nobody is left to answer.
     fn via(&self) -> PeerId;
@@ -249,13 +249,20 @@ impl<M: StateMachine, P: Port> Caller<M, P> {
         Ok((request, answered))
     }
 
+    /// Has the call answered, also where a machine that is blocked, or busy with a snapshot, has
+    /// it: nobody else looks at its deadline then.
     async fn call(&self, call: Call, deadline: Time) -> Answered {
         let (reply, answer) = oneshot::channel();
         self.port.send(call, deadline, reply);
-        answer.await.unwrap_or_else(|_| Answered {
-            outcome: Outcome::Unknown(Reason::Stopped),
-            via: self.port.via(),
-        })
+        let unknown = |reason| Answered { outcome: Outcome::Unknown(reason), via: self.port.via() };
+        // Whoever still has it at its deadline knows more of it, and gets a beat to say so.
+        let late = deadline.plus(self.consensus.heartbeat_interval);
+        // Biased: an answer that is there counts, however late.
+        tokio::select! {
+            biased;
+            answered = answer => answered.unwrap_or_else(|_| unknown(Reason::Stopped)),
+            () = self.port.clock().sleep_until(late) => unknown(Reason::Timeout),
+        }
     }
 
     async fn open_session(&self, deadline: Time) -> Result<Session, Reason> {

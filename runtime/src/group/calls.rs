@@ -60,7 +60,7 @@ pub(crate) enum Due {
 /// What the answer to a forwarded call asks for.
 #[derive(Debug)]
 pub(crate) enum Forwarded {
-    /// The call is answered, or was before.
+    /// The call is answered, or was before; or our own log decides on it.
     Over,
     /// Try it again, after a pause.
     Pause(CallId),
@@ -159,12 +159,12 @@ impl Calls {
         match outcome {
             Outcome::Refused(Reason::LeaderChanged | Reason::Unavailable | Reason::Stopped) => {
                 self.not_sent(attempt);
-                Forwarded::Pause(id)
+                self.again(id)
             }
             // It is the copy that found no room; what went before may stand in the log already.
             Outcome::Refused(Reason::Busy) if self.attempts(id) > 1 => {
                 self.not_sent(attempt);
-                Forwarded::Pause(id)
+                self.again(id)
             }
             Outcome::Refused(reason) => {
                 self.not_sent(attempt);
@@ -176,12 +176,21 @@ impl Calls {
                 if let Some(pending) = self.open.get_mut(&id) {
                     pending.doubtful = true;
                 }
-                Forwarded::Pause(id)
+                self.again(id)
             }
             outcome => {
                 self.finish(id, outcome);
                 Forwarded::Over
             }
+        }
+    }
+
+    /// An attempt came to nothing. Of a call that stands in our own log meanwhile it was an old
+    /// one: tried again, an opening would stand there twice.
+    fn again(&self, id: CallId) -> Forwarded {
+        match self.open.get(&id).is_some_and(|pending| pending.position.is_some()) {
+            true => Forwarded::Over,
+            false => Forwarded::Pause(id),
         }
     }
 
@@ -446,6 +455,21 @@ mod tests {
         assert_eq!(answered(&mut answer), None);
         assert!(matches!(calls.answered(two, first, busy.clone()), Forwarded::Over));
         assert_eq!(answered(&mut answer), Some(busy), "none is under way: it is refused");
+    }
+
+    #[test]
+    fn what_stands_in_our_log_is_not_tried_again_for_an_old_attempt() {
+        let two = NodeId::small(2);
+        let mut calls = Calls::new(0);
+        let (id, mut answer) = open(&mut calls, Until::Applied);
+        let attempts = [calls.forward(id, two), calls.forward(id, two)];
+        calls.proposed(id, place(1, 5));
+        let changed = Reason::LeaderChanged;
+        let late = [Outcome::Refused(changed), Outcome::Unknown(changed)];
+        for (attempt, outcome) in attempts.into_iter().zip(late) {
+            assert!(matches!(calls.answered(two, attempt, outcome), Forwarded::Over));
+            assert_eq!((answered(&mut answer), calls.deadline()), (None, Some(at(1_000))));
+        }
     }
 
     #[test]

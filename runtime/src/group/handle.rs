@@ -107,7 +107,7 @@ impl<M: StateMachine> Group<M> {
     ///
     /// # Errors
     /// [`CommandError::Failed`] if it certainly never takes effect, [`CommandError::Unknown`]
-    /// if nobody knows, at the latest after `forward_timeout`.
+    /// if nobody knows, at the latest a heartbeat after `forward_timeout`.
     pub async fn execute(&self, command: M::Command) -> Result<Executed<M::Output>, CommandError> {
         self.caller.execute(command).await
     }
@@ -135,7 +135,7 @@ impl<M: StateMachine> Group<M> {
     /// Asks the machine.
     ///
     /// # Errors
-    /// If nobody could answer within `query_timeout`.
+    /// If nobody could answer within `query_timeout`: a heartbeat later at the latest.
     pub async fn query(
         &self,
         query: M::Query,

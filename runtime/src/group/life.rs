@@ -4,7 +4,7 @@
 //! Invariant: the founding is durable before there is a core, so that a member never takes part
 //! in a lineage that it could forget.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use raft::{
     Config, Configuration, Entry, Index, NodeId, Payload, PeerId, Raft, Restored, Sessions,
@@ -50,7 +50,8 @@ impl Life {
             let (work, to_do) = mpsc::channel(WORK_MAX);
             let (applied_sender, applied) = watch::channel(applier.applied());
             let (report, reports) = mpsc::channel(REPORTS_MAX);
-            let applying = tokio::spawn(applier.run(to_do, applied_sender, report));
+            let clock = Arc::clone(&body.clock);
+            let applying = tokio::spawn(applier.run(to_do, applied_sender, report, clock));
             let driver = Driver::new(body, core, storage, Applying { work, applied, reports });
             #[cfg(feature = "planted-faults")]
             let driver = driver.planted(self.planted);

@@ -54,8 +54,8 @@ impl Mailbox {
         Self { mail: self.mail.clone(), requests }
     }
 
-    /// Leaves a call for the driver, which answers it at its deadline at the latest; one for
-    /// which there is no room is answered here.
+    /// Leaves a call for the driver, which answers it at its deadline, unless it is the machine's
+    /// turn by then; one for which there is no room is answered here.
     pub(crate) fn call(&self, call: Call, deadline: Time, answerer: Answerer) {
         let Some(room) = self.requests.take(call.content_bytes()) else {
             refused(Refused::Bytes);

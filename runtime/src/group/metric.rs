@@ -14,8 +14,8 @@ use crate::metric::{
     QUORUMS_LOST, REFUSED_BUSY, REPLAY_BEHIND, REPLAY_BYTES_FETCHED, REPLAY_BYTES_SERVED,
     REPLAY_ENTRIES, REPLAY_FAULTS, REPLAY_REFUSED, ROLE, SNAPSHOT_BYTES, SNAPSHOT_INDEX,
     SNAPSHOT_PARTS_DROPPED, SNAPSHOT_SECONDS, SNAPSHOTS_FAILED, SNAPSHOTS_IGNORED,
-    SNAPSHOTS_INSTALLED, SNAPSHOTS_TAKEN, STORAGE_BACKLOG_BYTES, STORAGE_HANGS, TERM, TIMERS_LATE,
-    TRUNCATIONS, VOTERS,
+    SNAPSHOTS_INSTALLED, SNAPSHOTS_OUTRUN, SNAPSHOTS_TAKEN, STORAGE_BACKLOG_BYTES, STORAGE_HANGS,
+    TERM, TIMERS_LATE, TRUNCATIONS, VOTERS,
 };
 use crate::{
     group::{replay::Replayed, steward::Cause},
@@ -79,6 +79,7 @@ pub(crate) struct GroupMetrics {
     applier: Gauge,
     snapshots_ignored: Counter,
     snapshot_parts_dropped: Counter,
+    snapshots_outrun: Counter,
     /// By the way: how many, how many not, and how long it took.
     snapshots: [Counter; WAYS.len()],
     snapshots_failed: [Counter; WAYS.len()],
@@ -132,6 +133,7 @@ impl GroupMetrics {
             applier: gauge!(APPLIER, labels.clone()),
             snapshots_ignored: counter!(SNAPSHOTS_IGNORED, labels.clone()),
             snapshot_parts_dropped: counter!(SNAPSHOT_PARTS_DROPPED, labels.clone()),
+            snapshots_outrun: counter!(SNAPSHOTS_OUTRUN, labels.clone()),
             snapshots: [
                 counter!(SNAPSHOTS_TAKEN, labels.clone()),
                 counter!(SNAPSHOTS_INSTALLED, labels.clone()),
@@ -207,6 +209,11 @@ impl GroupMetrics {
     /// A question for a part of a snapshot, or an answer to one, found no room.
     pub(crate) fn snapshot_part_dropped(&self) {
         self.snapshot_parts_dropped.increment(1);
+    }
+
+    /// The log could not wait for a member that reads a snapshot of this one.
+    pub(crate) fn snapshot_outrun(&self) {
+        self.snapshots_outrun.increment(1);
     }
 
     /// Counts snapshots that came to nothing.

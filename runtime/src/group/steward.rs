@@ -167,12 +167,15 @@ impl Steward {
         if lively >= self.voters_max {
             return None;
         }
+        // A round that lasts too long already has failed: whose disk hangs was quick once, too.
+        let keeps_up =
+            |round: &Round| round.caught_up && sight.now.since(round.began) <= self.patience;
         let mut learners = sight.standings.iter().filter(|standing| {
             let present = sight.present.get(&standing.node);
             sight.configuration.learners.contains(&standing.node)
                 && present.is_some_and(|present| !present.observer)
                 && sight.now.since(standing.heard) <= self.patience
-                && self.rounds.get(&standing.node).is_some_and(|round| round.caught_up)
+                && self.rounds.get(&standing.node).is_some_and(keeps_up)
         });
         learners.next().map(|learner| (Change::Promote(learner.node), Cause::CaughtUp))
     }

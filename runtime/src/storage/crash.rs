@@ -5,6 +5,7 @@
 //! was synced is damaged, it refuses and names a file.
 
 mod drawn;
+mod names;
 
 use std::{
     ops::Range,

@@ -63,6 +63,9 @@ pub(crate) fn recover(
         reader.start_after(&*medium, &owner, base, &active)?;
     }
     reader.settle(&active)?;
+    // The page cache may know names that the disk does not have, as after a failed sync. What was
+    // read here rests on them, and what they took the place of goes next.
+    medium.sync().map_err(StorageError::io(medium.path(), "sync the directory"))?;
     remove_needless(&*medium, &names, first, base.as_ref().map(|base| base.snapshot))?;
     let Reader { id, outline, cursor, contents, passed, .. } = reader;
     let (founding, snapshot) = (contents.founding.clone(), base.map(|base| base.snapshot));

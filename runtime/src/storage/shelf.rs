@@ -28,10 +28,15 @@ struct Place {
     medium: Option<Arc<dyn Medium>>,
     current: Option<SnapshotId>,
     drafts_ever: u64,
+    /// Has abandoned drafts taken away by whoever may wait for the disk.
+    sweeper: Option<Sweeper>,
     visits: usize,
     /// Waits for the last visit to end.
     closer: Waker,
 }
+
+/// Is told the name of each.
+type Sweeper = Arc<dyn Fn(String) + Send + Sync>;
 
 /// Somebody is at work in the directory.
 struct Visit {
@@ -43,9 +48,15 @@ impl Shelf {
     pub(crate) fn new(medium: Arc<dyn Medium>, current: Option<SnapshotId>) -> Self {
         let path = medium.path().to_path_buf();
         let closer = Waker::noop().clone();
-        let place =
-            Place { path, medium: Some(medium), current, drafts_ever: 0, visits: 0, closer };
-        Self(Arc::new(Mutex::new(place)))
+        Self(Arc::new(Mutex::new(Place {
+            path,
+            medium: Some(medium),
+            current,
+            drafts_ever: 0,
+            sweeper: None,
+            visits: 0,
+            closer,
+        })))
     }
 
     /// Begins a snapshot.
@@ -96,8 +107,24 @@ impl Shelf {
         self.place().current = current;
     }
 
-    /// Takes an abandoned draft away. What cannot be taken away is for the next opening.
+    /// From now on nobody who abandons a draft waits until it is gone: it is left to this.
+    pub(crate) fn sweep_by(&self, sweeper: impl Fn(String) + Send + Sync + 'static) {
+        self.place().sweeper = Some(Arc::new(sweeper));
+    }
+
+    /// Has an abandoned draft taken away, at once where nobody else does it. What cannot be taken
+    /// away is for the next opening.
     pub(crate) fn discard(&self, name: &str) {
+        // Called without the place: it may have to wait.
+        let sweeper = self.place().sweeper.clone();
+        match sweeper {
+            Some(sweeper) => sweeper(name.into()),
+            None => self.sweep(name),
+        }
+    }
+
+    /// Takes an abandoned draft away.
+    pub(crate) fn sweep(&self, name: &str) {
         if let Ok(visit) = self.visit()
             && let Err(error) = visit.remove(name)
         {

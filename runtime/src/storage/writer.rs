@@ -46,6 +46,12 @@ impl Writer {
         mark_wait_max: Duration,
     ) -> Result<Self, StorageError> {
         let shared = Arc::new(Shared { path, ..Shared::default() });
+        let sweeper = Arc::downgrade(&shared);
+        stream.shelf().sweep_by(move |name| {
+            if let Some(shared) = sweeper.upgrade() {
+                shared.push(Job::Discard(name));
+            }
+        });
         let worker = Worker { shared: Arc::clone(&shared), stream, jobs: Vec::new() };
         // The thread is not joined: it says itself when it is over.
         thread::Builder::new()
@@ -130,14 +136,7 @@ impl Writer {
     }
 
     fn push(&self, job: Job) {
-        let mut state = self.shared.state();
-        if state.failed.is_some() {
-            return;
-        }
-        state.backlog_bytes += job.weight_bytes();
-        state.jobs.push_back(job);
-        drop(state);
-        self.shared.work.notify_one();
+        self.shared.push(job);
     }
 }
 
@@ -188,6 +187,8 @@ struct State {
 enum Job {
     Write(WriteId, Write),
     Keep(Written),
+    /// Takes an abandoned draft of that name away.
+    Discard(String),
     Mark(Mark, mpsc::SyncSender<Result<(), StorageError>>),
 }
 
@@ -209,6 +210,18 @@ impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         // Each change of the state is complete in itself; a panic elsewhere leaves it whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves a job to the thread, unless nothing is written any more.
+    fn push(&self, job: Job) {
+        let mut state = self.state();
+        if state.failed.is_some() {
+            return;
+        }
+        state.backlog_bytes += job.weight_bytes();
+        state.jobs.push_back(job);
+        drop(state);
+        self.work.notify_one();
     }
 
     /// The error on record.
@@ -283,7 +296,10 @@ impl Job {
             Self::Write(_, Write::Entries { entries, .. }) => {
                 entries.iter().map(raft::Entry::weight_bytes).sum()
             }
-            Self::Write(_, Write::HardState(_)) | Self::Keep(_) | Self::Mark(..) => 0,
+            Self::Write(_, Write::HardState(_))
+            | Self::Keep(_)
+            | Self::Discard(_)
+            | Self::Mark(..) => 0,
         };
         content + JOB_OVERHEAD_BYTES
     }
@@ -334,6 +350,8 @@ impl Worker {
                     let is_news = self.stream.adopt(written, Rest::Stays)?;
                     kept = is_news.then(|| written.id().position).or(kept);
                 }
+                // Comes behind all that is waited for.
+                Job::Discard(_) => {}
                 Job::Mark(Mark::Snapshot(written, rest), _) => {
                     self.stream.adopt(written, *rest)?;
                 }
@@ -360,12 +378,18 @@ impl Worker {
         state.kept = kept.or(state.kept);
         drop(state);
         self.shared.waker.wake();
+        let mut abandoned = Vec::new();
         for job in self.jobs.drain(..) {
-            if let Job::Mark(_, done) = job {
-                // Nobody waits any more: it is durable all the same.
-                let _ = done.send(Ok(()));
+            match job {
+                Job::Mark(_, done) => {
+                    // Nobody waits any more: it is durable all the same.
+                    let _ = done.send(Ok(()));
+                }
+                Job::Discard(name) => abandoned.push(name),
+                Job::Write(..) | Job::Keep(_) => {}
             }
         }
+        abandoned.iter().for_each(|name| self.stream.shelf().sweep(name));
         Ok(())
     }
 }
@@ -488,5 +512,29 @@ mod tests {
         assert_eq!(again.to_string(), error.to_string());
         let contents = open_image(&model.image()).expect("whole");
         assert_eq!(contents.founding, Some(founding(1)), "it has become durable all the same");
+    }
+
+    #[test]
+    fn a_draft_of_no_use_holds_up_the_thread_at_most_and_a_store_that_failed_nobody() {
+        let (model, writer, written) = hanging();
+        model.hold_up(false);
+        model.hold_up_names(true);
+        drop(written);
+        while !model.hangs_at("draft") {
+            thread::yield_now();
+        }
+        model.hold_up_names(false);
+        while model.image().keys().any(|name| name.starts_with("draft")) {
+            thread::yield_now();
+        }
+        drop(writer);
+
+        let (model, writer, written) = hanging();
+        writer.shared.give_up();
+        model.hold_up_names(true);
+        writer.keep(written);
+        assert!(!model.hangs_at("draft"), "it is for the next opening");
+        model.hold_up_names(false);
+        release(&model, &writer);
     }
 }

@@ -99,6 +99,28 @@ async fn a_session_that_nobody_opens_fails_the_command_at_its_deadline() {
     assert!(asked.iter().all(|(call, _)| matches!(call, Call::OpenSession { .. })), "{asked:?}");
 }
 
+/// As by a machine that is blocked.
+#[tokio::test]
+async fn what_is_kept_for_ever_is_unknown_soon_after_its_deadline() {
+    let [forward_timeout, query_timeout] = [Duration::from_millis(200); 2];
+    let consensus =
+        ConsensusConfig { forward_timeout, query_timeout, ..ConsensusProfile::Lan.config() };
+    let played = Played::new(SystemClock::new(), |_, call| match call {
+        Call::OpenSession { .. } => Some(Outcome::Opened(SessionId(Index(1)))),
+        _ => None,
+    });
+    let caller: Caller<Sum, _> = Caller::new(played, consensus);
+    for sequence in 1..=2 {
+        let request = Some(RequestId { session: SessionId(Index(1)), sequence });
+        let unknown = CommandError::Unknown { reason: Reason::Timeout, request };
+        assert_eq!(soon("an answer", caller.execute(5)).await, Err(unknown));
+    }
+    for consistency in [Consistency::Strong, Consistency::Weak] {
+        let asked = soon("an answer", caller.query(Vec::new(), consistency)).await;
+        assert_eq!(asked, Err(QueryError { reason: Reason::Timeout }), "{consistency:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_session_takes_no_more_requests_than_replies_are_kept_for() {
     let record = Record::default();

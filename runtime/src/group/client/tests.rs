@@ -346,7 +346,8 @@ async fn a_client_takes_on_no_more_bytes_than_it_may_and_says_so_at_once() {
 async fn a_node_that_does_not_read_as_fast_as_it_is_asked_makes_its_client_busy() {
     let record = Record::default();
     let _recording = metrics::set_default_local_recorder(&record);
-    let consensus = hasty();
+    // In time for each to be looked at before it is given up.
+    let consensus = ConsensusConfig { query_timeout: Duration::from_secs(2), ..hasty() };
     // Beyond what QUIC and the link's own queue take of it.
     let errors = asked(&consensus, 12_000, 4_000).await;
     let refused = record.counter(CALLER_REFUSED, &[("reason", "link")]);

@@ -227,7 +227,8 @@ impl Driver {
         }
     }
 
-    /// The voter that has most of the log, of those that would lead and neither leave nor are away.
+    /// The voter that has most of the log, of those that would lead and neither leave nor are away;
+    /// nobody while it is about to take over because a user wants that.
     fn successor(&self) -> Option<NodeId> {
         let standings = self.core.standings();
         let voters = &self.core.configuration().voters;
@@ -239,7 +240,9 @@ impl Driver {
                 && !self.body.leaving.contains_key(&standing.node)
                 && !observes(&standing.node)
         });
-        fit.max_by_key(|standing| standing.matched).map(|standing| standing.node)
+        let fittest = fit.max_by_key(|standing| standing.matched).map(|standing| standing.node);
+        // The core would refuse to begin that twice, and the user would take this for the answer.
+        fittest.filter(|node| self.transfers.iter().all(|(to, _)| to != node))
     }
 
     /// A peer of another lineage was met. If this one may dissolve, and is the one of the two

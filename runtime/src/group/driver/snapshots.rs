@@ -5,9 +5,9 @@
 //! Invariant: the core hears of a snapshot only once that is durable, so that no crash finds a
 //! log that starts after something that is not there.
 
-use std::{future, sync::Arc};
+use std::{future, sync::Arc, time::Duration};
 
-use raft::{Entry, Index, Input, NodeId, Position, Snapshot, Time};
+use raft::{Entry, Index, Input, NodeId, Position, Snapshot, Standing, Time};
 
 use super::Driver;
 use crate::{
@@ -38,6 +38,10 @@ pub(super) struct Snapshots {
     taking: Option<Time>,
     /// The present one was taken before this lineage was forced, and is of no use to who joins.
     is_outdated: bool,
+    /// How often in a row another in place of such a one came to nothing, and until when none is
+    /// tried again.
+    failures: u32,
+    pause_until: Time,
 }
 
 impl Snapshots {
@@ -51,6 +55,8 @@ impl Snapshots {
             bytes: 0,
             taking: None,
             is_outdated: false,
+            failures: 0,
+            pause_until: Time::default(),
         }
     }
 
@@ -123,9 +129,30 @@ impl Snapshots {
         self.shelf.as_ref()?.current()
     }
 
+    /// Where the snapshot ends that this member reads, or has read not long ago.
+    pub(super) fn lent(&self, to: NodeId, now: Time) -> Option<Index> {
+        self.lender.as_ref()?.lent(to, now)
+    }
+
     /// From here on the log counts anew.
     fn begun(&mut self) {
-        (self.entries, self.bytes, self.is_outdated) = (0, 0, false);
+        (self.entries, self.bytes) = (0, 0);
+    }
+
+    /// The present one is of this lineage.
+    fn renewed(&mut self) {
+        (self.is_outdated, self.failures, self.pause_until) = (false, 0, Time::default());
+    }
+
+    /// The one that was begun came to nothing. An outdated one cannot wait for its successor until
+    /// the log has grown as much again, for nobody can join meanwhile.
+    fn failed(&mut self, now: Time) {
+        self.taking = None;
+        if self.is_outdated {
+            let pause = RENEWAL_PAUSE_MIN * (1 << self.failures.min(16));
+            self.failures = self.failures.saturating_add(1);
+            self.pause_until = now.plus(pause.min(RENEWAL_PAUSE_MAX));
+        }
     }
 }
 
@@ -202,6 +229,7 @@ impl Driver {
         self.lag.skipped(index);
         self.work(Work::Restore { file });
         self.snapshots.begun();
+        self.snapshots.renewed();
         self.snapshots.taking = None;
         let took = self.body.clock.now().since(began);
         self.body.metrics.snapshot(Way::Fetch, &id, took);
@@ -212,8 +240,9 @@ impl Driver {
 
     /// Begins a snapshot if one is due.
     pub(super) fn look_after_log(&mut self) {
-        let Snapshots { entries, bytes, taking, is_outdated, .. } = self.snapshots;
-        let is_due = is_outdated || self.body.consensus.wants_snapshot(entries, bytes);
+        let Snapshots { entries, bytes, taking, is_outdated, pause_until, .. } = self.snapshots;
+        let wants_another = is_outdated && entries > 0 && self.body.clock.now() >= pause_until;
+        let is_due = wants_another || self.body.consensus.wants_snapshot(entries, bytes);
         // One place is enough: where the machine lags entries take all others.
         let is_busy = self.work.capacity() == 0;
         // What may yet be given up is nothing to rest a log on.
@@ -248,9 +277,9 @@ impl Driver {
     }
 
     /// A snapshot of this member's own came to nothing: the next is due once the log has grown
-    /// as much again.
+    /// as much again, or after a pause if the present one is outdated.
     pub(super) fn snapshot_failed(&mut self, error: &str) {
-        self.snapshots.taking = None;
+        self.snapshots.failed(self.body.clock.now());
         self.body.metrics.snapshots_failed(Way::Take).increment(1);
         tracing::warn!(%error, "no snapshot: the log stays as it is");
     }
@@ -262,18 +291,46 @@ impl Driver {
         let Some(id) = self.snapshots.current().filter(|id| id.position == position) else {
             return;
         };
+        self.snapshots.renewed();
         let began = self.snapshots.taking.take().unwrap_or(now);
         self.body.metrics.snapshot(Way::Take, &id, now.since(began));
         self.body.note(&Event::SnapshotTaken(id));
         show(&self.body, &id);
         let tail = u64::from(self.body.consensus.snapshot_tail_entries);
         let start = Index(position.index.0.saturating_sub(tail));
+        let start = self.start_for_readers(start, now);
         if start <= self.core.log().start().index {
             return;
         }
         if let Some(snapshot) = self.core.snapshot_at(start) {
             self.step(Input::SnapshotTaken(snapshot));
         }
+    }
+
+    /// Where the log is to start that would start there: no later than where those go on who read
+    /// a snapshot. If the log outran each of them they would need another one when they have it,
+    /// and another then, for ever. Only a leader's log is asked for what follows.
+    fn start_for_readers(&self, start: Index, now: Time) -> Index {
+        let standings = self.core.standings();
+        let goes_on = |standing: &Standing| {
+            Some(self.snapshots.lent(standing.node, now)?.max(standing.matched))
+        };
+        // Who goes on where the log is gone already needs another one in any case.
+        let held = self.core.log().start().index..start;
+        let first = standings.iter().filter_map(goes_on).filter(|end| held.contains(end)).min();
+        let Some(first) = first else { return start };
+        let due_bytes = u64::from(self.body.consensus.snapshot_log_bytes);
+        let bytes_max = (READ_LOGS_MAX * due_bytes).max(READ_LOG_BYTES_MIN);
+        let bytes = self.core.log().bytes();
+        if (bytes as u64) < bytes_max {
+            return first;
+        }
+        self.body.metrics.snapshot_outrun();
+        tracing::warn!(
+            %start, %first, bytes,
+            "the log outruns a snapshot that a member reads: it will need another one",
+        );
+        start
     }
 }
 
@@ -283,3 +340,11 @@ fn show(body: &Body, id: &SnapshotId) {
         true
     });
 }
+
+/// The pauses between attempts to replace a snapshot of another lineage; they double.
+pub(super) const RENEWAL_PAUSE_MIN: Duration = Duration::from_secs(1);
+const RENEWAL_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// For who reads a snapshot the log grows to so many times what the next one is due at.
+const READ_LOGS_MAX: u64 = 4;
+/// And to this at least: also where the log's weight is no reason for a snapshot.
+const READ_LOG_BYTES_MIN: u64 = 64 << 20;

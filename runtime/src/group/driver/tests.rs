@@ -2,6 +2,7 @@
 
 mod kin;
 mod slow;
+mod snapshots;
 
 use std::{
     collections::BTreeMap,

@@ -233,6 +233,23 @@ fn where_the_least_is_the_most_one_in_reserve_comes_before_the_silent_one_goes()
 }
 
 #[test]
+fn one_in_reserve_that_fell_behind_is_not_promoted_for_a_round_of_long_ago() {
+    let mut scene = Scene::of(&[1, 2, 3], &[4]);
+    scene.steward.voters_max = 3;
+    scene.look();
+    scene.pass(TICK, &[]);
+    assert_eq!(scene.look(), None, "it is as quick as any, and three are the most");
+    // From here on its disk hangs; it answers heartbeats all the same.
+    scene.last = scene.last.next();
+    scene.watch(Duration::from_secs(301), &[node(3)]);
+    assert_eq!(scene.look(), None, "with it, nothing would be committed");
+    scene.standings.get_mut(&node(4)).expect("it is followed").matched = scene.last;
+    assert_eq!(scene.look(), None, "that was a long round");
+    scene.pass(TICK, &[node(3)]);
+    assert_eq!(scene.look(), Some((Change::Promote(node(4)), Cause::CaughtUp)));
+}
+
+#[test]
 fn who_asks_to_leave_goes_whatever_is_left_and_does_not_come_back_unasked() {
     let mut scene = Scene::of(&[1, 2], &[3]);
     scene.leaving.extend([2, 3].map(|number| (node(number), scene.now)));

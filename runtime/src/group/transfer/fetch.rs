@@ -118,9 +118,18 @@ struct Courier {
     /// They do not have it.
     without: BTreeSet<NodeId>,
     asked: u64,
-    /// Attempts in a row that brought nothing.
-    vain: u32,
+    vain: Vain,
     attempts: usize,
+}
+
+/// What came to nothing, as far as it says how long to wait before the next attempt.
+#[derive(Default)]
+struct Vain {
+    /// Attempts in a row that brought nothing.
+    attempts: u32,
+    /// Snapshots that could not be used, or not be kept here. Parts of another one are no sign that
+    /// this is over, so they count for as long as this task lives: until one is accepted.
+    snapshots: u32,
 }
 
 /// Why a member is left.
@@ -142,7 +151,8 @@ impl Courier {
         wanted: watch::Receiver<(NodeId, Index)>,
     ) -> Self {
         let (file, without) = (None, BTreeSet::new());
-        Self { fetch, answered, wanted, file, without, asked: 0, vain: 0, attempts: 0 }
+        let (asked, vain, attempts) = (0, Vain::default(), 0);
+        Self { fetch, answered, wanted, file, without, asked, vain, attempts }
     }
 
     async fn run(mut self) -> Fetched {
@@ -153,6 +163,7 @@ impl Courier {
                 Ok((written, sessions)) => return Fetched { written, sessions, began },
                 Err(left) => left,
             };
+            self.vain.count(&left);
             match left {
                 Left::Without => {
                     self.without.insert(peer);
@@ -168,7 +179,6 @@ impl Courier {
                 parts.give_up();
             }
             self.attempts += 1;
-            self.vain = self.vain.saturating_add(1);
             self.pause().await;
         }
     }
@@ -204,7 +214,7 @@ impl Courier {
     async fn pause(&mut self) {
         let ConsensusConfig { redial_backoff_min: min, redial_backoff_max: max, .. } =
             self.fetch.consensus;
-        let longest = min.saturating_mul(1 << self.vain.min(16)).min(max);
+        let longest = self.vain.pause(min, max);
         let half = u64::try_from(longest.as_nanos() / 2).unwrap_or(u64::MAX).max(1);
         let wait = Duration::from_nanos(half + self.fetch.network.draw() % half);
         self.fetch.clock.sleep_until(self.fetch.clock.now().plus(wait)).await;
@@ -240,7 +250,7 @@ impl Courier {
                 continue;
             };
             draft.write_at(offset, &part.bytes).map_err(Left::Disk)?;
-            self.vain = 0;
+            self.vain.attempts = 0;
             due = self.fetch.clock.now().plus(patience);
         }
         let Some((draft, parts)) = self.file.take() else { return Err(Left::Silent) };
@@ -289,6 +299,21 @@ impl Courier {
         }
         self.fetch.kin.accepts(written.head()).map_err(useless)?;
         Ok((written, sessions.map_err(|error| useless(error.to_string()))?))
+    }
+}
+
+impl Vain {
+    fn count(&mut self, left: &Left) {
+        self.attempts = self.attempts.saturating_add(1);
+        if matches!(left, Left::Useless(_) | Left::Disk(_)) {
+            self.snapshots = self.snapshots.saturating_add(1);
+        }
+    }
+
+    /// The longest wait, which doubles.
+    fn pause(&self, min: Duration, max: Duration) -> Duration {
+        let doublings = self.attempts.max(self.snapshots).min(16);
+        min.saturating_mul(1 << doublings).min(max)
     }
 }
 
@@ -390,6 +415,30 @@ mod tests {
         assert!(in_time(&clock, due).is_ok());
         clock.advance(Duration::from_secs(1));
         assert!(matches!(in_time(&clock, due), Err(Left::Silent)));
+    }
+
+    #[test]
+    fn who_fetches_what_is_never_of_use_waits_longer_each_time_whatever_parts_come_between() {
+        let (min, max) = (Duration::from_millis(20), Duration::from_millis(500));
+        let useless = || Left::Useless(StorageError::corrupt("a.snapshot", 0, "cut"));
+        let full = || Left::Disk(StorageError::corrupt("a.snapshot", 0, "no room"));
+        let mut vain = Vain::default();
+        let mut pauses = Vec::new();
+        for left in [useless(), full(), useless(), full(), useless()] {
+            // All parts of it came.
+            vain.attempts = 0;
+            vain.count(&left);
+            pauses.push(vain.pause(min, max).as_millis());
+        }
+        assert_eq!(pauses, [40, 80, 160, 320, 500]);
+        let mut silent = Vain::default();
+        for _ in 0..3 {
+            silent.count(&Left::Silent);
+        }
+        assert_eq!(silent.pause(min, max), 8 * min);
+        silent.attempts = 0;
+        silent.count(&Left::Without);
+        assert_eq!(silent.pause(min, max), 2 * min, "there was one that answered");
     }
 
     #[test]

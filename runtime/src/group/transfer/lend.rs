@@ -1,13 +1,14 @@
 //! The end that has a snapshot: it answers questions, one by one, from the file.
 //!
 //! A task of its own, so that a slow disk delays no vote. What a member has begun to read stays
-//! there for it for a while, also when another snapshot has taken its place. Invariant: one file
-//! is open for each member at most.
+//! there for it for a while, also when another snapshot has taken its place; and it can be seen
+//! what that is, for the log behind it will be wanted next. Invariant: one file is open for each
+//! member at most.
 
 use std::{collections::BTreeMap, future, sync::Arc, time::Duration};
 
-use raft::{NodeId, Time};
-use tokio::sync::mpsc;
+use raft::{Index, NodeId, Time};
+use tokio::sync::{mpsc, watch};
 
 use super::{Ask, Part, SnapshotFrame, part_bytes_max};
 use crate::{
@@ -19,6 +20,16 @@ use crate::{
 /// The near end. Its task ends with it.
 pub(crate) struct Lender {
     asks: mpsc::Sender<(NodeId, Ask)>,
+    loans: watch::Receiver<Loans>,
+}
+
+type Loans = BTreeMap<NodeId, Loan>;
+
+/// What a member has begun to read, as others see it.
+struct Loan {
+    /// The last entry in it.
+    end: Index,
+    until: Time,
 }
 
 struct Desk {
@@ -27,6 +38,10 @@ struct Desk {
     clock: Arc<dyn Clock>,
     part_bytes_max: u32,
     lent: BTreeMap<NodeId, Lent>,
+    loans: watch::Sender<Loans>,
+    /// A loan is seen so much longer than its file is open: who has read all of it has to say so,
+    /// and is then sent what follows.
+    grace: Duration,
 }
 
 struct Lent {
@@ -42,15 +57,29 @@ impl Lender {
         consensus: &ConsensusConfig,
     ) -> Self {
         let (asks, asked) = mpsc::channel(ASKS_MAX);
-        let part_bytes_max = part_bytes_max(consensus);
-        let desk = Desk { shelf, bonds, clock, part_bytes_max, lent: BTreeMap::new() };
+        let (show, loans) = watch::channel(Loans::new());
+        let desk = Desk {
+            shelf,
+            bonds,
+            clock,
+            part_bytes_max: part_bytes_max(consensus),
+            lent: BTreeMap::new(),
+            loans: show,
+            grace: GRACE_HEARTBEATS * consensus.heartbeat_interval,
+        };
         tokio::spawn(desk.serve(asked));
-        Self { asks }
+        Self { asks, loans }
     }
 
     /// A member asks. False if as many questions wait as may: it is not answered.
     pub(crate) fn asked(&self, from: NodeId, ask: Ask) -> bool {
         self.asks.try_send((from, ask)).is_ok()
+    }
+
+    /// Where the snapshot ends that this member reads, or has read not long ago.
+    pub(crate) fn lent(&self, to: NodeId, now: Time) -> Option<Index> {
+        let loans = self.loans.borrow();
+        loans.get(&to).filter(|loan| now < loan.until).map(|loan| loan.end)
     }
 }
 
@@ -92,7 +121,8 @@ impl Desk {
             let id = file.id();
             id.position.index >= ask.least && ask.digest.is_none_or(|digest| digest == id.digest)
         };
-        let until = self.clock.now().plus(LENT_FOR);
+        let now = self.clock.now();
+        let until = now.plus(LENT_FOR);
         let is_held =
             ask.digest.is_some() && self.lent.get(&from).is_some_and(|lent| is_wanted(&lent.file));
         if !is_held {
@@ -102,6 +132,11 @@ impl Desk {
         let Some(lent) = self.lent.get_mut(&from) else { return Ok(None) };
         lent.until = until;
         let snapshot = lent.file.id();
+        let loan = Loan { end: snapshot.position.index, until: until.plus(self.grace) };
+        self.loans.send_modify(|loans| {
+            loans.retain(|_, loan| now < loan.until);
+            loans.insert(from, loan);
+        });
         let left = snapshot.bytes.saturating_sub(ask.offset);
         let length = left.min(u64::from(ask.bytes_max.min(self.part_bytes_max)));
         let mut bytes = vec![0; length as usize];
@@ -114,3 +149,5 @@ impl Desk {
 const ASKS_MAX: usize = 64;
 /// After its last question a member's file stays open for so long.
 const LENT_FOR: Duration = Duration::from_secs(30);
+/// Longer than it takes to say that all of it is there, and to be sent the first append.
+const GRACE_HEARTBEATS: u32 = 4;

@@ -1,7 +1,7 @@
 //! A snapshot that is being written, and one that is finished.
 //!
-//! Both are files without a name of ours yet, so nothing rests on them; whoever drops one takes
-//! its file away. Invariant: what is [`Written`] is whole and durable, but for its name.
+//! Both are files without a name of ours yet, so nothing rests on them; of one that is dropped the
+//! file is taken away. Invariant: what is [`Written`] is whole and durable, but for its name.
 
 use std::path::{Path, PathBuf};
 

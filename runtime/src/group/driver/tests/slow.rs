@@ -135,6 +135,28 @@ async fn what_waits_for_room_in_front_of_the_applier_counts_as_well() {
 }
 
 #[tokio::test]
+async fn a_hand_over_of_our_own_does_not_answer_who_wants_the_same() {
+    let mut scene = Scene::set().await;
+    scene.grow();
+    let wanted = OTHERS[0];
+    // It is ahead of the other, and has not all.
+    scene.append();
+    let (term, last) = (scene.driver.core.term(), scene.driver.core.last().index);
+    let outcome = Appended::Matched(last);
+    scene.hear(wanted, MemberFrame::Raft(Message::AppendReply { term, outcome }));
+    scene.append();
+    let (reply, mut moved) = oneshot::channel();
+    scene.driver.transfer(wanted.peer, reply);
+    let (reply, _left) = oneshot::channel();
+    scene.driver.leave(reply);
+    scene.settle();
+    let not_yet = oneshot::error::TryRecvError::Empty;
+    assert_eq!(moved.try_recv(), Err(not_yet), "it is on its way");
+    scene.acknowledge();
+    assert_eq!(moved.try_recv(), Ok(Ok(())));
+}
+
+#[tokio::test]
 async fn a_leader_whose_disk_hangs_asks_another_to_lead_and_not_for_a_short_stall() {
     let record = Record::default();
     let _recording = metrics::set_default_local_recorder(&record);

@@ -1,8 +1,8 @@
 //! Plans against a model of peers: what is asked of whom, and what becomes of every answer.
 //!
-//! The holes that the reference runtime has in its catching-up are named where they are shown to
-//! be none here: a wedge by late, duplicate, overlapping or empty answers, availability asked
-//! once, panics on odd answers, one request at a time, nothing applied before the end.
+//! What makes a catch-up slow, or ends it, is named where it is shown not to: late, duplicate,
+//! overlapping or empty answers, availability that was asked once, odd answers, one request at a
+//! time, and entries that are not applied before all of them are there.
 
 use std::collections::BTreeMap;
 
@@ -253,7 +253,7 @@ fn all_give_a_share_and_the_leader_only_its_word() {
     }
 }
 
-/// The reference runtime: one request at a time for each peer.
+/// One request at a time for each peer would leave every link idle for a round trip after each.
 #[test]
 fn several_requests_are_under_way_to_each_and_no_more_than_may_be() {
     let mut scene = Scene::new(50_000, 1_000, &[TWO, THREE]);
@@ -264,7 +264,7 @@ fn several_requests_are_under_way_to_each_and_no_more_than_may_be() {
     assert_eq!(ranges, [(0, 1_000), (1_000, 2_000), (2_000, 3_000), (3_000, 4_000)]);
 }
 
-/// The reference runtime: nothing is applied before all of it is there.
+/// Nothing waits until all of it is there.
 #[test]
 fn entries_are_handed_on_as_they_come_in_order() {
     let mut scene = Scene::new(50_000, 1_000, &[TWO, THREE]);
@@ -281,7 +281,7 @@ fn entries_are_handed_on_as_they_come_in_order() {
     scene.caught_up();
 }
 
-/// The reference runtime: the second of two answers for one chunk wedged it for ever.
+/// The second of two answers for one chunk wedges nothing.
 #[test]
 fn late_and_duplicate_answers_are_merged_or_ignored() {
     let mut scene = Scene::new(20_000, 1_000, &[TWO, THREE]);
@@ -306,7 +306,7 @@ fn late_and_duplicate_answers_are_merged_or_ignored() {
     assert_eq!(scene.plan.ledger.tally.entries, scene.taken, "each is counted once");
 }
 
-/// The reference runtime: an answer without entries wedged it as well.
+/// An answer without entries wedges nothing.
 #[test]
 fn an_empty_answer_is_no_answer() {
     let mut scene = Scene::new(20_000, 1_000, &[TWO, THREE]);
@@ -321,7 +321,7 @@ fn an_empty_answer_is_no_answer() {
     assert_eq!((scene.chunks_of(TWO), scene.distrusted.as_slice()), (0, &[][..]));
 }
 
-/// The reference runtime: chunks cut short by what one peer holds overlapped with others.
+/// What one peer holds cuts no chunk short: those behind it would overlap with it.
 #[test]
 fn chunks_never_overlap_whatever_is_held_where() {
     let mut scene = Scene::new(8_000, 2_000, &[TWO, THREE, FOUR]);
@@ -340,7 +340,7 @@ fn chunks_never_overlap_whatever_is_held_where() {
     scene.caught_up();
 }
 
-/// The reference runtime: what was not committed yet when it was asked was never to be had.
+/// What was not committed yet when it was asked is to be had later.
 #[test]
 fn what_is_held_is_asked_again_until_it_is_committed_there_too() {
     let mut scene = Scene::new(20_000, 1_000, &[TWO]);
@@ -382,8 +382,8 @@ fn who_is_far_away_is_used_like_any_other() {
     assert_eq!((scene.plan.ledger.tally.overdue, scene.plan.ledger.tally.unasked), (0, 0));
 }
 
-/// In the reference runtime a tail that nobody had committed was never to be had. Here the leader
-/// gives what nobody else holds, and what it has not committed comes by its appends.
+/// A tail that nobody has committed holds nothing up: the leader gives what nobody else holds, and
+/// what it has not committed comes by its appends.
 #[test]
 fn what_nobody_else_holds_the_leader_gives() {
     let mut scene = Scene::new(20_000, 1_000, &[TWO]);
@@ -396,7 +396,7 @@ fn what_nobody_else_holds_the_leader_gives() {
     alone.caught_up();
 }
 
-/// The reference runtime: one lost answer of a single provider was the end.
+/// One lost answer of the only peer that gives any is not the end.
 #[test]
 fn what_is_lost_is_asked_again() {
     let mut scene = Scene::new(30_000, 1_000, &[TWO]);
@@ -409,7 +409,7 @@ fn what_is_lost_is_asked_again() {
     assert!(scene.plan.ledger.tally.overdue > 0);
 }
 
-/// The reference runtime: a better provider made it throw away what it had.
+/// Who holds more than the others is no reason to throw away what is here.
 #[test]
 fn who_comes_and_goes_costs_nothing_that_is_here_already() {
     let mut scene = Scene::new(40_000, 1_000, &[TWO]);
@@ -530,8 +530,8 @@ fn where_nothing_comes_any_more_the_plan_ends_and_the_leader_goes_on() {
     assert!(scene.fetching >= 4 * 20, "the leader is told so again and again: {}", scene.fetching);
 }
 
-/// In the reference runtime a log is never compacted, so joining costs all of history. Where the
-/// leader has compacted what comes next, only a snapshot has it.
+/// Joining costs no more than what the leader has not compacted yet: where what comes next is gone
+/// there, only a snapshot has it.
 #[test]
 fn what_is_compacted_away_ends_the_plan() {
     let mut scene = Scene::new(20_000, 1_000, &[TWO]);
@@ -616,9 +616,9 @@ fn while_the_store_is_behind_nothing_is_asked_and_nothing_handed_on() {
     scene.caught_up();
 }
 
-/// The reference runtime asserts on what peers say. Here, whatever is answered, by whomever, in
-/// whatever order and however often: nothing panics, nothing wrong is handed on, and as long as
-/// somebody is honest it comes to an end.
+/// Nothing is asserted of what peers say. Whatever is answered, by whomever, in whatever order and
+/// however often: nothing panics, nothing wrong is handed on, and as long as somebody is honest it
+/// comes to an end.
 #[test]
 fn no_storm_of_answers_wedges_it_or_makes_it_panic() {
     for seed in 0..200 {
