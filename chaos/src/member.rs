@@ -12,7 +12,7 @@ use std::{
 };
 
 use runtime::{
-    Bootstrap, ConsensusConfig, Entry, Event, Group, GroupBuilder, GroupKey, Index, Network,
+    Bootstrap, ConsensusConfig, EntryRef, Event, Group, GroupBuilder, GroupKey, Index, Network,
     Payload, Peer, PeerId, Planted, Replayed, Role, StateMachine, Time, storage::Store,
 };
 
@@ -163,7 +163,11 @@ impl<M: StateMachine> Joined<M> {
     /// In words, once it has stopped.
     pub(crate) async fn log(&self, from: Index) -> Result<Vec<LogLine>, String> {
         let entries = self.group.entries(from, PAGE_ENTRIES).await;
-        Ok(entries.map_err(|error| error.to_string())?.iter().map(line).collect())
+        Ok(entries
+            .map_err(|error| error.to_string())?
+            .iter()
+            .map(|entry| line(entry.view()))
+            .collect())
     }
 }
 
@@ -203,8 +207,8 @@ pub(crate) fn nanos(at: Time) -> u64 {
 }
 
 /// An entry as the laboratory keeps it.
-pub(crate) fn line(entry: &Entry) -> LogLine {
-    let (request, value) = match &entry.payload {
+pub(crate) fn line(entry: EntryRef<'_>) -> LogLine {
+    let (request, value) = match entry.payload {
         Payload::Command { request, command, .. } => {
             let request = RequestId { session: request.session.0.0, sequence: request.sequence };
             let command: Option<Command> = postcard::from_bytes(command).ok();

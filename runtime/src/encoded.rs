@@ -5,21 +5,21 @@
 //! but a command is put in one piece, and taken without a copy unless the caller makes one.
 
 use bytes::Bytes;
-use raft::{Configuration, Entry, Index, Payload, Position, RequestId, SessionId, Term};
+use raft::{Configuration, Entry, EntryRef, Index, Payload, Position, RequestId, SessionId, Term};
 use serde::Deserialize;
 
 /// Adds the entry to the bytes.
-pub(crate) fn put(entry: &Entry, bytes: &mut Vec<u8>) {
-    let Payload::Command { request, floor, command } = &entry.payload else {
+pub(crate) fn put(entry: EntryRef<'_>, bytes: &mut Vec<u8>) {
+    let Payload::Command { request, floor, command } = entry.payload else {
         let taken = std::mem::take(bytes);
-        *bytes = postcard::to_extend(entry, taken).expect("plain values always encode");
+        *bytes = postcard::to_extend(&entry, taken).expect("plain values always encode");
         return;
     };
     // Nearly all entries are commands, and a tenth of a catch-up went into encoding them byte by
     // byte.
     let (position, session) = (entry.position, request.session.0);
     let (term, index, length) = (position.term.0, position.index.0, command.len() as u64);
-    let numbers = [term, index, COMMAND, session.0, request.sequence, *floor, length];
+    let numbers = [term, index, COMMAND, session.0, request.sequence, floor, length];
     let mut head = Numbers::default();
     numbers.into_iter().for_each(|number| head.put(number));
     head.before(command, bytes);
@@ -194,7 +194,7 @@ mod tests {
         for entry in entries() {
             let plain = postcard::to_stdvec(&entry).expect("plain values always encode");
             let mut bytes = vec![9];
-            put(&entry, &mut bytes);
+            put(entry.view(), &mut bytes);
             assert_eq!(bytes[1..], plain, "{entry:?}, behind another");
             let mut bytes = plain;
             for length in 0..bytes.len() {

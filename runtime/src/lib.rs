@@ -74,7 +74,7 @@ pub use group::{
 pub use machine::{ApplyContext, StateMachine};
 pub use network::{Link, Network, NetworkBuilder, NetworkError, NetworkId, Peer, SecretKey};
 pub use raft::{
-    Change, Configuration, Entry, HardState, Index, LeaseLimits, NodeId, Note, Payload, PeerId,
-    Phase, Planted, Position, RequestId, Role, SessionId, Snapshot, StoreId, Term, Time,
+    Change, Configuration, Entry, EntryRef, HardState, Index, LeaseLimits, NodeId, Note, Payload,
+    PeerId, Phase, Planted, Position, RequestId, Role, SessionId, Snapshot, StoreId, Term, Time,
 };
 pub use storage::{Storage, StorageError};

@@ -47,7 +47,7 @@ mod samples;
 use std::{path::Path, task};
 
 use raft::{Configuration, Entry, HardState, Position, Snapshot, StoreId};
-pub use raft::{Entries, Write, WriteId};
+pub use raft::{Entries, EntriesRef, Write, WriteId};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::{closing::close, snapshot::LEAD_BYTES};

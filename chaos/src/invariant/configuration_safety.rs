@@ -83,7 +83,7 @@ impl ConfigurationSafety {
         while self.through < view.commit {
             self.through = self.through.next();
             let entry = view.log.get(self.through);
-            if let Some(Payload::Configuration(next)) = entry.map(|entry| &entry.payload) {
+            if let Some(Payload::Configuration(next)) = entry.map(|entry| entry.payload) {
                 self.committed.insert(self.through, next.clone());
             }
         }
@@ -94,7 +94,7 @@ impl ConfigurationSafety {
         view: &View<'_>,
         newest: Index,
     ) -> Result<(), Violation> {
-        let due = match view.log.get(newest).map(|entry| &entry.payload) {
+        let due = match view.log.get(newest).map(|entry| entry.payload) {
             Some(Payload::Configuration(due)) => Some(due),
             _ => committed.range(..=newest).next_back().map(|(_, due)| due),
         };
@@ -115,7 +115,7 @@ impl ConfigurationSafety {
         let mut found = false;
         while index < view.log.last().index {
             index = index.next();
-            let Some(Payload::Configuration(next)) = view.log.get(index).map(|e| &e.payload) else {
+            let Some(Payload::Configuration(next)) = view.log.get(index).map(|e| e.payload) else {
                 continue;
             };
             if found {

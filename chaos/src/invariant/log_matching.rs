@@ -4,7 +4,7 @@
 //! preceding term, whichever log it stands in. So every entry is compared once, when it is
 //! written, with what its position was first seen to name.
 
-use raft::{Entry, Index, Payload, Term};
+use raft::{EntryRef, Index, Payload, Term};
 
 use super::{View, Violation};
 use crate::seed::mix;
@@ -48,7 +48,12 @@ impl LogMatching {
         Ok(())
     }
 
-    fn compare(&mut self, view: &View<'_>, entry: &Entry, prev: Term) -> Result<(), Violation> {
+    fn compare(
+        &mut self,
+        view: &View<'_>,
+        entry: EntryRef<'_>,
+        prev: Term,
+    ) -> Result<(), Violation> {
         let index = entry.position.index;
         let record = Record { term: entry.position.term, prev, digest: digest(entry) };
         let place = usize::try_from(index.prev().0).expect("a model's log fits into memory");
@@ -76,14 +81,14 @@ impl LogMatching {
 }
 
 /// A number that tells entries apart, position and payload.
-pub fn digest(entry: &Entry) -> u64 {
+pub fn digest(entry: EntryRef<'_>) -> u64 {
     let placed = mix(entry.position.term.0, entry.position.index.0);
-    match &entry.payload {
+    match entry.payload {
         Payload::Noop => mix(placed, 1),
-        Payload::OpenSession { nonce } => mix(mix(placed, 2), *nonce),
+        Payload::OpenSession { nonce } => mix(mix(placed, 2), nonce),
         Payload::Command { request, floor, command } => {
             let named = mix(mix(mix(placed, 3), request.session.0.0), request.sequence);
-            command.chunks(8).fold(mix(named, *floor), |folded, chunk| {
+            command.chunks(8).fold(mix(named, floor), |folded, chunk| {
                 chunk
                     .iter()
                     .fold(folded, |word, byte| (word << 8) ^ (word >> 56) ^ u64::from(*byte))

@@ -7,8 +7,8 @@
 use std::{collections::VecDeque, time::Duration};
 
 use raft::{
-    Configuration, Entry, HardState, Index, Log, NodeId, Note, Payload, Position, RequestId, Role,
-    Snapshot, Time, Write, WriteId,
+    Configuration, Entry, HardState, Index, Log, NodeId, Note, Payload, Position, Role, Snapshot,
+    Time, Write, WriteId,
 };
 
 use super::{Application, Cause, Lease, Server, View, Violation};
@@ -195,7 +195,7 @@ impl Shadow {
                 server: self.server,
                 node: self.node,
                 position: command.map_or(entry.position, |(position, _)| position),
-                effective: command.and_then(|_| request(entry)),
+                effective: command.and_then(|_| entry.request()),
                 state: self.state,
             });
         }
@@ -242,7 +242,7 @@ impl Shadow {
         let mut index = from;
         while index < self.log.last().index {
             index = index.next();
-            if let Some(Payload::Configuration(newer)) = self.log.get(index).map(|e| &e.payload) {
+            if let Some(Payload::Configuration(newer)) = self.log.get(index).map(|e| e.payload) {
                 self.configuration.clone_from(newer);
                 self.configured_at = index;
             }
@@ -250,17 +250,10 @@ impl Shadow {
     }
 }
 
-fn request(entry: &Entry) -> Option<RequestId> {
-    match entry.payload {
-        Payload::Command { request, .. } => Some(request),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use raft::{SessionId, Term};
+    use raft::{RequestId, SessionId, Term};
 
     use super::{super::Invariants, *};
 

@@ -171,9 +171,7 @@ impl Storage for Open {
 
     fn backlog_bytes(&self) -> usize {
         let weight = |(_, write): &(WriteId, Write)| match write {
-            Write::Entries { entries, .. } => {
-                entries.iter().map(runtime::Entry::weight_bytes).sum::<usize>()
-            }
+            Write::Entries { entries, .. } => entries.view().weight_bytes(),
             Write::HardState(_) => 0,
         };
         self.queue.iter().map(weight).sum()

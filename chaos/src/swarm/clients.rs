@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use raft::{
-    Answer, Entry, Index, Input, Payload, Proposal, ProposalId, ReadId, Refusal, RequestId, Role,
-    SessionId,
+    Answer, EntryRef, Index, Input, Payload, Proposal, ProposalId, ReadId, Refusal, RequestId,
+    Role, SessionId,
 };
 
 use super::{
@@ -66,7 +66,7 @@ impl Clients {
     }
 
     /// A server that a client may have asked has applied an entry.
-    pub(super) fn see(&mut self, entry: &Entry) {
+    pub(super) fn see(&mut self, entry: EntryRef<'_>) {
         let Payload::OpenSession { nonce } = entry.payload else { return };
         let waits = |client: &&mut Client| client.session.is_none() && client.nonce == nonce;
         if let Some(client) = self.each.iter_mut().find(waits) {

@@ -165,7 +165,7 @@ impl Disk {
             Write::Entries { after, entries } => {
                 let kept = after.since(self.snapshot.applied.index);
                 self.entries.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
-                self.entries.extend(entries.iter().cloned());
+                self.entries.extend(entries.view().owned());
             }
         }
     }

@@ -5,6 +5,7 @@
 
 use std::mem;
 
+use bytes::Bytes;
 use raft::{
     Answer, Effect, Index, Input, Message, NodeId, Note, Payload, Role, Time, Write, WriteId,
 };
@@ -222,14 +223,14 @@ impl World {
             if index > self.applied {
                 self.applied = index;
                 self.counts.committed += 1;
-                if let Payload::Configuration(configuration) = &entry.payload {
+                if let Payload::Configuration(configuration) = entry.payload {
                     self.configuration.clone_from(configuration);
                     self.counts.membership_changes += 1;
                 }
             }
             if self.planned.is_some() {
-                let entry = entry.clone();
-                self.plan_applied(seat, &entry, &application)?;
+                let entry = entry.own(Bytes::copy_from_slice);
+                self.plan_applied(seat, entry.view(), &application)?;
                 continue;
             }
             self.clients.see(entry);

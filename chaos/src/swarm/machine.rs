@@ -2,7 +2,7 @@
 //!
 //! Two machines with the same digest have applied the same entries with the same effects.
 
-use raft::{Configuration, Entry, Index, Payload, Position, RequestId, SessionLimits, Sessions};
+use raft::{Configuration, EntryRef, Index, Payload, Position, RequestId, SessionLimits, Sessions};
 use raft::{NodeId, Snapshot};
 
 use crate::{
@@ -35,13 +35,18 @@ impl Machine {
     }
 
     /// Applies the next entry; returns whether its request took effect by it.
-    pub(super) fn apply(&mut self, server: Server, node: NodeId, entry: &Entry) -> Application {
+    pub(super) fn apply(
+        &mut self,
+        server: Server,
+        node: NodeId,
+        entry: EntryRef<'_>,
+    ) -> Application {
         let mut took_effect = false;
-        self.sessions.observe(entry, || {
+        self.sessions.observe(entry, |kept| {
             took_effect = true;
-            entry.position.index
+            *kept = entry.position.index;
         });
-        if let Payload::Configuration(configuration) = &entry.payload {
+        if let Payload::Configuration(configuration) = entry.payload {
             self.configuration.clone_from(configuration);
         }
         let effective: Option<RequestId> = entry.request().filter(|_| took_effect);

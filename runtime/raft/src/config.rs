@@ -113,7 +113,7 @@ impl Restored {
         require(snapshot.configuration.is_empty() || snapshot.configuration.is_sound(), || {
             format!("configuration of the snapshot at {start} has no voters or a peer twice")
         })?;
-        require(are_consecutive(start, entries, term), || {
+        require(are_consecutive(start, entries[..].into(), term), || {
             format!("entries after {start} leave a gap, fall in term, or pass term {term}")
         })?;
         let limits = sessions.as_ref().map_or(config.sessions, Sessions::limits);

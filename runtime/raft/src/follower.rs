@@ -4,8 +4,8 @@
 //! it acknowledges equals its leader's log, and its commit index never passes what is known to.
 
 use crate::{
-    Appended, Dropped, Effect, Entries, Entry, Halt, Index, Input, Message, NO_ROUND, NodeId, Note,
-    Phase, Position, Snapshot,
+    Appended, Dropped, Effect, Entries, EntryRef, Halt, Index, Input, Message, NO_ROUND, NodeId,
+    Note, Phase, Position, Snapshot,
     message::are_consecutive,
     planted::Planted,
     server::{Server, Turn},
@@ -129,7 +129,7 @@ fn take_fetched(
     effects: &mut Vec<Effect>,
 ) {
     let (term, last) = (server.term(), prev.index.plus(entries.len() as u64));
-    let is_sound = prev.is_sound(term) && are_consecutive(prev, entries, term);
+    let is_sound = prev.is_sound(term) && are_consecutive(prev, entries.view(), term);
     if !is_sound || !agrees(server, prev) {
         let reason = Dropped::Invalid;
         effects.push(Effect::Note(Note::Dropped { from: leader, reason }));
@@ -168,9 +168,10 @@ fn take(
 fn merge(server: &mut Server, entries: &Entries, effects: &mut Vec<Effect>) -> Result<(), Halt> {
     let start = server.log.start().index;
     let is_news =
-        |entry: &Entry| entry.position.index >= start && !server.log.contains(entry.position);
+        |entry: EntryRef<'_>| entry.position.index >= start && !server.log.contains(entry.position);
     let Some(first) = entries.iter().position(is_news) else { return Ok(()) };
-    let index = entries[first].position.index;
+    let news = entries.part(first, usize::MAX);
+    let Some(index) = news.first().map(|entry| entry.position.index) else { return Ok(()) };
     if index <= server.commit {
         // State machine safety (Raft §5.4.3): what is committed is never replaced. Either this
         // server or that leader is broken, so this one stops.
@@ -178,7 +179,7 @@ fn merge(server: &mut Server, entries: &Entries, effects: &mut Vec<Effect>) -> R
         server.halt(halt, effects);
         return Err(halt);
     }
-    server.replace(index.prev(), entries.part(first, usize::MAX), effects);
+    server.replace(index.prev(), news, effects);
     Ok(())
 }
 

@@ -235,7 +235,7 @@ impl Leader {
         let position = Position { term: server.term(), index };
         let configured = server.membership.index();
         let entry = Entry { position, payload };
-        self.unapplied.append(&entry);
+        self.unapplied.append(entry.view());
         server.push(entry);
         server.note_configured(configured, false, effects);
         if server.membership.index() != configured {
@@ -343,7 +343,7 @@ fn append(node: NodeId, progress: &mut Progress, server: &Server, effects: &mut 
     let bytes_max = config.message_bytes_max.min(room_bytes);
     let entries = server.log.slice(next..=prev.plus(room), bytes_max);
     let last = prev.plus(entries.len() as u64);
-    progress.sent(last, entries.iter().map(Entry::weight_bytes).sum());
+    progress.sent(last, entries.view().weight_bytes());
     progress.tell(server.commit.min(last));
     let prev = Position { term: prev_term, index: prev };
     let message = Message::Append { term: server.term(), prev, entries, commit: server.commit };

@@ -34,11 +34,11 @@ pub use effect::{
     Answer, Barrier, Dropped, Effect, Halt, HardState, Input, Note, Proposal, ProposalId, ReadId,
     Refusal, Write, WriteId,
 };
-pub use entries::Entries;
+pub use entries::{Entries, EntriesRef, PackedBuilder};
 pub use lease::LeaseLimits;
 pub use log::Log;
 pub use membership::{Change, Configuration};
-pub use message::{Appended, Entry, Message, NO_ROUND, Payload, Phase, Snapshot};
+pub use message::{Appended, Entry, EntryRef, Message, NO_ROUND, Payload, Phase, Snapshot};
 pub use planted::Planted;
 pub use position::{Index, NodeId, PeerId, Position, StoreId, Term, Time};
 pub use progress::Standing;

@@ -10,7 +10,10 @@ use std::ops::RangeInclusive;
 
 use runs::Runs;
 
-use crate::{Entries, Entry, Index, Position, Term};
+use crate::{
+    Entries, EntriesRef, Entry, EntryRef, Index, Position, Term, entries::SLOT_BYTES,
+    message::ENTRY_OVERHEAD_BYTES,
+};
 
 /// The log of one server.
 #[derive(Debug)]
@@ -37,13 +40,14 @@ impl Log {
         self.last
     }
 
-    /// What the entries take up in memory: each itself, and what it weighs.
+    /// What the entries take up in memory: each itself, and what it weighs; packed, a slot and its
+    /// command.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes - self.entries.packed() * PACKED_SAVES_BYTES
     }
 
     /// The entry; `None` for what is compacted away or not there yet.
-    pub fn get(&self, index: Index) -> Option<&Entry> {
+    pub fn get(&self, index: Index) -> Option<EntryRef<'_>> {
         self.entries.get(index)
     }
 
@@ -63,13 +67,13 @@ impl Log {
         let first = *range.start();
         let count = count(&(first..=self.last.index.min(*range.end())));
         if let Some(shared) = self.entries.share(first, count) {
-            let fitting = fitting(&shared, &mut 0, bytes_max).len();
+            let fitting = fitting(shared.view(), &mut 0, bytes_max).len();
             // What follows lies elsewhere, unless nothing does.
             if fitting < shared.len() || fitting == count {
                 return shared.part(0, fitting);
             }
         }
-        self.walk(range, bytes_max).flatten().cloned().collect()
+        self.walk(range, bytes_max).flat_map(EntriesRef::owned).collect()
     }
 
     /// The first of the entries that [`Log::slice`] gives: where they can be had without a copy
@@ -77,7 +81,7 @@ impl Log {
     pub fn share(&self, range: RangeInclusive<Index>, bytes_max: usize) -> Entries {
         match self.entries.share(*range.start(), count(&range)) {
             Some(shared) => {
-                let fitting = fitting(&shared, &mut 0, bytes_max).len();
+                let fitting = fitting(shared.view(), &mut 0, bytes_max).len();
                 shared.part(0, fitting)
             }
             None => self.slice(range, bytes_max),
@@ -89,7 +93,7 @@ impl Log {
         &self,
         range: RangeInclusive<Index>,
         bytes_max: usize,
-    ) -> impl Iterator<Item = &[Entry]> {
+    ) -> impl Iterator<Item = EntriesRef<'_>> {
         let (mut weight_bytes, mut is_full) = (0, false);
         self.entries.walk(*range.start(), count(&range)).map_while(move |entries| {
             if is_full {
@@ -129,7 +133,7 @@ impl Log {
     /// # Panics
     /// If it is not the next, or of an earlier term than the last.
     pub fn append(&mut self, entry: Entry) {
-        self.admit(&entry);
+        self.admit(entry.view());
         self.entries.push(entry);
     }
 
@@ -138,11 +142,19 @@ impl Log {
     /// # Panics
     /// As [`Log::append`], of each of them.
     pub fn extend(&mut self, entries: &Entries) {
-        entries.iter().for_each(|entry| self.admit(entry));
+        match entries.first().zip(entries.last()) {
+            Some((first, last)) if entries.view().is_packed() => {
+                self.admit(first);
+                self.bytes += entries.view().weight_bytes() - first.weight_bytes();
+                self.bytes += (entries.len() - 1) * size_of::<Entry>();
+                self.last = last.position;
+            }
+            _ => entries.iter().for_each(|entry| self.admit(entry)),
+        }
         self.entries.extend(entries);
     }
 
-    fn admit(&mut self, entry: &Entry) {
+    fn admit(&mut self, entry: EntryRef<'_>) {
         let (last, next) = (self.last, entry.position);
         assert!(next.index == last.index.next(), "{next} after {last}");
         assert!(next.term >= last.term, "{next} after {last}");
@@ -184,18 +196,32 @@ fn count(range: &RangeInclusive<Index>) -> usize {
 }
 
 /// The first of the entries, as many as fit beside what weighs that much already.
-fn fitting<'a>(entries: &'a [Entry], weight_bytes: &mut usize, bytes_max: usize) -> &'a [Entry] {
-    let fits = |entry: &&Entry| {
+fn fitting<'a>(
+    entries: EntriesRef<'a>,
+    weight_bytes: &mut usize,
+    bytes_max: usize,
+) -> EntriesRef<'a> {
+    // Nearly always they all fit.
+    let all_bytes = weight_bytes.saturating_add(entries.weight_bytes());
+    if all_bytes <= bytes_max {
+        *weight_bytes = all_bytes;
+        return entries;
+    }
+    let fits = |entry: &EntryRef<'_>| {
         let is_first = *weight_bytes == 0;
         *weight_bytes = weight_bytes.saturating_add(entry.weight_bytes());
         is_first || *weight_bytes <= bytes_max
     };
-    &entries[..entries.iter().take_while(fits).count()]
+    entries.split_at(entries.iter().take_while(fits).count()).0
 }
 
-fn memory_bytes(entry: &Entry) -> usize {
+/// Of an entry that stands singly.
+fn memory_bytes(entry: EntryRef<'_>) -> usize {
     size_of::<Entry>() + entry.weight_bytes()
 }
+
+/// What a packed entry takes less than one that stands singly.
+const PACKED_SAVES_BYTES: usize = size_of::<Entry>() + ENTRY_OVERHEAD_BYTES - SLOT_BYTES;
 
 #[cfg(test)]
 mod tests {
@@ -224,7 +250,9 @@ mod tests {
     }
 
     fn all(log: &Log) -> Vec<Entry> {
-        log.walk(log.start.index.next()..=Index(u64::MAX), usize::MAX).flatten().cloned().collect()
+        log.walk(log.start.index.next()..=Index(u64::MAX), usize::MAX)
+            .flat_map(EntriesRef::owned)
+            .collect()
     }
 
     fn at(term: u64, index: u64) -> Position {
@@ -238,8 +266,17 @@ mod tests {
         assert_eq!(empty, 0);
         (2..=6).for_each(|index| log.append(command(1, index, index)));
         assert!(log.bytes() > one + 5 * 10, "{}", log.bytes());
-        let counted = |log: &Log| all(log).iter().map(memory_bytes).sum::<usize>();
+        let counted = |log: &Log| {
+            let single: usize = all(log).iter().map(|entry| memory_bytes(entry.view())).sum();
+            single - log.entries.packed() * PACKED_SAVES_BYTES
+        };
         assert_eq!(log.bytes(), counted(&log));
+        let run: Entries = (7..=99).map(|index| command(1, index, index)).collect();
+        log.extend(&run.packed());
+        assert_eq!((log.last(), log.bytes()), (at(1, 99), counted(&log)));
+        assert_eq!(log.entries.packed(), 93);
+        log.truncate(Index(50));
+        assert_eq!((log.bytes(), log.entries.packed()), (counted(&log), 44));
         log.truncate(Index(5));
         assert_eq!(log.bytes(), counted(&log));
         assert!(log.install(at(1, 3)));
@@ -285,7 +322,7 @@ mod tests {
     fn a_slice_keeps_to_its_bytes_but_yields_at_least_one_entry() {
         let mut log = log(&[1]);
         (2..=6).for_each(|index| log.append(command(1, index, index)));
-        let weight = log.get(Index(2)).map_or(0, Entry::weight_bytes);
+        let weight = log.get(Index(2)).map_or(0, |entry| entry.weight_bytes());
         let slice = |from: u64, to: u64, bytes| log.slice(Index(from)..=Index(to), bytes).len();
         assert_eq!(slice(2, 6, 2 * weight), 2);
         assert_eq!(slice(2, 6, 1), 1);
@@ -300,7 +337,7 @@ mod tests {
         let mut log = log(&[1]);
         let together: Entries = (2..=300).map(|index| command(1, index, index)).collect();
         log.extend(&together);
-        let weight = together[0].weight_bytes();
+        let weight = command(1, 2, 2).weight_bytes();
         let asked = |from: u64, to: u64, bytes| log.slice(Index(from)..=Index(to), bytes);
         for (given, count) in [
             (asked(2, u64::MAX, usize::MAX), 299),
@@ -308,15 +345,17 @@ mod tests {
             (asked(101, u64::MAX, 70 * weight), 70),
         ] {
             assert_eq!(given.len(), count);
-            let place = given[0].position.index.0 as usize - 2;
-            assert!(std::ptr::eq(&given[0], &together[place]), "no copy");
+            let first = given.first().expect("some").position.index;
+            assert_eq!(given, together.part(first.0 as usize - 2, count));
+            assert!(given.view().is_packed(), "a copy would stand singly");
         }
         assert_eq!(asked(1, 300, usize::MAX).len(), 300, "the first lies elsewhere");
     }
 
     #[test]
     fn what_came_singly_is_let_go_of_once_its_run_is_compacted() {
-        let (mut log, held) = (log(&[]), Bytes::from(vec![7; 100]));
+        // So long that its run is not packed.
+        let (mut log, held) = (log(&[]), Bytes::from(vec![7; 200_000]));
         let mut first = command(1, 1, 1);
         if let Payload::Command { command, .. } = &mut first.payload {
             *command = held.clone();

@@ -3,23 +3,29 @@
 //! A message never names its sender: identity comes from the connection. Knows no role.
 //! Invariant: every message carries its sender's term, so that a stale one can be answered.
 
+use std::borrow::Borrow;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{Configuration, Entries, Index, Position, RequestId, SessionId, Term};
+use crate::{Configuration, Entries, EntriesRef, Index, Position, RequestId, SessionId, Term};
 
-/// One entry of the log.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Entry {
+/// One entry of the log. `C` is a command and `F` a configuration: they themselves, or, in an
+/// [`EntryRef`], where they stand.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Entry<C = Bytes, F = Configuration> {
     /// The term and index that name it.
     pub position: Position,
     /// What it holds.
-    pub payload: Payload,
+    pub payload: Payload<C, F>,
 }
 
+/// An entry whose command, or configuration, stands elsewhere: as it is read where it is held.
+pub type EntryRef<'a> = Entry<&'a [u8], &'a Configuration>;
+
 /// What an entry holds.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum Payload {
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Payload<C = Bytes, F = Configuration> {
     /// Opens a term, so that the leader learns what is committed (Raft §8).
     Noop,
     /// Opens a client session (thesis §6.3). The session's id is the index of this entry.
@@ -34,18 +40,19 @@ pub enum Payload {
         /// The client's lowest unanswered sequence; replies below it may be forgotten.
         floor: u64,
         /// The command itself; the core never looks inside.
-        command: Bytes,
+        command: C,
     },
     /// A new configuration, in force from the moment it is appended (thesis §4.1).
-    Configuration(Configuration),
+    Configuration(F),
 }
 
-impl Entry {
+impl<C: AsRef<[u8]>, F: Borrow<Configuration>> Entry<C, F> {
     /// What the entry weighs in the byte windows: its content and a fixed part for the rest.
+    #[inline]
     pub fn weight_bytes(&self) -> usize {
         let content = match &self.payload {
-            Payload::Command { command, .. } => command.len(),
-            Payload::Configuration(configuration) => 48 * configuration.len(),
+            Payload::Command { command, .. } => command.as_ref().len(),
+            Payload::Configuration(configuration) => 48 * configuration.borrow().len(),
             Payload::Noop | Payload::OpenSession { .. } => 0,
         };
         content + ENTRY_OVERHEAD_BYTES
@@ -63,6 +70,35 @@ impl Entry {
     pub fn opens(&self) -> Option<SessionId> {
         let Payload::OpenSession { .. } = self.payload else { return None };
         Some(SessionId(self.position.index))
+    }
+
+    /// The entry as it is read.
+    #[inline]
+    pub fn view(&self) -> EntryRef<'_> {
+        let payload = match &self.payload {
+            Payload::Noop => Payload::Noop,
+            Payload::OpenSession { nonce } => Payload::OpenSession { nonce: *nonce },
+            Payload::Command { request, floor, command } => {
+                Payload::Command { request: *request, floor: *floor, command: command.as_ref() }
+            }
+            Payload::Configuration(configuration) => Payload::Configuration(configuration.borrow()),
+        };
+        Entry { position: self.position, payload }
+    }
+}
+
+impl<'a> EntryRef<'a> {
+    /// The entry itself; `own` makes a command of the bytes of one.
+    pub fn own(self, own: impl FnOnce(&'a [u8]) -> Bytes) -> Entry {
+        let payload = match self.payload {
+            Payload::Noop => Payload::Noop,
+            Payload::OpenSession { nonce } => Payload::OpenSession { nonce },
+            Payload::Command { request, floor, command } => {
+                Payload::Command { request, floor, command: own(command) }
+            }
+            Payload::Configuration(configuration) => Payload::Configuration(configuration.clone()),
+        };
+        Entry { position: self.position, payload }
     }
 }
 
@@ -232,7 +268,7 @@ impl Message {
         match self {
             Self::RequestVote { term, last, .. } => in_term && last.is_sound(*term),
             Self::Append { term, prev, entries, .. } => {
-                in_term && prev.is_sound(*term) && are_consecutive(*prev, entries, *term)
+                in_term && prev.is_sound(*term) && are_consecutive(*prev, entries.view(), *term)
             }
             Self::InstallSnapshot { term, snapshot } => {
                 in_term
@@ -266,20 +302,64 @@ impl Message {
 
 /// Whether the entries follow `prev` one by one, in terms that never fall and end by `last`, and
 /// hold nothing that cannot be put in force.
-pub(crate) fn are_consecutive(prev: Position, entries: &[Entry], last: Term) -> bool {
+pub(crate) fn are_consecutive(prev: Position, entries: EntriesRef<'_>, last: Term) -> bool {
     let mut before = prev;
-    entries.iter().all(|entry| {
-        let position = entry.position;
+    let mut follows = |position: Position| {
         let follows = before.index.0.checked_add(1) == Some(position.index.0)
             && position.term >= before.term.max(Term(1))
             && position.term <= last;
         before = position;
         follows
-            && match &entry.payload {
+    };
+    if entries.is_packed() {
+        // They are of one term and count on from the first, as far as there are indexes.
+        let counts_on =
+            |first: Position| first.index.0.checked_add(entries.len() as u64 - 1).is_some();
+        let first = entries.first().map(|entry| entry.position);
+        return first.is_none_or(|first| follows(first) && counts_on(first));
+    }
+    entries.iter().all(|entry| {
+        follows(entry.position)
+            && match entry.payload {
                 Payload::Configuration(configuration) => configuration.is_sound(),
                 Payload::Noop | Payload::OpenSession { .. } | Payload::Command { .. } => true,
             }
     })
 }
 
-const ENTRY_OVERHEAD_BYTES: usize = 48;
+pub(crate) const ENTRY_OVERHEAD_BYTES: usize = 48;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commands(term: u64, first: u64, count: u64) -> Entries {
+        let command = |index| Entry {
+            position: Position { term: Term(term), index: Index(index) },
+            payload: Payload::Command {
+                request: RequestId::default(),
+                floor: 0,
+                command: Bytes::from_static(b"c"),
+            },
+        };
+        (0..count).map(|place| command(first + place)).collect()
+    }
+
+    #[test]
+    fn packed_entries_follow_where_single_ones_do() {
+        let at = |term, index| Position { term: Term(term), index: Index(index) };
+        let last = u64::MAX;
+        let mut counts = [0, 0];
+        for entries in [commands(3, 5, 4), commands(1, 1, 1), commands(3, last - 3, 4)] {
+            assert!(entries.packed().view().is_packed());
+            for prev in [at(0, 0), at(2, 4), at(3, 4), at(4, 4), at(3, 5), at(1, last - 4)] {
+                for term in [1, 2, 3, 4].map(Term) {
+                    let single = are_consecutive(prev, entries.view(), term);
+                    assert_eq!(are_consecutive(prev, entries.packed().view(), term), single);
+                    counts[usize::from(single)] += 1;
+                }
+            }
+        }
+        assert!(counts.iter().all(|count| *count > 5), "{counts:?}");
+    }
+}

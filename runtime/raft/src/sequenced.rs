@@ -33,21 +33,29 @@ impl<V> Sequenced<V> {
         }
     }
 
-    /// The value of that sequence; if there is none it is made of `value`, should that be some.
-    pub(crate) fn get_or_put(
+    /// The value of that sequence; if there is none, and `fill` is some, it fills one where that
+    /// is then kept: to move it there costs more than to make it.
+    #[inline]
+    pub(crate) fn get_or_fill(
         &mut self,
         sequence: u64,
-        value: impl FnOnce() -> Option<V>,
-    ) -> Option<&V> {
-        match self.find(sequence) {
-            Ok(place) => Some(&self.0[place].1),
-            Err(place) => {
-                self.put(place, sequence, value()?);
-                None
+        fill: Option<impl FnOnce(&mut V)>,
+    ) -> Option<&V>
+    where
+        V: Default,
+    {
+        match (self.find(sequence), fill) {
+            (Ok(place), _) => return Some(&self.0[place].1),
+            (Err(place), Some(fill)) => {
+                self.put(place, sequence, V::default());
+                fill(&mut self.0[place].1);
             }
+            (Err(_), None) => {}
         }
+        None
     }
 
+    #[inline]
     fn put(&mut self, place: usize, sequence: u64, value: V) {
         match place == self.0.len() {
             // The way of almost all: nothing has to make room.
@@ -165,8 +173,9 @@ mod tests {
                 }
                 2 => {
                     let known = tree.get(&sequence);
-                    assert_eq!(queue.get_or_put(sequence, || None), known);
-                    assert_eq!(queue.get_or_put(sequence, || Some(round)), known);
+                    assert_eq!(queue.get_or_fill(sequence, None::<fn(&mut u64)>), known);
+                    let fill = |value: &mut u64| *value = round;
+                    assert_eq!(queue.get_or_fill(sequence, Some(fill)), known);
                     tree.entry(sequence).or_insert(round);
                 }
                 _ => {

@@ -11,8 +11,8 @@ use rand_xoshiro::{
 };
 
 use crate::{
-    Answer, Config, Configuration, Effect, Entries, Entry, Halt, HardState, Index, Input, Log,
-    NodeId, Note, Payload, Phase, Refusal, Restored, Sessions, Snapshot, Term, Time, Write,
+    Answer, Config, Configuration, Effect, Entries, Entry, EntryRef, Halt, HardState, Index, Input,
+    Log, NodeId, Note, Payload, Phase, Refusal, Restored, Sessions, Snapshot, Term, Time, Write,
     WriteId,
     membership::Membership,
     planted::{Plant, Planted},
@@ -190,18 +190,20 @@ impl Server {
 
     /// Appends an entry to the log in memory; a configuration is in force from here on.
     pub(crate) fn push(&mut self, entry: Entry) {
-        self.configure(&entry);
+        self.configure(entry.view());
         self.log.append(entry);
     }
 
     /// Appends entries to the log in memory, each as [`Server::push`] does.
     fn extend(&mut self, entries: &Entries) {
-        entries.iter().for_each(|entry| self.configure(entry));
+        if !entries.view().is_packed() {
+            entries.iter().for_each(|entry| self.configure(entry));
+        }
         self.log.extend(entries);
     }
 
-    fn configure(&mut self, appended: &Entry) {
-        if let Payload::Configuration(configuration) = &appended.payload {
+    fn configure(&mut self, appended: EntryRef<'_>) {
+        if let Payload::Configuration(configuration) = appended.payload {
             self.membership.append(appended.position.index, configuration.clone());
         }
     }
@@ -264,7 +266,7 @@ impl Server {
         let entries = self.log.walk(self.applied.next()..=through, usize::MAX).flatten();
         for entry in entries {
             let index = entry.position.index;
-            self.sessions.observe(entry, || index);
+            self.sessions.observe(entry, |kept| *kept = index);
         }
         self.applied = through;
         effects.push(Effect::Apply { through });

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Entry, Index, Payload, sequenced::Sequenced};
+use crate::{EntryRef, Index, Payload, sequenced::Sequenced};
 
 /// A session: the index of the entry that opened it.
 #[derive(
@@ -125,14 +125,18 @@ impl<R> Sessions<R> {
     }
 
     /// Takes note of the next entry of the log. For a command: `apply` is called if and only if
-    /// it is to be applied, and what it returns is kept as the reply.
+    /// it is to be applied, and what it makes of its argument is kept as the reply.
     ///
     /// Returns the admission as it was decided, the reply included.
-    pub fn observe(&mut self, entry: &Entry, apply: impl FnOnce() -> R) -> Admission<'_, R> {
+    #[inline]
+    pub fn observe(&mut self, entry: EntryRef<'_>, apply: impl FnOnce(&mut R)) -> Admission<'_, R>
+    where
+        R: Default,
+    {
         let index = entry.position.index;
-        match &entry.payload {
+        match entry.payload {
             Payload::OpenSession { nonce } => {
-                self.open(index, *nonce);
+                self.open(index, nonce);
                 Admission::Fresh
             }
             Payload::Command { request, floor, .. } => {
@@ -140,10 +144,10 @@ impl<R> Sessions<R> {
                 let Some(session) = self.open.get_mut(&request.session) else {
                     return Admission::Expired;
                 };
-                session.touch(*floor, index);
+                session.touch(floor, index);
                 let admits = session.admits(request.sequence, limits);
-                let fresh = || matches!(admits, Admission::Fresh).then(apply);
-                let known = session.replies.get_or_put(request.sequence, fresh);
+                let fresh = matches!(admits, Admission::Fresh).then_some(apply);
+                let known = session.replies.get_or_fill(request.sequence, fresh);
                 known.map_or(admits, Admission::Duplicate)
             }
             Payload::Noop | Payload::Configuration(_) => Admission::Fresh,

@@ -12,7 +12,9 @@ use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use output::Output;
-use raft::{Admission, Entries, Entry, Index, Payload, Position, RequestId, SessionId, Sessions};
+use raft::{
+    Admission, Entries, EntryRef, Index, Payload, Position, RequestId, SessionId, Sessions,
+};
 pub(crate) use state::session_indexes;
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
@@ -134,6 +136,7 @@ pub(crate) struct Applier {
     scratch: Vec<u8>,
 }
 
+#[derive(Default)]
 struct Reply {
     position: Position,
     output: Output,
@@ -273,7 +276,7 @@ impl Applier {
         writer.finish().map_err(failed)
     }
 
-    fn apply(&mut self, entries: &[Entry], waiting: Vec<(Index, Answerer)>) {
+    fn apply(&mut self, entries: &Entries, waiting: Vec<(Index, Answerer)>) {
         let mut waiting = waiting.into_iter().peekable();
         for entry in entries {
             let index = entry.position.index;
@@ -287,35 +290,35 @@ impl Applier {
     }
 
     /// What came of it is said only if somebody waits for it.
-    fn apply_one(&mut self, entry: &Entry, is_awaited: bool) -> Option<Outcome> {
+    fn apply_one(&mut self, entry: EntryRef<'_>, is_awaited: bool) -> Option<Outcome> {
         let position = entry.position;
         let next = self.applied.next();
         assert!(position.index == next, "entry {position} to apply where {next} is due");
         self.applied = position.index;
         let (machine, bytes_max) = (&mut self.machine, self.answer_bytes_max);
         let (outputs, scratch, mut fresh) = (&self.outputs, &mut self.scratch, None);
-        let admission = self.replies.observe(entry, || {
-            let Payload::Command { command, .. } = &entry.payload else {
-                return Reply { position, output: Output::Undecodable };
+        let admission = self.replies.observe(entry, |kept| {
+            kept.position = position;
+            let Payload::Command { command, .. } = entry.payload else {
+                kept.output = Output::Undecodable;
+                return;
             };
             scratch.clear();
-            let output = match machine.apply(command, &ApplyContext { position }, scratch) {
+            match machine.apply(command, &ApplyContext { position }, scratch) {
                 true if scratch.len() <= bytes_max => {
-                    let kept = Output::keep(scratch, outputs);
+                    kept.output.set(scratch, outputs);
                     if is_awaited {
                         let given = || Bytes::copy_from_slice(scratch);
-                        let output = Some(kept.bytes().unwrap_or_else(given));
+                        let output = Some(kept.output.bytes().unwrap_or_else(given));
                         fresh = Some(Outcome::Applied { position, output });
                     }
-                    kept
                 }
-                true => Output::TooLarge,
-                false => Output::Undecodable,
-            };
+                true => kept.output = Output::TooLarge,
+                false => kept.output = Output::Undecodable,
+            }
             if scratch.capacity() > SCRATCH_BYTES_MAX {
                 *scratch = Vec::new();
             }
-            Reply { position, output }
         });
         let refused = match admission {
             Admission::Fresh => None,
@@ -366,7 +369,7 @@ const LONG: Duration = Duration::from_millis(1);
 mod tests {
     use std::{future::poll_fn, pin::pin, task::Poll};
 
-    use raft::Term;
+    use raft::{Entry, Term};
     use tokio::sync::oneshot;
 
     use super::*;

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use raft::{Entry, Index, NodeId, Position, Time};
+use raft::{Entries, Index, NodeId, Position, Time};
 
 use crate::group::{
     answer::Answerer,
@@ -203,7 +203,7 @@ impl Calls {
     /// whose place a snapshot has passed over, but of that nobody knows.
     pub(crate) fn committed(
         &mut self,
-        entries: &[Entry],
+        entries: &Entries,
         lost: &mut Vec<CallId>,
     ) -> Vec<(Index, Answerer, Time)> {
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
@@ -373,7 +373,7 @@ impl Pending {
 
 #[cfg(test)]
 mod tests {
-    use raft::{Payload, PeerId, RequestId, Term};
+    use raft::{Entry, Payload, PeerId, RequestId, Term};
     use tokio::sync::oneshot;
 
     use super::*;
@@ -505,7 +505,7 @@ mod tests {
         let (id, mut answer) = open(&mut calls, Until::Applied);
         calls.proposed(id, place(1, 5));
         let mut lost = Vec::new();
-        assert!(calls.committed(&[entry(2, 5)], &mut lost).is_empty());
+        assert!(calls.committed(&vec![entry(2, 5)].into(), &mut lost).is_empty());
         assert_eq!(lost, [id]);
         calls.refuse(id, Reason::Timeout);
         assert_eq!(answered(&mut answer), Some(Outcome::Refused(Reason::Timeout)));
@@ -518,7 +518,7 @@ mod tests {
         let (id, mut answer) = open(&mut calls, Until::Applied);
         calls.proposed(id, place(1, 5));
         let mut lost = Vec::new();
-        assert!(calls.committed(&[entry(2, 9)], &mut lost).is_empty());
+        assert!(calls.committed(&vec![entry(2, 9)].into(), &mut lost).is_empty());
         assert_eq!(lost, [id]);
         calls.refuse(id, Reason::Timeout);
         assert_eq!(answered(&mut answer), Some(Outcome::Unknown(Reason::Timeout)));
@@ -530,7 +530,7 @@ mod tests {
         let (id, _answer) = open(&mut calls, Until::Applied);
         calls.proposed(id, place(2, 5));
         let mut lost = Vec::new();
-        let waiting = calls.committed(&[entry(1, 4), entry(2, 5)], &mut lost);
+        let waiting = calls.committed(&vec![entry(1, 4), entry(2, 5)].into(), &mut lost);
         assert_eq!(waiting.iter().map(|(index, ..)| *index).collect::<Vec<_>>(), [Index(5)]);
         assert!(lost.is_empty());
         assert_eq!((calls.len(), calls.deadline()), (0, None));

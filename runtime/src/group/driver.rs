@@ -28,7 +28,8 @@ use std::{
 };
 
 use raft::{
-    Barrier, Change, Effect, Index, Input, NodeId, Position, Raft, Refusal, StoreId, Time, WriteId,
+    Barrier, Change, Effect, EntriesRef, Index, Input, NodeId, Position, Raft, Refusal, StoreId,
+    Time, WriteId,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -353,7 +354,7 @@ impl Driver {
                 let entries = match from <= last {
                     true => {
                         let entries = self.core.log().walk(from..=last, ENTRIES_BYTES_MAX);
-                        entries.flatten().cloned().collect()
+                        entries.flat_map(EntriesRef::owned).collect()
                     }
                     false => Vec::new(),
                 };

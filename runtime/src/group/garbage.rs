@@ -159,7 +159,8 @@ fn member_frames() -> Vec<Vec<u8>> {
 fn replays() -> Vec<ReplayFrame> {
     let entries = [entry(1, 1, Payload::Noop), entry(1, 2, command(1, 300))];
     let mut encoded = Vec::new();
-    let last = chunk::encode([&entries[..]].into_iter(), &mut encoded).expect("there are two");
+    let last =
+        chunk::encode([entries[..].into()].into_iter(), &mut encoded).expect("there are two");
     let (after, commit) = (Index(0), Index(9_000));
     let digest = chunk::digest(place(0, 0), &encoded);
     let mark = |last: Position| Mark { last, bytes: encoded.len() as u32, digest };

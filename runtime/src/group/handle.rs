@@ -145,7 +145,8 @@ impl<M: StateMachine> Group<M> {
     }
 
     /// Up to `count_max` entries from `from` on that this member knows to be committed; fewer
-    /// when they are large. A log that starts later yields its first ones. For inspection.
+    /// when they are large. A log that starts later yields its first ones. A command keeps those
+    /// around it in memory. For inspection.
     ///
     /// # Errors
     /// [`GroupError::Stopped`] once the member has stopped.

@@ -7,7 +7,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use raft::{
-    Config, Configuration, Entry, Index, NodeId, Payload, PeerId, Raft, Restored, Sessions,
+    Config, Configuration, EntryRef, Index, NodeId, Payload, PeerId, Raft, Restored, Sessions,
     Snapshot, Time,
 };
 use tokio::sync::{mpsc, watch};
@@ -128,13 +128,14 @@ pub(crate) fn core(
 /// Whether a lineage so far is a founder alone with itself, of which nothing was asked and whom
 /// nobody has joined: then nobody else knows of it for certain, and it may be given up.
 pub(crate) fn holds_nothing(node: NodeId, founding: &Founding, contents: &Contents) -> bool {
-    let is_empty = contents.snapshot.is_none() && contents.entries.iter().all(says_nothing);
+    let is_empty = contents.snapshot.is_none()
+        && contents.entries.iter().all(|entry| says_nothing(entry.view()));
     is_empty && founding.configuration == Configuration::of([node])
 }
 
 /// Whether an entry is the mere opening of a term. A session is not: its id is an index, and
 /// would be another client's session in another log.
-pub(crate) fn says_nothing(entry: &Entry) -> bool {
+pub(crate) fn says_nothing(entry: EntryRef<'_>) -> bool {
     matches!(entry.payload, Payload::Noop)
 }
 

@@ -117,7 +117,7 @@ fn perform(contents: &mut Contents, act: &Act) {
         Act::Write(Write::HardState(hard_state)) => contents.hard_state = *hard_state,
         Act::Write(Write::Entries { after, entries }) => {
             contents.entries.retain(|entry| entry.position.index <= *after);
-            contents.entries.extend(entries.iter().cloned());
+            contents.entries.extend(entries.view().owned());
         }
     }
 }

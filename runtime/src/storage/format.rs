@@ -170,7 +170,8 @@ pub(crate) fn decode_entries_head(body: &[u8]) -> Result<(Index, u64, &[u8]), St
 /// Adds the entries that the rest of the body is, which shall be so many.
 ///
 /// Their commands are parts of the body and no copies: it stays in memory until the last of them
-/// goes. It is one record, of 1 MiB or one entry, and logs let go of neighbours together.
+/// goes, or the log packs them. It is one record, of 1 MiB or one entry, and logs let go of
+/// neighbours together.
 pub(crate) fn decode_entries(
     body: &Bytes,
     mut rest: &[u8],

@@ -5,7 +5,7 @@
 //!
 //! Invariant: terms along the log never fall, and none is above the term on record.
 
-use raft::{Entry, HardState, Index, Position, Term};
+use raft::{EntriesRef, HardState, Index, Position, Term};
 
 use super::forcing::Forced;
 
@@ -67,7 +67,7 @@ impl Outline {
     }
 
     /// Takes in a new suffix of the log.
-    pub(crate) fn replace(&mut self, after: Index, entries: &[Entry]) -> Result<(), String> {
+    pub(crate) fn replace(&mut self, after: Index, entries: EntriesRef<'_>) -> Result<(), String> {
         if after > self.last {
             return Err(format!("entries after index {after} of a log of {}", self.last));
         }
@@ -79,7 +79,7 @@ impl Outline {
         }
         self.cut(after);
         for entry in entries {
-            self.push(entry)?;
+            self.push(entry.position)?;
         }
         Ok(())
     }
@@ -87,7 +87,7 @@ impl Outline {
     /// Takes in a new lineage: its term, and its configuration behind the last entry.
     pub(crate) fn force(&mut self, forced: &Forced) -> Result<(), String> {
         self.elect(forced.hard_state)?;
-        self.push(&forced.entry)
+        self.push(forced.entry.position)
     }
 
     fn cut(&mut self, after: Index) {
@@ -96,8 +96,7 @@ impl Outline {
         self.last = after;
     }
 
-    fn push(&mut self, entry: &Entry) -> Result<(), String> {
-        let position = entry.position;
+    fn push(&mut self, position: Position) -> Result<(), String> {
         if self.last.0.checked_add(1) != Some(position.index.0) {
             return Err(format!("entry {position} after index {}", self.last));
         }
@@ -118,10 +117,14 @@ impl Outline {
 
 #[cfg(test)]
 mod tests {
-    use raft::NodeId;
+    use raft::{Entry, NodeId};
 
     use super::*;
     use crate::storage::samples::entry;
+
+    fn replace(outline: &mut Outline, after: u64, entries: &[Entry]) -> Result<(), String> {
+        outline.replace(Index(after), entries.into())
+    }
 
     fn state(term: u64, vote: Option<u8>) -> HardState {
         HardState { term: Term(term), vote: vote.map(NodeId::small) }
@@ -144,14 +147,16 @@ mod tests {
     fn entries_follow_each_other_and_a_suffix_may_be_replaced() {
         let mut outline = Outline::default();
         outline.elect(state(3, None)).expect("a term");
-        outline.replace(Index(0), &[entry(1, 1, 0), entry(1, 2, 0), entry(2, 3, 0)]).expect("new");
-        outline.replace(Index(2), &[entry(3, 3, 0)]).expect("a suffix");
-        outline.clone().replace(Index(1), &[]).expect("a cut");
-        outline.clone().replace(Index(4), &[entry(3, 5, 0)]).expect_err("a gap before");
-        outline.clone().replace(Index(3), &[entry(3, 5, 0)]).expect_err("a gap");
-        outline.clone().replace(Index(3), &[entry(3, 4, 0), entry(3, 4, 0)]).expect_err("twice");
-        outline.clone().replace(Index(3), &[entry(2, 4, 0)]).expect_err("a term fallen");
-        outline.clone().replace(Index(3), &[entry(4, 4, 0)]).expect_err("a term unheard of");
-        outline.replace(Index(2), &[entry(2, 3, 0)]).expect("an older term after a cut");
+        let three = [entry(1, 1, 0), entry(1, 2, 0), entry(2, 3, 0)];
+        replace(&mut outline, 0, &three).expect("new");
+        replace(&mut outline, 2, &[entry(3, 3, 0)]).expect("a suffix");
+        let then = |after, entries: &[Entry]| replace(&mut outline.clone(), after, entries);
+        then(1, &[]).expect("a cut");
+        then(4, &[entry(3, 5, 0)]).expect_err("a gap before");
+        then(3, &[entry(3, 5, 0)]).expect_err("a gap");
+        then(3, &[entry(3, 4, 0), entry(3, 4, 0)]).expect_err("twice");
+        then(3, &[entry(2, 4, 0)]).expect_err("a term fallen");
+        then(3, &[entry(4, 4, 0)]).expect_err("a term unheard of");
+        replace(&mut outline, 2, &[entry(2, 3, 0)]).expect("an older term after a cut");
     }
 }

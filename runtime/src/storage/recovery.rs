@@ -324,7 +324,7 @@ impl Reader {
         format::decode_entries(body, rest, count, entries)?;
         // A contradiction is seen only now that they are in: the store is refused, and they go.
         let taken = &entries[kept..];
-        self.outline.replace(after, taken)?;
+        self.outline.replace(after, taken.into())?;
         let last = taken.last().map(|entry| entry.position);
         self.reached(last);
         Ok(())

@@ -8,7 +8,7 @@
 
 use std::{collections::VecDeque, path::Path, sync::Arc};
 
-use raft::{Entry, HardState, Index, StoreId, Write};
+use raft::{EntriesRef, HardState, Index, StoreId, Write};
 
 use super::{
     Founding, Shelf, StorageError,
@@ -151,7 +151,7 @@ impl Stream {
     pub(crate) fn append(&mut self, write: &Write) -> Result<(), StorageError> {
         match write {
             Write::HardState(hard_state) => self.append_hard_state(*hard_state),
-            Write::Entries { after, entries } => self.append_entries(*after, entries),
+            Write::Entries { after, entries } => self.append_entries(*after, entries.view()),
         }
     }
 
@@ -238,7 +238,11 @@ impl Stream {
 
     /// Long suffixes become several records, so that none needs a segment of its own without
     /// reason. A part of them is a log that grew less, which a crash may leave behind anyway.
-    fn append_entries(&mut self, after: Index, entries: &[Entry]) -> Result<(), StorageError> {
+    fn append_entries(
+        &mut self,
+        after: Index,
+        entries: EntriesRef<'_>,
+    ) -> Result<(), StorageError> {
         self.outline.replace(after, entries).map_err(|what| self.refused(what))?;
         let (mut after, mut rest) = (after, entries);
         loop {
@@ -354,7 +358,7 @@ impl Stream {
 }
 
 /// How many of the entries go into one record.
-fn part_of(entries: &[Entry]) -> usize {
+fn part_of(entries: EntriesRef<'_>) -> usize {
     let mut weight_bytes = 0;
     let fitting = entries.iter().take_while(|entry| {
         weight_bytes += entry.weight_bytes();

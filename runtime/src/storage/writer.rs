@@ -293,9 +293,7 @@ impl Shared {
 impl Job {
     fn weight_bytes(&self) -> usize {
         let content = match self {
-            Self::Write(_, Write::Entries { entries, .. }) => {
-                entries.iter().map(raft::Entry::weight_bytes).sum()
-            }
+            Self::Write(_, Write::Entries { entries, .. }) => entries.view().weight_bytes(),
             Self::Write(_, Write::HardState(_))
             | Self::Keep(_)
             | Self::Discard(_)

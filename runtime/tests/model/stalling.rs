@@ -67,7 +67,7 @@ impl Storage for Open {
     fn submit(&mut self, id: WriteId, write: Write) {
         let weight = match write {
             Write::HardState(_) => 0,
-            Write::Entries { entries, .. } => entries.iter().map(raft::Entry::weight_bytes).sum(),
+            Write::Entries { entries, .. } => entries.view().weight_bytes(),
         };
         let mut state = self.stalling.state();
         state.backlog.push_back((id, weight));

@@ -5,7 +5,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap, mem, rc::Rc};
 
-use raft::{Entry, Index, NodeId, Note, Payload, Role, Term, Time};
+use raft::{EntryRef, Index, NodeId, Note, Payload, Role, Term, Time};
 use runtime::{ApplyContext, Event as MemberEvent, StateMachine};
 
 use super::callers::{Callers, Reply};
@@ -201,9 +201,14 @@ impl Planned {
 
     /// Applies an entry; yields what the register held before, and the reads that may now be
     /// answered.
-    fn apply(&mut self, seat: Seat, entry: &Entry, took_effect: bool) -> (Option<u64>, Vec<u64>) {
+    fn apply(
+        &mut self,
+        seat: Seat,
+        entry: EntryRef<'_>,
+        took_effect: bool,
+    ) -> (Option<u64>, Vec<u64>) {
         let Place { registers, applied, reads, .. } = &mut self.places[seat.0];
-        let command = match &entry.payload {
+        let command = match entry.payload {
             Payload::Command { command, .. } if took_effect => {
                 postcard::from_bytes::<Command>(command).ok()
             }
@@ -223,7 +228,7 @@ impl World {
     pub(in crate::swarm) fn plan_applied(
         &mut self,
         seat: Seat,
-        entry: &Entry,
+        entry: EntryRef<'_>,
         application: &Application,
     ) -> Checked {
         let Some(planned) = &mut self.planned else { return Ok(()) };

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Entry, Index, Log, RequestId, SessionId, sequenced::Sequenced};
+use crate::{EntryRef, Index, Log, RequestId, SessionId, sequenced::Sequenced};
 
 /// See the module.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ impl Unapplied {
     }
 
     /// The entry is the log's next.
-    pub(super) fn append(&mut self, entry: &Entry) {
+    pub(super) fn append(&mut self, entry: EntryRef<'_>) {
         self.weight_bytes += entry.weight_bytes();
         if let Some(request) = entry.request() {
             let own = self.requests.entry(request.session).or_default();
@@ -65,7 +65,7 @@ impl Unapplied {
         self.weight_bytes
     }
 
-    fn forget(&mut self, entry: &Entry) {
+    fn forget(&mut self, entry: EntryRef<'_>) {
         self.weight_bytes -= entry.weight_bytes();
         let Some(request) = entry.request() else { return };
         let Some(own) = self.requests.get_mut(&request.session) else { return };
@@ -81,7 +81,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::{Payload, Position, Term};
+    use crate::{Entry, Payload, Position, Term};
 
     const SESSION: SessionId = SessionId(Index(1));
 

@@ -1,13 +1,13 @@
 //! The entries of a log, in runs of which each is shared whole.
 //!
-//! What comes together stays together: a run that others hold as well is taken in without a copy,
-//! and parts of it are given away without one. What comes singly is gathered, and becomes a run
-//! once it is long enough. Nothing moves when the log grows. Invariant: runs are not empty and
-//! their entries consecutive, each run's after those before it; those gathered come last.
+//! What comes together stays together, and parts of it are given away without a copy. What comes
+//! singly is gathered, and becomes a run once it is long enough. A run of small commands is packed,
+//! unless it came so. Nothing moves when the log grows. Invariant: runs are not empty and their
+//! entries consecutive, each run's after those before it; those gathered come last.
 
 use std::collections::VecDeque;
 
-use crate::{Entries, Entry, Index, Position, Term};
+use crate::{Entries, EntriesRef, Entry, EntryRef, Index, Position, Term};
 
 /// See the module.
 #[derive(Default, Debug)]
@@ -15,6 +15,8 @@ pub(super) struct Runs {
     whole: VecDeque<Run>,
     /// Fewer than `RUN_ENTRIES`.
     gathered: Vec<Entry>,
+    /// How many stand packed.
+    packed: usize,
 }
 
 #[derive(Debug)]
@@ -25,13 +27,21 @@ struct Run {
 }
 
 impl Runs {
-    pub(super) fn last(&self) -> Option<&Entry> {
-        self.gathered.last().or_else(|| self.whole.back()?.entries.last())
+    pub(super) fn last(&self) -> Option<EntryRef<'_>> {
+        match self.gathered.last() {
+            Some(entry) => Some(entry.view()),
+            None => self.whole.back()?.entries.last(),
+        }
     }
 
-    pub(super) fn get(&self, index: Index) -> Option<&Entry> {
+    pub(super) fn get(&self, index: Index) -> Option<EntryRef<'_>> {
         let (piece, place) = self.find(index)?;
         self.piece(piece)?.get(place)
+    }
+
+    /// How many stand packed.
+    pub(super) fn packed(&self) -> usize {
+        self.packed
     }
 
     /// Adds one entry.
@@ -44,22 +54,24 @@ impl Runs {
 
     /// Adds entries that may be held elsewhere too.
     pub(super) fn extend(&mut self, entries: &Entries) {
+        let Some(first) = entries.first() else { return };
         if entries.len() < SHARED_ENTRIES_MIN {
-            return entries.iter().for_each(|entry| self.push(entry.clone()));
+            return entries.view().owned().for_each(|entry| self.push(entry));
         }
+        let first = first.position.index;
         self.gather(Vec::new());
-        self.whole.push_back(Run { first: entries[0].position.index, entries: entries.clone() });
+        self.push_whole(Run { first, entries: entries.packed() });
     }
 
     /// The entries from `first` on, no more than `count`, as they lie together.
-    pub(super) fn walk(&self, first: Index, count: usize) -> impl Iterator<Item = &[Entry]> {
+    pub(super) fn walk(&self, first: Index, count: usize) -> impl Iterator<Item = EntriesRef<'_>> {
         // Where nothing is found there is no piece either.
         let (piece, mut skipped) = self.find(first).unwrap_or((self.whole.len() + 1, 0));
         let mut left = count;
         let pieces = (piece..=self.whole.len()).map_while(|piece| self.piece(piece));
         pieces.map_while(move |entries| {
-            let entries = &entries[std::mem::take(&mut skipped)..];
-            let entries = &entries[..entries.len().min(left)];
+            let (_, entries) = entries.split_at(std::mem::take(&mut skipped));
+            let (entries, _) = entries.split_at(entries.len().min(left));
             left -= entries.len();
             (!entries.is_empty()).then_some(entries)
         })
@@ -75,24 +87,26 @@ impl Runs {
 
     /// The last of those whose term is at most this.
     pub(super) fn last_at_most(&self, term: Term) -> Option<Position> {
-        let fits = |entry: &Entry| entry.position.term <= term;
+        let fits = |entry: EntryRef<'_>| entry.position.term <= term;
         let begins = |run: &Run| run.entries.first().is_some_and(fits);
         let whole = self.whole.partition_point(begins).checked_sub(1);
-        let piece: &[Entry] = match self.gathered.first().is_some_and(fits) {
-            true => &self.gathered,
-            false => &self.whole.get(whole?)?.entries,
+        let gathered = EntriesRef::from(&self.gathered[..]);
+        let piece = match gathered.first().is_some_and(fits) {
+            true => gathered,
+            false => self.whole.get(whole?)?.entries.view(),
         };
         let last = piece.partition_point(fits).checked_sub(1)?;
-        Some(piece[last].position)
+        piece.get(last).map(|entry| entry.position)
     }
 
     /// Removes what follows `after`, and shows each of them before.
-    pub(super) fn truncate(&mut self, after: Index, mut gone: impl FnMut(&Entry)) {
+    pub(super) fn truncate(&mut self, after: Index, mut gone: impl FnMut(EntryRef<'_>)) {
         let kept = self.gathered.partition_point(|entry| entry.position.index <= after);
-        self.gathered.drain(kept..).for_each(|entry| gone(&entry));
+        self.gathered.drain(kept..).for_each(|entry| gone(entry.view()));
         while let Some(run) = self.whole.back_mut() {
             let kept = run.holds_through(after);
-            run.entries[kept..].iter().for_each(&mut gone);
+            self.packed -= run.packed_of(run.entries.len() - kept);
+            run.entries.view().split_at(kept).1.iter().for_each(&mut gone);
             run.entries = run.entries.part(0, kept);
             if kept > 0 {
                 break;
@@ -102,10 +116,11 @@ impl Runs {
     }
 
     /// Removes what reaches up to `through`, and shows each of them before.
-    pub(super) fn compact(&mut self, through: Index, mut gone: impl FnMut(&Entry)) {
+    pub(super) fn compact(&mut self, through: Index, mut gone: impl FnMut(EntryRef<'_>)) {
         while let Some(run) = self.whole.front_mut() {
             let count = run.holds_through(through);
-            run.entries[..count].iter().for_each(&mut gone);
+            self.packed -= run.packed_of(count);
+            run.entries.view().split_at(count).0.iter().for_each(&mut gone);
             run.entries = run.entries.part(count, usize::MAX);
             if let Some(first) = run.entries.first() {
                 run.first = first.position.index;
@@ -114,15 +129,21 @@ impl Runs {
             self.whole.pop_front();
         }
         let count = self.gathered.partition_point(|entry| entry.position.index <= through);
-        self.gathered.drain(..count).for_each(|entry| gone(&entry));
+        self.gathered.drain(..count).for_each(|entry| gone(entry.view()));
     }
 
     /// What was gathered becomes a run, and `next` gathers.
     fn gather(&mut self, next: Vec<Entry>) {
         let gathered = std::mem::replace(&mut self.gathered, next);
         if let Some(entry) = gathered.first() {
-            self.whole.push_back(Run { first: entry.position.index, entries: gathered.into() });
+            let first = entry.position.index;
+            self.push_whole(Run { first, entries: Entries::from(gathered).packed() });
         }
+    }
+
+    fn push_whole(&mut self, run: Run) {
+        self.packed += run.packed_of(run.entries.len());
+        self.whole.push_back(run);
     }
 
     /// In which piece the entry is, and where in it.
@@ -140,10 +161,10 @@ impl Runs {
         (place < self.piece(piece)?.len()).then_some((piece, place))
     }
 
-    fn piece(&self, piece: usize) -> Option<&[Entry]> {
+    fn piece(&self, piece: usize) -> Option<EntriesRef<'_>> {
         match self.whole.get(piece) {
-            Some(run) => Some(&run.entries),
-            None => (piece == self.whole.len()).then_some(&self.gathered[..]),
+            Some(run) => Some(run.entries.view()),
+            None => (piece == self.whole.len()).then(|| EntriesRef::from(&self.gathered[..])),
         }
     }
 }
@@ -153,6 +174,11 @@ impl Run {
     fn holds_through(&self, index: Index) -> usize {
         let count = index.next().since(self.first);
         usize::try_from(count).unwrap_or(usize::MAX).min(self.entries.len())
+    }
+
+    /// How many of so many of its entries stand packed.
+    fn packed_of(&self, count: usize) -> usize {
+        if self.entries.view().is_packed() { count } else { 0 }
     }
 }
 
@@ -164,11 +190,16 @@ const SHARED_ENTRIES_MIN: usize = 64;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Payload;
+    use crate::{Payload, RequestId, SessionId};
 
+    /// One in seven hundred is no command, so that runs of all kinds come about.
     fn entry(term: u64, index: u64) -> Entry {
-        let position = Position { term: Term(term), index: Index(index) };
-        Entry { position, payload: Payload::Noop }
+        let request = RequestId { session: SessionId(Index(1)), sequence: index };
+        let payload = match index % 700 {
+            699 => Payload::Noop,
+            _ => Payload::Command { request, floor: 1, command: vec![index as u8; 3].into() },
+        };
+        Entry { position: Position { term: Term(term), index: Index(index) }, payload }
     }
 
     /// What it must be like: a plain list.
@@ -176,6 +207,7 @@ mod tests {
         runs: Runs,
         list: Vec<Entry>,
         state: u64,
+        seen_packed: bool,
     }
 
     impl Scene {
@@ -204,7 +236,7 @@ mod tests {
                     let entries: Entries =
                         (index..index + count).map(|at| entry(term, at)).collect();
                     self.runs.extend(&entries);
-                    self.list.extend(entries.iter().cloned());
+                    self.list.extend(entries.view().owned());
                 }
                 3..=5 => {
                     for at in index..index + self.below(300) {
@@ -221,7 +253,7 @@ mod tests {
                 }
                 _ => {
                     let (through, mut gone) = (self.any(), Vec::new());
-                    self.runs.compact(through, |entry| gone.push(entry.clone()));
+                    self.runs.compact(through, |entry| gone.push(entry.own(own)));
                     let kept = self.list.partition_point(|entry| entry.position.index <= through);
                     assert_eq!(gone, self.list.drain(..kept).collect::<Vec<_>>());
                 }
@@ -231,16 +263,19 @@ mod tests {
         fn compare(&mut self) {
             let (first, count) = (self.any(), self.below(600) as usize);
             let (runs, list) = (&self.runs, &self.list);
-            assert_eq!(runs.last(), list.last());
+            assert_eq!(runs.last(), list.last().map(Entry::view));
+            let packed = runs.whole.iter().filter(|run| run.entries.view().is_packed());
+            assert_eq!(runs.packed(), packed.map(|run| run.entries.len()).sum());
+            self.seen_packed |= runs.packed() > RUN_ENTRIES;
             let place = list.iter().position(|entry| entry.position.index == first);
-            assert_eq!(runs.get(first), place.map(|place| &list[place]));
+            assert_eq!(runs.get(first), place.map(|place| list[place].view()));
             let rest = place.map_or(&[][..], |place| &list[place..]);
             let wanted = &rest[..rest.len().min(count)];
-            let walked: Vec<Entry> = runs.walk(first, count).flatten().cloned().collect();
+            let walked: Vec<_> = runs.walk(first, count).flat_map(EntriesRef::owned).collect();
             assert_eq!(walked, wanted, "{count} from {first}");
             if let Some(shared) = runs.share(first, count) {
                 assert!(shared.len() >= count.min(SHARED_ENTRIES_MIN), "{} are few", shared.len());
-                assert_eq!(shared[..], wanted[..shared.len()]);
+                assert_eq!(shared.to_vec(), wanted[..shared.len()]);
             }
             let term = Term(self.state % 9);
             let fitting = list.iter().rfind(|entry| entry.position.term <= term);
@@ -248,13 +283,19 @@ mod tests {
         }
     }
 
+    fn own(command: &[u8]) -> bytes::Bytes {
+        command.to_vec().into()
+    }
+
     #[test]
     fn it_is_like_a_plain_list_whatever_comes_and_goes() {
-        let mut scene = Scene { runs: Runs::default(), list: Vec::new(), state: 7 };
+        let mut scene =
+            Scene { runs: Runs::default(), list: Vec::new(), state: 7, seen_packed: false };
         for _ in 0..2_000 {
             scene.change();
             scene.compare();
         }
+        assert!(scene.seen_packed, "long runs of commands come about");
     }
 
     #[test]
@@ -263,7 +304,8 @@ mod tests {
         let mut runs = Runs::default();
         runs.extend(&together);
         let shared = runs.share(Index(11), 80).expect("it lies together");
-        assert!(std::ptr::eq(&shared[0], &together[10]), "no copy");
+        assert_eq!(shared, together.part(10, 80));
+        assert!(shared.view().is_packed(), "a copy would stand singly");
         assert!(runs.share(Index(91), 80).is_none(), "ten of eighty are not worth it");
         assert_eq!(runs.share(Index(91), 10).map(|shared| shared.len()), Some(10));
         for index in 101..100 + RUN_ENTRIES as u64 {

@@ -77,9 +77,9 @@ pub(crate) fn config(number: u8) -> Config {
 /// The store of a group that was just founded, with one client session (number 0) open.
 pub(crate) fn founded(configuration: Configuration) -> Restored {
     let mut sessions = Sessions::new(config(1).sessions);
-    let opening =
+    let opening: Entry =
         Entry { position: Position::default(), payload: Payload::OpenSession { nonce: 0 } };
-    sessions.observe(&opening, || Index(0));
+    sessions.observe(opening.view(), |_| ());
     Restored {
         hard_state: HardState::default(),
         snapshot: Snapshot { position: Position::default(), configuration },
@@ -296,7 +296,7 @@ impl Cluster {
             Write::HardState(hard_state) => node.disk.hard_state = hard_state,
             Write::Entries { after, entries } => {
                 node.disk.entries.retain(|entry| entry.position.index <= after);
-                node.disk.entries.extend(entries.iter().cloned());
+                node.disk.entries.extend(entries.view().owned());
             }
         }
         let held: Vec<_> = node.barrier.persisted(id).collect();
@@ -356,7 +356,8 @@ impl Cluster {
         let raft = self.raft(number);
         let done = self.nodes[&number].machine.len();
         let applied: Vec<Entry> = (raft.log().start().index.0 + 1..=through.0)
-            .filter_map(|index| raft.log().get(Index(index)).cloned())
+            .filter_map(|index| raft.log().get(Index(index)))
+            .map(|entry| entry.own(Bytes::copy_from_slice))
             .collect();
         for entry in &applied {
             let index = entry.position.index;
@@ -369,8 +370,8 @@ impl Cluster {
             node.disk.sessions.clone().unwrap_or_else(|| Sessions::new(config(number).sessions));
         let mut machine = node.base.clone();
         for entry in &applied {
-            let fresh =
-                matches!(sessions.observe(entry, || entry.position.index), Admission::Fresh);
+            let keep = |kept: &mut Index| *kept = entry.position.index;
+            let fresh = matches!(sessions.observe(entry.view(), keep), Admission::Fresh);
             if let Payload::Command { command, .. } = &entry.payload
                 && fresh
             {

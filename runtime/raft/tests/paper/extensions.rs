@@ -178,23 +178,33 @@ fn a_session_that_is_opened_in_the_unapplied_log_counts() {
 fn the_session_that_is_silent_longest_gives_way() {
     let limits = SessionLimits { sessions_max: 2, replies_per_session_max: 2 };
     let mut table: Sessions<u64> = Sessions::new(limits);
-    let open = |index| Entry { position: at(1, index), payload: Payload::OpenSession { nonce: 0 } };
-    let say = |index, session, sequence, floor| {
+    let open = |index| -> Entry {
+        Entry { position: at(1, index), payload: Payload::OpenSession { nonce: 0 } }
+    };
+    let say = |index, session, sequence, floor| -> Entry {
         let request = RequestId { session: SessionId(Index(session)), sequence };
         let command = Bytes::new();
         Entry { position: at(1, index), payload: Payload::Command { request, floor, command } }
     };
-    table.observe(&open(1), || 0);
-    table.observe(&open(2), || 0);
-    assert_eq!(table.observe(&say(3, 1, 1, 0), || 30), Admission::Fresh);
-    table.observe(&open(4), || 0);
+    table.observe(open(1).view(), |kept| *kept = 0);
+    table.observe(open(2).view(), |kept| *kept = 0);
+    assert_eq!(table.observe(say(3, 1, 1, 0).view(), |kept| *kept = 30), Admission::Fresh);
+    table.observe(open(4).view(), |kept| *kept = 0);
     assert_eq!(table.len(), 2);
-    assert_eq!(table.observe(&say(5, 2, 1, 0), || 50), Admission::Expired, "2 was silent");
-    assert_eq!(table.observe(&say(6, 1, 1, 0), || 60), Admission::Duplicate(&30));
-    assert_eq!(table.observe(&say(7, 1, 2, 0), || 70), Admission::Fresh);
-    assert_eq!(table.observe(&say(8, 1, 3, 0), || 80), Admission::Full);
-    assert_eq!(table.observe(&say(9, 1, 3, 2), || 90), Admission::Fresh, "1 is forgotten");
-    assert_eq!(table.observe(&say(10, 1, 1, 2), || 100), Admission::Expired);
+    assert_eq!(
+        table.observe(say(5, 2, 1, 0).view(), |kept| *kept = 50),
+        Admission::Expired,
+        "2 was silent"
+    );
+    assert_eq!(table.observe(say(6, 1, 1, 0).view(), |kept| *kept = 60), Admission::Duplicate(&30));
+    assert_eq!(table.observe(say(7, 1, 2, 0).view(), |kept| *kept = 70), Admission::Fresh);
+    assert_eq!(table.observe(say(8, 1, 3, 0).view(), |kept| *kept = 80), Admission::Full);
+    assert_eq!(
+        table.observe(say(9, 1, 3, 2).view(), |kept| *kept = 90),
+        Admission::Fresh,
+        "1 is forgotten"
+    );
+    assert_eq!(table.observe(say(10, 1, 1, 2).view(), |kept| *kept = 100), Admission::Expired);
 }
 
 /// Thesis §6.4: a read waits for an entry of the term, and for a round begun after it came.

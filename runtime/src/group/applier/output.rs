@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::group::budget::{Budget, Room};
 
 /// See the module.
+#[derive(Default)]
 pub(super) enum Output {
     /// Stands in the table itself, whose size is bounded.
     Small {
@@ -21,6 +22,7 @@ pub(super) enum Output {
         _room: Room,
     },
     /// The caller got it; there was no room to keep it for a retry.
+    #[default]
     NotKept,
     /// The machine could not decode the command: it changed nothing.
     Undecodable,
@@ -29,19 +31,28 @@ pub(super) enum Output {
 }
 
 impl Output {
-    /// Keeps what is encoded so, if there is room for it.
+    /// A new one, as [`Output::set`] makes it.
     pub(super) fn keep(encoded: &[u8], outputs: &Arc<Budget>) -> Self {
-        let mut bytes = [0; SMALL_BYTES_MAX];
-        if let Some(place) = bytes.get_mut(..encoded.len())
+        let mut kept = Self::default();
+        kept.set(encoded, outputs);
+        kept
+    }
+
+    /// Becomes what is encoded so, if there is room to keep it.
+    pub(super) fn set(&mut self, encoded: &[u8], outputs: &Arc<Budget>) {
+        if encoded.len() <= SMALL_BYTES_MAX
             && let Ok(length) = u8::try_from(encoded.len())
         {
-            place.copy_from_slice(encoded);
-            return Self::Small { length, bytes };
+            *self = Self::Small { length, bytes: [0; SMALL_BYTES_MAX] };
+            if let Self::Small { bytes, .. } = self {
+                bytes[..encoded.len()].copy_from_slice(encoded);
+            }
+            return;
         }
-        match outputs.take(encoded.len()) {
+        *self = match outputs.take(encoded.len()) {
             Some(_room) => Self::Encoded { bytes: Bytes::copy_from_slice(encoded), _room },
             None => Self::NotKept,
-        }
+        };
     }
 
     /// The encoded output, if it is kept.

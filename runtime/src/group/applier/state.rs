@@ -134,7 +134,8 @@ mod tests {
         let mut sessions = Sessions::new(LIMITS);
         for index in 1..=2 {
             let payload = Payload::OpenSession { nonce: index };
-            sessions.observe(&Entry { position: position(index), payload }, || unreachable!());
+            let opening: Entry = Entry { position: position(index), payload };
+            sessions.observe(opening.view(), |_| unreachable!());
         }
         for index in 3..=6 {
             let request = RequestId { session: SessionId(Index(1 + index % 2)), sequence: index };
@@ -146,7 +147,8 @@ mod tests {
                 _ => Output::keep(&[7; 50], &Budget::new(100)),
             };
             let reply = Reply { position: position(index), output };
-            sessions.observe(&Entry { position: position(index), payload }, || reply);
+            let command: Entry = Entry { position: position(index), payload };
+            sessions.observe(command.view(), |kept| *kept = reply);
         }
         let mut written = Vec::new();
         write(&sessions, &mut written).expect("a vector takes all");

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use raft::{Entry, Index, Log};
+use raft::{EntryRef, Index, Log};
 
 /// See the module.
 #[derive(Default)]
@@ -62,13 +62,13 @@ impl Lag {
     }
 }
 
-fn weight_bytes(entry: &Entry) -> u64 {
+fn weight_bytes(entry: EntryRef<'_>) -> u64 {
     entry.weight_bytes() as u64
 }
 
 #[cfg(test)]
 mod tests {
-    use raft::{Payload, Position, Term};
+    use raft::{Entry, Payload, Position, Term};
 
     use super::*;
 

@@ -217,7 +217,7 @@ impl Driver {
         let Some(entries) = chunk::decode(prev, last, entries) else {
             return self.end_replay(now, ReplayEnd::NotTaken);
         };
-        self.step(Input::Fetched { leader, term, prev, entries: entries.into() });
+        self.step(Input::Fetched { leader, term, prev, entries });
         if self.over.is_none() && self.core.commit() < last.index {
             self.end_replay(now, ReplayEnd::NotTaken);
         }

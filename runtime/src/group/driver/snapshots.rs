@@ -7,7 +7,7 @@
 
 use std::{future, sync::Arc, time::Duration};
 
-use raft::{Entry, Index, Input, NodeId, Position, Snapshot, Standing, Time};
+use raft::{Entries, Index, Input, NodeId, Position, Snapshot, Standing, Time};
 
 use super::Driver;
 use crate::{
@@ -76,8 +76,8 @@ impl Snapshots {
     }
 
     /// These go to the applier, and weigh so much.
-    pub(super) fn handed(&mut self, entries: &[Entry]) -> u64 {
-        let bytes = entries.iter().map(|entry| entry.weight_bytes() as u64).sum::<u64>();
+    pub(super) fn handed(&mut self, entries: &Entries) -> u64 {
+        let bytes = entries.view().weight_bytes() as u64;
         self.entries += entries.len() as u64;
         self.bytes += bytes;
         bytes

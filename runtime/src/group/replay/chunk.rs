@@ -5,11 +5,11 @@
 //! not even decoded.
 
 use bytes::Bytes;
-use raft::{Entry, Index, Payload, Position};
+use raft::{Entries, EntriesRef, Entry, EntryRef, Index, PackedBuilder, Payload, Position};
 
 use crate::group::replay::{
     frame::Digest,
-    packed::{ENTRY_BYTES_MIN, Packer, Unpacker},
+    packed::{Command, ENTRY_BYTES_MIN, Packer, Taken, Unpacker},
 };
 
 /// Where the chunk after this entry ends at the latest.
@@ -23,25 +23,29 @@ pub(crate) fn end(after: Index, batch_size: u32) -> Index {
 /// The entries, which lie together here and there, one after the other. Returns the place of the
 /// last.
 pub(crate) fn encode<'a>(
-    pieces: impl Iterator<Item = &'a [Entry]>,
+    pieces: impl Iterator<Item = EntriesRef<'a>>,
     bytes: &mut Vec<u8>,
 ) -> Option<Position> {
     bytes.clear();
     let (mut last, mut packer) = (None, Packer::default());
-    for few in pieces.flat_map(|entries| entries.chunks(FEW)) {
-        few.iter().for_each(touch);
-        few.iter().for_each(|entry| packer.put(entry, bytes));
-        last = few.last().map(|entry| entry.position);
+    for mut rest in pieces {
+        while !rest.is_empty() {
+            let (few, others) = rest.split_at(FEW.min(rest.len()));
+            few.iter().for_each(touch);
+            few.iter().for_each(|entry| packer.put(entry, bytes));
+            last = few.last().map(|entry| entry.position);
+            rest = others;
+        }
     }
     last
 }
 
 /// Has a command brought near by the time that it is copied.
 ///
-/// Commands lie apart, mostly where nobody has looked for long: to wait for each in turn was
+/// Commands that are not packed lie apart, mostly where nobody has looked for long: to wait for each in turn was
 /// half of what a chunk cost. None of these waits for another.
-fn touch(entry: &Entry) {
-    if let Payload::Command { command, .. } = &entry.payload {
+fn touch(entry: EntryRef<'_>) {
+    if let Payload::Command { command, .. } = entry.payload {
         std::hint::black_box((command.first().copied(), command.last().copied()));
     }
 }
@@ -59,16 +63,50 @@ pub(crate) fn digest(prev: Position, encoded: &[u8]) -> Digest {
 ///
 /// Their commands are parts of it and no copies: it stays in memory until the last of them goes,
 /// and logs let go of neighbours together.
-pub(crate) fn decode(prev: Position, last: Position, chunk: &Bytes) -> Option<Vec<Entry>> {
+pub(crate) fn decode(prev: Position, last: Position, chunk: &Bytes) -> Option<Entries> {
     let count = usize::try_from(last.index.since(prev.index)).ok()?;
     // Nothing is set aside for entries that cannot be there.
+    let room = count.min(chunk.len() / ENTRY_BYTES_MIN);
+    let first = Position { term: last.term, index: prev.index.next() };
+    let mut run = PackedBuilder::new(first, chunk.clone(), room);
+    let (mut unpacker, mut rest): (_, &[u8]) = (Unpacker::after(prev.index), chunk);
+    while !rest.is_empty() {
+        let taken = unpacker.take_command(rest);
+        let in_term = taken.filter(|(command, _)| command.position.term == first.term);
+        // They are no run of commands of one term, or no entries.
+        let Some((Command { request, floor, command, .. }, behind)) = in_term else {
+            drop(run);
+            return decode_singly(prev, last, chunk);
+        };
+        let at = chunk.len() - behind.len() - command.len();
+        if !run.push(request, floor, at, command.len()) {
+            return None;
+        }
+        rest = behind;
+    }
+    let entries = run.build();
+    (entries.len() == count && count > 0).then_some(entries)
+}
+
+/// As [`decode`], whatever the entries are.
+fn decode_singly(prev: Position, last: Position, chunk: &Bytes) -> Option<Entries> {
+    let count = usize::try_from(last.index.since(prev.index)).ok()?;
     let mut entries: Vec<Entry> = Vec::with_capacity(count.min(chunk.len() / ENTRY_BYTES_MIN));
     let (mut unpacker, mut rest): (_, &[u8]) = (Unpacker::after(prev.index), chunk);
     while !rest.is_empty() {
-        rest = unpacker.take(chunk, rest, &mut entries)?;
+        let (taken, behind) = unpacker.take(rest)?;
+        entries.push(match taken {
+            Taken::Whole(entry) => entry,
+            Taken::Command(Command { position, request, floor, command }) => {
+                let command = chunk.slice_ref(command);
+                let payload = Payload::Command { request, floor, command };
+                Entry { position, payload }
+            }
+        });
+        rest = behind;
     }
     let reaches = entries.last().map(|entry| entry.position) == Some(last);
-    (reaches && entries.len() == count).then_some(entries)
+    (reaches && entries.len() == count).then(|| entries.into())
 }
 
 /// Entries whose commands are brought near together.
@@ -97,7 +135,7 @@ mod tests {
     fn encoded(entries: &[Entry]) -> Bytes {
         let mut encoded = vec![9; 4];
         assert_eq!(
-            encode([entries].into_iter(), &mut encoded),
+            encode([EntriesRef::from(entries)].into_iter(), &mut encoded),
             entries.last().map(|entry| entry.position)
         );
         encoded.into()
@@ -112,14 +150,23 @@ mod tests {
 
     #[test]
     fn a_chunk_comes_back_whole_or_not_at_all() {
-        let entries = entries(&[1, 1, 2, 3]);
-        let bytes = encoded(&entries);
-        let (prev, last) = (Position::default(), entries[3].position);
-        assert_eq!(decode(prev, last, &bytes), Some(entries.clone()));
-        assert_eq!(decode(entries[0].position, last, &bytes), None, "one too many");
-        assert_eq!(decode(prev, entries[2].position, &bytes), None, "it goes on");
-        assert_eq!(decode(prev, last, &bytes.slice(..bytes.len() - 1)), None);
-        assert_eq!(decode(prev, last, &Bytes::new()), None);
+        // Of several terms they stand singly, of one packed.
+        for terms in [[1, 1, 2, 3], [3; 4]] {
+            let entries = entries(&terms);
+            let bytes = encoded(&entries);
+            let (prev, last) = (Position::default(), entries[3].position);
+            let decoded = decode(prev, last, &bytes).expect("a chunk");
+            assert_eq!(decoded.to_vec(), entries);
+            let plain = |entries: &Entries| postcard::to_stdvec(entries).expect("plain values");
+            assert_eq!(plain(&decoded), plain(&entries.clone().into()));
+            assert_eq!(plain(&decoded), postcard::to_stdvec(&entries).expect("plain values"));
+            assert_eq!(decode(entries[0].position, last, &bytes), None, "one too many");
+            assert_eq!(decode(prev, entries[2].position, &bytes), None, "it goes on");
+            let other = Position { term: Term(2), ..last };
+            assert_eq!(decode(prev, other, &bytes), None, "of another term");
+            assert_eq!(decode(prev, last, &bytes.slice(..bytes.len() - 1)), None);
+            assert_eq!(decode(prev, last, &Bytes::new()), None);
+        }
     }
 
     #[test]
@@ -140,7 +187,7 @@ mod tests {
         let entry = |(index, payload)| Entry { position: at(index), payload };
         let entries: Vec<Entry> = (1..).zip(payloads).map(entry).collect();
         let decoded = decode(Position::default(), at(5), &encoded(&entries));
-        assert_eq!(decoded, Some(entries));
+        assert_eq!(decoded, Some(entries.into()));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! them; and whatever the bytes are, no more is set aside for an entry than they hold.
 
 use bytes::Bytes;
-use raft::{Entry, Index, Payload, Position, RequestId, SessionId, Term};
+use raft::{Entry, EntryRef, Index, Payload, Position, RequestId, SessionId, Term};
 
 use crate::encoded::{self, Numbers, number};
 
@@ -20,6 +20,21 @@ pub(super) struct Unpacker {
     index: Index,
 }
 
+/// An entry as it is taken.
+pub(super) enum Taken<'a> {
+    Command(Command<'a>),
+    /// Anything else.
+    Whole(Entry),
+}
+
+/// A command as it is taken.
+pub(super) struct Command<'a> {
+    pub(super) position: Position,
+    pub(super) request: RequestId,
+    pub(super) floor: u64,
+    pub(super) command: &'a [u8],
+}
+
 /// What the next entry may share.
 #[derive(Clone, Copy, Default)]
 struct Before {
@@ -31,15 +46,14 @@ struct Before {
 
 impl Packer {
     /// Adds the entry, which is the next in its log.
-    pub(super) fn put(&mut self, entry: &Entry, bytes: &mut Vec<u8>) {
+    pub(super) fn put(&mut self, entry: EntryRef<'_>, bytes: &mut Vec<u8>) {
         let term = entry.position.term;
-        let Payload::Command { request, floor, command } = &entry.payload else {
+        let Payload::Command { request, floor, command } = entry.payload else {
             bytes.push(WHOLE);
             self.0.term = term;
             return encoded::put(entry, bytes);
         };
-        let before =
-            std::mem::replace(&mut self.0, Before { term, request: *request, floor: *floor });
+        let before = std::mem::replace(&mut self.0, Before { term, request, floor });
         let mut shared = 0;
         let mut share = |is_shared, flag| {
             shared |= if is_shared { flag } else { 0 };
@@ -47,7 +61,7 @@ impl Packer {
         share(term == before.term, TERM);
         share(request.session == before.request.session, SESSION);
         share(before.request.sequence.checked_add(1) == Some(request.sequence), SEQUENCE);
-        share(*floor == before.floor, FLOOR);
+        share(floor == before.floor, FLOOR);
         // Nearly all share all of it.
         let mut head = Numbers::default();
         head.put((COMMAND | shared).into());
@@ -56,7 +70,7 @@ impl Packer {
             (SESSION, request.session.0.0),
             (SEQUENCE, request.sequence),
             // A few are unanswered at a time, so it is not far.
-            (FLOOR, request.sequence.wrapping_sub(*floor)),
+            (FLOOR, request.sequence.wrapping_sub(floor)),
         ];
         for (flag, field) in fields {
             if shared & flag == 0 {
@@ -74,37 +88,42 @@ impl Unpacker {
         Self { before: Before::default(), index }
     }
 
-    /// Moves the entry that `rest` begins with behind the others, and yields what is after it;
-    /// `None` if there is no entry. Its command is a part of `packed`, of which `rest` is one.
-    pub(super) fn take<'a>(
-        &mut self,
-        packed: &'a Bytes,
-        rest: &'a [u8],
-        entries: &mut Vec<Entry>,
-    ) -> Option<&'a [u8]> {
+    /// The command that `rest` begins with, and what is after it; `None` if there is no command.
+    #[inline]
+    pub(super) fn take_command<'a>(&mut self, rest: &'a [u8]) -> Option<(Command<'a>, &'a [u8])> {
+        let (kind, rest) = rest.split_first()?;
+        if kind & !SHARED != COMMAND {
+            return None;
+        }
+        let (command, rest) = self.head(kind & SHARED, rest)?;
+        self.index = self.index.next();
+        let Before { term, request, floor } = self.before;
+        let position = Position { term, index: self.index };
+        Some((Command { position, request, floor, command }, rest))
+    }
+
+    /// The entry that `rest` begins with, and what is after it; `None` if there is no entry.
+    pub(super) fn take<'a>(&mut self, rest: &'a [u8]) -> Option<(Taken<'a>, &'a [u8])> {
+        if let Some((command, rest)) = self.take_command(rest) {
+            return Some((Taken::Command(command), rest));
+        }
         let (kind, rest) = rest.split_first()?;
         let index = self.index.next();
-        let rest = match *kind {
+        let taken = match *kind {
             WHOLE => {
-                let rest =
-                    encoded::take(rest, entries, |command| packed.slice_ref(command)).ok()?;
-                let last = entries.last()?;
-                self.before.term = last.position.term;
-                let is_command = matches!(last.payload, Payload::Command { .. });
-                (last.position.index == index && !is_command).then_some(rest)?
-            }
-            kind if kind & !SHARED == COMMAND => {
-                let (command, rest) = self.head(kind & SHARED, rest)?;
-                let Before { term, request, floor } = self.before;
-                let payload =
-                    Payload::Command { request, floor, command: packed.slice_ref(command) };
-                entries.push(Entry { position: Position { term, index }, payload });
-                rest
+                // A command never stands whole.
+                let mut entries = Vec::with_capacity(1);
+                let rest = encoded::take(rest, &mut entries, |_| Bytes::new()).ok()?;
+                let entry = entries.pop()?;
+                self.before.term = entry.position.term;
+                let is_command = matches!(entry.payload, Payload::Command { .. });
+                let is_next = entry.position.index == index && !is_command;
+                is_next.then_some((Taken::Whole(entry), rest))?
             }
             _ => return None,
         };
         self.index = index;
-        Some(rest)
+        Some(taken)
     }
 
     /// Reads what stands before a command, and the command.
@@ -127,8 +146,9 @@ impl Unpacker {
         };
         let floor = field(FLOOR)?.map_or(before.floor, |far| sequence.wrapping_sub(far));
         let length = field(0)??;
+        let taken = rest.split_at_checked(usize::try_from(length).ok()?)?;
         self.before = Before { term, request: RequestId { session, sequence }, floor };
-        rest.split_at_checked(usize::try_from(length).ok()?)
+        Some(taken)
     }
 }
 
@@ -189,7 +209,7 @@ mod tests {
 
     fn packed(entries: &[Entry]) -> Bytes {
         let (mut packer, mut bytes) = (Packer::default(), Vec::new());
-        entries.iter().for_each(|entry| packer.put(entry, &mut bytes));
+        entries.iter().for_each(|entry| packer.put(entry.view(), &mut bytes));
         bytes.into()
     }
 
@@ -198,10 +218,15 @@ mod tests {
         let (mut unpacker, mut entries) = (Unpacker::after(Index(after)), Vec::new());
         let mut rest: &[u8] = packed;
         while !rest.is_empty() {
-            match unpacker.take(packed, rest, &mut entries) {
-                Some(behind) => rest = behind,
-                None => return (entries, false),
-            }
+            let Some((taken, behind)) = unpacker.take(rest) else { return (entries, false) };
+            entries.push(match taken {
+                Taken::Whole(entry) => entry,
+                Taken::Command(Command { position, request, floor, command }) => {
+                    let command = packed.slice_ref(command);
+                    Entry { position, payload: Payload::Command { request, floor, command } }
+                }
+            });
+            rest = behind;
         }
         (entries, true)
     }

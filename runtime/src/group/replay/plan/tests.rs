@@ -109,7 +109,10 @@ impl Scene {
                 Order::Take { prev, last, entries } => {
                     assert_eq!(prev.index.0, self.taken, "in order and without a gap");
                     let entries = chunk::decode(prev, last, &entries).expect("it was proven");
-                    assert_eq!(entries, self.log[self.taken as usize..last.index.0 as usize]);
+                    assert_eq!(
+                        entries.to_vec(),
+                        self.log[self.taken as usize..last.index.0 as usize]
+                    );
                     self.taken = last.index.0;
                     self.plan.advance(self.now, last.index);
                 }
@@ -164,7 +167,8 @@ impl Scene {
 
     fn encoded(&self, after: u64, last: u64) -> Bytes {
         let mut encoded = Vec::new();
-        chunk::encode([&self.log[after as usize..last as usize]].into_iter(), &mut encoded);
+        let entries = &self.log[after as usize..last as usize];
+        chunk::encode([entries.into()].into_iter(), &mut encoded);
         encoded.into()
     }
 
