@@ -300,6 +300,11 @@ impl Invariants {
         self.at_most_once.applied(application)
     }
 
+    /// How far a server has committed, as it was last seen.
+    pub(crate) fn commit(&mut self, server: Server) -> Index {
+        self.applied_prefix.commit(server)
+    }
+
     /// A machine has taken over the state of a snapshot.
     pub fn restored(
         &mut self,

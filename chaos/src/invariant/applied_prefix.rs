@@ -26,6 +26,11 @@ impl AppliedPrefix {
         self.seen.of(view.server).commit = view.commit;
     }
 
+    /// How far a server has committed, as it was last seen.
+    pub(super) fn commit(&mut self, server: Server) -> Index {
+        self.seen.of(server).commit
+    }
+
     /// A machine has applied an entry.
     pub fn applied(&mut self, application: &Application) -> Result<(), Violation> {
         let index = application.position.index;

@@ -154,6 +154,11 @@ impl Shadow {
         self.has_news = true;
     }
 
+    /// How far it has committed, by what it noted.
+    pub(crate) fn commit(&self) -> Index {
+        self.commit
+    }
+
     /// It noted something.
     pub fn noted(&mut self, note: &Note) {
         match note {

@@ -15,7 +15,8 @@ use std::{
 };
 
 use runtime::{
-    ApplyContext, Event, NodeId, Payload, PeerId, Position, Snapshot, StateMachine, StoreId, Time,
+    ApplyContext, Event, Index, NodeId, Payload, PeerId, Position, Snapshot, StateMachine, StoreId,
+    Time,
     storage::{
         Contents, Founding, Owner, Rest, Shelf, Storage, StorageError, Store, Write, WriteId,
         Written,
@@ -120,6 +121,15 @@ impl Seen {
         self.views += 1;
         let judged = self.invariants.stepped(&view);
         self.judge(judged);
+    }
+
+    /// A driver that ends with a step, as that of a member which learns that it is removed, asks
+    /// its store no more; its machine applies all the same what that step has committed.
+    fn look_once_more(&mut self, server: Server, applied: Index) {
+        let noted = self.shadows[server.0].commit();
+        if self.invariants.commit(server) < applied && applied <= noted {
+            self.look(server);
+        }
     }
 }
 
@@ -341,6 +351,7 @@ impl Seen {
             let judged = self.held.applied(node, position.index, holds);
             self.judge(judged);
         }
+        self.look_once_more(server, position.index);
         for application in self.shadows[server.0].applied(position, change) {
             let judged = self.invariants.applied(&application);
             self.judge(judged);
