@@ -8,7 +8,7 @@
 mod output;
 mod state;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{future::poll_fn, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use output::Output;
@@ -157,7 +157,7 @@ impl Applier {
     /// Whoever this task wakes may stand in a slot of its own thread that no other thread takes
     /// from: the driver too, which would then be silent for as long as the machine takes. So where
     /// there are other threads these are given all that waits before a state is written or read,
-    /// and batches that take long are not applied one right after the other.
+    /// and batches that together take long are not applied one right after the other.
     pub(crate) async fn run(
         mut self,
         mut work: mpsc::Receiver<Work>,
@@ -167,11 +167,23 @@ impl Applier {
     ) -> Option<Self> {
         let has_threads = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
         let mut is_restored = self.applied > Index(0);
-        while let Some(next) = work.recv().await {
+        // When what is done since it last waited or gave way was begun.
+        let mut began = None;
+        loop {
+            let next = poll_fn(|context| {
+                let next = work.poll_recv(context);
+                if next.is_pending() {
+                    began = None;
+                }
+                next
+            });
+            let Some(next) = next.await else { break };
             let before = self.applied;
             is_restored |= matches!(next, Work::Restore { .. });
             let is_whole = matches!(next, Work::Snapshot { .. } | Work::Restore { .. });
-            let began = has_threads.then(|| clock.now());
+            if has_threads && began.is_none() {
+                began = Some(clock.now());
+            }
             let report = match has_threads && is_whole {
                 true => task::block_in_place(|| self.carry_out(next)),
                 false => self.carry_out(next),
@@ -190,6 +202,7 @@ impl Applier {
             }
             let took = began.map(|began| clock.now().since(began));
             if took > Some(LONG) && !work.is_empty() {
+                began = None;
                 task::yield_now().await;
             }
         }
@@ -367,7 +380,7 @@ const LONG: Duration = Duration::from_millis(1);
 
 #[cfg(test)]
 mod tests {
-    use std::{future::poll_fn, pin::pin, task::Poll};
+    use std::{pin::pin, task::Poll};
 
     use raft::{Entry, Term};
     use tokio::sync::oneshot;
@@ -566,10 +579,11 @@ mod tests {
         }
     }
 
-    /// Takes its time for every command, and for a state, or a command from the third entry on,
-    /// until word comes that another task had a turn.
+    /// Takes its time for every command, and for a state, or a command that says something, until
+    /// word comes that another task had a turn.
     struct Slow {
         clock: Standing,
+        each: Duration,
         word: std::sync::mpsc::Receiver<()>,
     }
 
@@ -580,9 +594,9 @@ mod tests {
     }
 
     impl EncodedMachine for Slow {
-        fn apply(&mut self, _: &[u8], context: &ApplyContext, _: &mut Vec<u8>) -> bool {
-            self.clock.advance(2 * LONG);
-            context.position.index < Index(3) || self.wait().is_ok()
+        fn apply(&mut self, command: &[u8], _: &ApplyContext, _: &mut Vec<u8>) -> bool {
+            self.clock.advance(self.each);
+            command.is_empty() || self.wait().is_ok()
         }
 
         fn query(&self, _: &[u8]) -> Option<Bytes> {
@@ -599,8 +613,8 @@ mod tests {
     }
 
     /// Has a slow machine do this, to which a task gives word that is woken once something is
-    /// applied. Yields what is reported.
-    async fn carried_out(works: [Work; 2]) -> Vec<Report> {
+    /// applied. Each command takes so long. Yields what is reported.
+    async fn carried_out(works: Vec<Work>, each: Duration) -> Vec<Report> {
         let (word, heard) = std::sync::mpsc::channel();
         let (work, to_do) = mpsc::channel(works.len());
         let (progress, mut applied) = watch::channel(Index(0));
@@ -616,11 +630,11 @@ mod tests {
         });
         is_waiting.await.expect("it waits");
         for next in works {
-            assert!(work.try_send(next).is_ok(), "there is room for both");
+            assert!(work.try_send(next).is_ok(), "there is room for all");
         }
         drop(work);
         let clock = Standing::default();
-        let machine = Box::new(Slow { clock: clock.clone(), word: heard });
+        let machine = Box::new(Slow { clock: clock.clone(), each, word: heard });
         let applier = Applier::new(machine, &ConsensusConfig::default());
         let applying = tokio::spawn(applier.run(to_do, progress, report, Arc::new(clock)));
         let mut reported = Vec::new();
@@ -649,22 +663,29 @@ mod tests {
         scene.apply(Payload::OpenSession { nonce: 0 });
         let file = snapshot(&mut scene, &shelf);
         let first = || batch(1, vec![Payload::OpenSession { nonce: 0 }], Vec::new());
-        let written = carried_out([first(), Work::Snapshot { head: head(1), shelf }]).await;
+        let write = Work::Snapshot { head: head(1), shelf };
+        let written = carried_out(vec![first(), write], LONG).await;
         assert!(matches!(written[..], [Report::Snapshot(Ok(_))]), "word came in time");
-        let read = carried_out([first(), Work::Restore { file }]).await;
+        let read = carried_out(vec![first(), Work::Restore { file }], LONG).await;
         assert!(read.is_empty(), "word came in time");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn whoever_hears_what_is_applied_has_a_turn_between_two_batches_that_take_long() {
-        let command = |sequence| {
+    async fn whoever_hears_what_is_applied_has_a_turn_between_batches_that_take_long_together() {
+        let command = |sequence, command: &'static str| {
             let request = RequestId { session: SessionId(Index(1)), sequence };
-            Payload::Command { request, floor: 0, command: Bytes::new() }
+            Payload::Command { request, floor: 0, command: command.into() }
         };
-        let (answerer, answer) = caller();
-        let session = Payload::OpenSession { nonce: 0 };
-        let first = batch(1, vec![session, command(1)], Vec::new());
-        carried_out([first, batch(3, vec![command(2)], vec![(Index(3), answerer)])]).await;
-        assert!(is_applied(&answered(answer)), "word came in time");
+        // As many short batches before the last as take long.
+        for (each, batches) in [(2 * LONG, 1), (LONG * 3 / 5, 2)] {
+            let session = Payload::OpenSession { nonce: 0 };
+            let mut works = vec![batch(1, vec![session, command(1, "")], Vec::new())];
+            works.extend((2..=batches).map(|n| batch(n + 1, vec![command(n, "")], Vec::new())));
+            let (answerer, answer) = caller();
+            let (last, index) = (command(batches + 1, "waits"), batches + 2);
+            works.push(batch(index, vec![last], vec![(Index(index), answerer)]));
+            carried_out(works, each).await;
+            assert!(is_applied(&answered(answer)), "word came in time after {batches}");
+        }
     }
 }

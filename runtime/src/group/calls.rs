@@ -157,14 +157,18 @@ impl Calls {
             return Forwarded::Over;
         }
         match outcome {
+            Outcome::Refused(_) if self.stands(id) => {
+                self.not_sent(attempt);
+                Forwarded::Over
+            }
             Outcome::Refused(Reason::LeaderChanged | Reason::Unavailable | Reason::Stopped) => {
                 self.not_sent(attempt);
-                self.again(id)
+                Forwarded::Pause(id)
             }
             // It is the copy that found no room; what went before may stand in the log already.
             Outcome::Refused(Reason::Busy) if self.attempts(id) > 1 => {
                 self.not_sent(attempt);
-                self.again(id)
+                Forwarded::Pause(id)
             }
             Outcome::Refused(reason) => {
                 self.not_sent(attempt);
@@ -176,7 +180,10 @@ impl Calls {
                 if let Some(pending) = self.open.get_mut(&id) {
                     pending.doubtful = true;
                 }
-                self.again(id)
+                match self.stands(id) {
+                    true => Forwarded::Over,
+                    false => Forwarded::Pause(id),
+                }
             }
             outcome => {
                 self.finish(id, outcome);
@@ -185,13 +192,10 @@ impl Calls {
         }
     }
 
-    /// An attempt came to nothing. Of a call that stands in our own log meanwhile it was an old
-    /// one: tried again, an opening would stand there twice.
-    fn again(&self, id: CallId) -> Forwarded {
-        match self.open.get(&id).is_some_and(|pending| pending.position.is_some()) {
-            true => Forwarded::Over,
-            false => Forwarded::Pause(id),
-        }
+    /// Whether it stands in our own log, which then decides on it: what came to nothing is an old
+    /// attempt, and no reason to end the call. Tried again, an opening would stand there twice.
+    fn stands(&self, id: CallId) -> bool {
+        self.open.get(&id).is_some_and(|pending| pending.position.is_some())
     }
 
     fn attempts(&self, id: CallId) -> usize {
@@ -462,10 +466,12 @@ mod tests {
         let two = NodeId::small(2);
         let mut calls = Calls::new(0);
         let (id, mut answer) = open(&mut calls, Until::Applied);
-        let attempts = [calls.forward(id, two), calls.forward(id, two)];
+        let attempts = [(); 3].map(|()| calls.forward(id, two));
         calls.proposed(id, place(1, 5));
         let changed = Reason::LeaderChanged;
-        let late = [Outcome::Refused(changed), Outcome::Unknown(changed)];
+        // The last is the only one that is under way still.
+        let busy = Outcome::Refused(Reason::Busy);
+        let late = [Outcome::Refused(changed), Outcome::Unknown(changed), busy];
         for (attempt, outcome) in attempts.into_iter().zip(late) {
             assert!(matches!(calls.answered(two, attempt, outcome), Forwarded::Over));
             assert_eq!((answered(&mut answer), calls.deadline()), (None, Some(at(1_000))));

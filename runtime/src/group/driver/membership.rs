@@ -56,6 +56,7 @@ impl Driver {
         } else {
             self.steward = None;
         }
+        self.let_go_of_rest(now);
         self.see_leave_through(now);
     }
 

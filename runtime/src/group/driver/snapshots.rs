@@ -42,6 +42,8 @@ pub(super) struct Snapshots {
     /// tried again.
     failures: u32,
     pause_until: Time,
+    /// Where the log was to start when who reads a snapshot held it back.
+    held_back: Option<Index>,
 }
 
 impl Snapshots {
@@ -57,6 +59,7 @@ impl Snapshots {
             is_outdated: false,
             failures: 0,
             pause_until: Time::default(),
+            held_back: None,
         }
     }
 
@@ -72,7 +75,7 @@ impl Snapshots {
             show(body, &id);
         }
         let (bonds, clock) = (body.bonds.clone(), Arc::clone(&body.clock));
-        self.lender = Some(Lender::spawn(shelf, bonds, clock, &body.consensus));
+        self.lender = Some(Lender::spawn(shelf, lineage, bonds, clock, &body.consensus));
     }
 
     /// These go to the applier, and weigh so much.
@@ -241,7 +244,7 @@ impl Driver {
     /// Begins a snapshot if one is due.
     pub(super) fn look_after_log(&mut self) {
         let Snapshots { entries, bytes, taking, is_outdated, pause_until, .. } = self.snapshots;
-        let wants_another = is_outdated && entries > 0 && self.body.clock.now() >= pause_until;
+        let wants_another = is_outdated && self.body.clock.now() >= pause_until;
         let is_due = wants_another || self.body.consensus.wants_snapshot(entries, bytes);
         // One place is enough: where the machine lags entries take all others.
         let is_busy = self.work.capacity() == 0;
@@ -297,8 +300,21 @@ impl Driver {
         self.body.note(&Event::SnapshotTaken(id));
         show(&self.body, &id);
         let tail = u64::from(self.body.consensus.snapshot_tail_entries);
-        let start = Index(position.index.0.saturating_sub(tail));
-        let start = self.start_for_readers(start, now);
+        self.let_go(Index(position.index.0.saturating_sub(tail)), now);
+    }
+
+    /// Lets go of what was held back for who reads a snapshot, as far as it is held no longer.
+    pub(super) fn let_go_of_rest(&mut self, now: Time) {
+        if let Some(wanted) = self.snapshots.held_back {
+            self.let_go(wanted, now);
+        }
+    }
+
+    /// The core may let go of the log before there; if somebody's reading stands in the way it
+    /// does so later.
+    fn let_go(&mut self, wanted: Index, now: Time) {
+        let start = self.start_for_readers(wanted, now);
+        self.snapshots.held_back = (start < wanted).then_some(wanted);
         if start <= self.core.log().start().index {
             return;
         }

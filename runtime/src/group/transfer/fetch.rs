@@ -250,7 +250,7 @@ impl Courier {
                 continue;
             };
             draft.write_at(offset, &part.bytes).map_err(Left::Disk)?;
-            self.vain.attempts = 0;
+            self.vain.heard();
             due = self.fetch.clock.now().plus(patience);
         }
         let Some((draft, parts)) = self.file.take() else { return Err(Left::Silent) };
@@ -308,6 +308,11 @@ impl Vain {
         if matches!(left, Left::Useless(_) | Left::Disk(_)) {
             self.snapshots = self.snapshots.saturating_add(1);
         }
+    }
+
+    /// A part came.
+    fn heard(&mut self) {
+        self.attempts = 0;
     }
 
     /// The longest wait, which doubles.
@@ -426,7 +431,7 @@ mod tests {
         let mut pauses = Vec::new();
         for left in [useless(), full(), useless(), full(), useless()] {
             // All parts of it came.
-            vain.attempts = 0;
+            vain.heard();
             vain.count(&left);
             pauses.push(vain.pause(min, max).as_millis());
         }
@@ -436,7 +441,7 @@ mod tests {
             silent.count(&Left::Silent);
         }
         assert_eq!(silent.pause(min, max), 8 * min);
-        silent.attempts = 0;
+        silent.heard();
         silent.count(&Left::Without);
         assert_eq!(silent.pause(min, max), 2 * min, "there was one that answered");
     }

@@ -2,8 +2,8 @@
 //!
 //! A task of its own, so that a slow disk delays no vote. What a member has begun to read stays
 //! there for it for a while, also when another snapshot has taken its place; and it can be seen
-//! what that is, for the log behind it will be wanted next. Invariant: one file is open for each
-//! member at most.
+//! what that is, for the log behind it will be wanted next. Invariants: one file is open for each
+//! member at most; what is handed on is of this lineage.
 
 use std::{collections::BTreeMap, future, sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{Ask, Part, SnapshotFrame, part_bytes_max};
 use crate::{
-    Clock, ConsensusConfig, StorageError,
+    Clock, ConsensusConfig, Lineage, StorageError,
     group::{bond::Bonds, wire::MemberFrame},
     storage::{Shelf, SnapshotFile},
 };
@@ -34,6 +34,8 @@ struct Loan {
 
 struct Desk {
     shelf: Shelf,
+    /// One taken before it was forced is of no use to who asks: its members are of this one.
+    lineage: Option<Lineage>,
     bonds: Bonds,
     clock: Arc<dyn Clock>,
     part_bytes_max: u32,
@@ -52,6 +54,7 @@ struct Lent {
 impl Lender {
     pub(crate) fn spawn(
         shelf: Shelf,
+        lineage: Option<Lineage>,
         bonds: Bonds,
         clock: Arc<dyn Clock>,
         consensus: &ConsensusConfig,
@@ -60,6 +63,7 @@ impl Lender {
         let (show, loans) = watch::channel(Loans::new());
         let desk = Desk {
             shelf,
+            lineage,
             bonds,
             clock,
             part_bytes_max: part_bytes_max(consensus),
@@ -117,9 +121,12 @@ impl Desk {
     }
 
     fn part(&mut self, from: NodeId, ask: &Ask) -> Result<Option<Part>, StorageError> {
+        let lineage = self.lineage;
         let is_wanted = |file: &SnapshotFile| {
             let id = file.id();
-            id.position.index >= ask.least && ask.digest.is_none_or(|digest| digest == id.digest)
+            Some(file.head().lineage) == lineage
+                && id.position.index >= ask.least
+                && ask.digest.is_none_or(|digest| digest == id.digest)
         };
         let now = self.clock.now();
         let until = now.plus(LENT_FOR);
@@ -151,3 +158,58 @@ const ASKS_MAX: usize = 64;
 const LENT_FOR: Duration = Duration::from_secs(30);
 /// Longer than it takes to say that all of it is there, and to be sent the first append.
 const GRACE_HEARTBEATS: u32 = 4;
+
+#[cfg(test)]
+mod tests {
+    use raft::{Position, Snapshot, Term};
+
+    use super::*;
+    use crate::{
+        GroupId, GroupKey, PeerId, StoreId,
+        clock::Standing,
+        group::{
+            bond::{Admittance, Member},
+            samples::network_on,
+        },
+        storage::{Memory, Owner, SnapshotHead, SnapshotWriter, Store as _},
+    };
+
+    #[tokio::test]
+    async fn a_snapshot_of_another_lineage_is_not_handed_on() {
+        let clock = Standing::default();
+        let network = network_on(Arc::new(clock.clone())).await;
+        let (key, consensus) = (GroupKey::from_secret("lenders"), ConsensusConfig::default());
+        let (group, store) = (GroupId::of(&key, "lent", &consensus), StoreId(1));
+        let owner = Owner { group, peer: PeerId([1; 32]), fresh: store };
+        let storage = Box::new(Memory).open(owner).expect("memory opens");
+        let shelf = storage.shelf().expect("memory keeps snapshots");
+        let (_admit, admittance) = watch::channel(Admittance::of(store));
+        let member = Member { group, key, consensus, peers: Vec::new(), admittance };
+        let (bonds, _events) = Bonds::spawn(&network, member);
+
+        let lineage = |byte| postcard::from_bytes(&[byte; 32]).expect("32 bytes are a lineage");
+        let position = Position { term: Term(1), index: Index(1) };
+        let covers = Snapshot { position, ..Snapshot::default() };
+        let head = SnapshotHead { group, lineage: lineage(1), machine: "lent".into(), covers };
+        let writer = shelf.draft().and_then(|draft| SnapshotWriter::begin(draft, head));
+        let mut written = writer.and_then(SnapshotWriter::finish).expect("there is room");
+        shelf.put(&mut written).expect("there is room");
+        shelf.show(Some(written.id()));
+        for (served, is_lent) in [(lineage(1), true), (lineage(2), false)] {
+            let mut desk = Desk {
+                shelf: shelf.clone(),
+                lineage: Some(served),
+                bonds: bonds.clone(),
+                clock: Arc::new(clock.clone()),
+                part_bytes_max: 1,
+                lent: BTreeMap::new(),
+                loans: watch::Sender::new(Loans::new()),
+                grace: Duration::ZERO,
+            };
+            let ask = Ask { id: 1, least: Index(0), digest: None, offset: 0, bytes_max: 0 };
+            let part = desk.part(NodeId::small(2), &ask).expect("it can be read");
+            let loans = desk.loans.borrow().len();
+            assert_eq!((part.is_some(), loans), (is_lent, usize::from(is_lent)));
+        }
+    }
+}
