@@ -5,10 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use chaos::fault::NodeNumber;
-use chaos::outage;
-use chaos::plan::Plan;
-use chaos::run::{self, Outcome};
+use chaos::{
+    fault::NodeNumber,
+    outage,
+    plan::Plan,
+    run::{self, Outcome},
+};
 use reports::{Check, RunRecord, Trial};
 
 use crate::convert;
