@@ -75,9 +75,18 @@ impl Gate {
 
     fn pass(&self) {
         let shut = self.shut.lock().expect("nobody panics with it");
-        let bound = Duration::from_secs(20);
+        let bound = Duration::from_secs(120);
         let passed = self.opened.wait_timeout_while(shut, bound, |shut| *shut);
         assert!(!passed.expect("nobody panics with it").1.timed_out(), "the gate stays shut");
+    }
+}
+
+/// Opens it at the end, also if a test fails: else its runtime waits for who stands before it.
+struct Opened(Arc<Gate>);
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.0.set(false);
     }
 }
 
@@ -177,6 +186,7 @@ async fn a_follower_that_lags_holds_up_nobody_and_what_waits_for_it_is_bounded()
     consensus.inflight_bytes_max = 1 << 20;
     let members = formed(&consensus).await;
     let (term, lagging) = (members[0].status().term, &members[2]);
+    let _opened = Opened(Arc::clone(&lagging.gate));
     lagging.gate.set(true);
     let group = members[0].group.id().to_string();
     let waits =

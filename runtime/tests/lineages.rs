@@ -46,6 +46,7 @@ async fn one_of_three_goes_on_alone_and_the_old_ones_are_refused() {
         let founders = Bootstrap::Voters(voters.clone());
         groups.push(join(network, &store(number), founders, peers.clone()).await);
     }
+    soon(groups[0].when().leader_elected()).await.expect("all are there");
     let executed = soon(groups[0].execute(7)).await.expect("a majority is there");
     soon(groups[0].when().applied(executed.position.index)).await.expect("it has it");
     let in_use = Disk::survey(store(1)).expect_err("its member runs");

@@ -42,6 +42,16 @@ async fn join(
     (Member { network: network.clone(), group }, heard)
 }
 
+/// So patient that nobody stands or asks twice because this machine is busy.
+fn patient() -> ConsensusConfig {
+    ConsensusConfig {
+        election_timeout: Duration::from_secs(1),
+        election_timeout_jitter: Duration::from_millis(500),
+        forward_timeout: Duration::from_secs(15),
+        ..config()
+    }
+}
+
 /// A member that founds a group alone.
 async fn founder(consensus: ConsensusConfig) -> Member {
     let (member, _) = join(&network().await, Some(Bootstrap::Solo), vec![], consensus).await;
@@ -130,7 +140,7 @@ async fn three_nodes_form_by_one_founder_and_two_that_join_with_all_defaults() {
 /// The reference's tests of leaders, of catching up and of executing, as one story.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn joiners_adopt_the_leader_and_survivors_agree_on_the_next_one() {
-    let founder = founder(config()).await;
+    let founder = founder(patient()).await;
     let mut indexes = Vec::new();
     for _ in 0..200 {
         let executed = soon(founder.group.execute(1)).await.expect("alone is a majority of one");
@@ -140,13 +150,13 @@ async fn joiners_adopt_the_leader_and_survivors_agree_on_the_next_one() {
     let contiguous: Vec<u64> = (first..first + 200).collect();
     assert_eq!(indexes, contiguous);
 
-    let second = joiner(&founder, config()).await;
+    let second = joiner(&founder, patient()).await;
     soon(second.group.when().leader_is(founder.network.peer().id)).await.expect("it is told");
     soon(second.group.when().applied(Index(first + 199))).await.expect("it catches up");
     let weak = soon(second.group.query((), Consistency::Weak)).await.expect("local");
     assert_eq!(weak.answer, 200);
     // By way of the one that joined: it is told of the founder.
-    let third = joiner(&second, config()).await;
+    let third = joiner(&second, patient()).await;
     let mut members = vec![founder, second, third];
     for member in &members {
         voters(member, 3).await;
@@ -168,7 +178,7 @@ async fn joiners_adopt_the_leader_and_survivors_agree_on_the_next_one() {
     let leading = members.iter().filter(|member| member.group.status().is_leader()).count();
     assert_eq!(leading, 1, "exactly one of the survivors leads");
     soon(members[0].group.execute(1)).await.expect("two of three");
-    let late = joiner(&members[1], config()).await;
+    let late = joiner(&members[1], patient()).await;
     soon(late.group.when().leader_is(next.peer)).await.expect("it adopts the leader there is");
     soon(late.group.when().is_voter()).await.expect("it is promoted");
     members.push(late);
@@ -225,6 +235,7 @@ async fn a_founder_that_comes_back_without_its_store_joins_instead_of_founding()
     for network in &networks {
         members.push(join(network, bootstrap.clone(), peers.clone(), config()).await.0);
     }
+    soon(members[0].group.when().leader_elected()).await.expect("all are there");
     soon(members[0].group.execute(1)).await.expect("it is founded");
     let before = node(&members[2]);
     members.pop().expect("there are three").network.shutdown().await;
@@ -265,7 +276,7 @@ async fn observers_learn_and_never_vote() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leader_evicts_who_is_silent_for_too_long() {
-    let consensus = ConsensusConfig { evict_after: Duration::from_millis(1_200), ..config() };
+    let consensus = ConsensusConfig { evict_after: Duration::from_secs(3), ..config() };
     let mut members = grown(4, consensus.clone()).await;
     let leader = node(leader_of(&members).await);
     let place = members.iter().position(|member| node(member) != leader).expect("there are four");

@@ -63,6 +63,7 @@ async fn alone(consensus: ConsensusConfig) -> (Network, Group<Counter>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_name_says_what_it_is_and_in_which_unit_and_carries_its_labels() {
+    record();
     let members = formed_with(patient(1), 2).await;
     soon(members[1].group.execute(1)).await.expect("commits");
     let (group, raft): (&[&str], &[&str]) = (&["group"], &["group", "peer"]);
@@ -259,8 +260,9 @@ async fn calls_that_wait_are_seen_and_those_beyond_the_limit_are_counted() {
             tokio::spawn(async move { group.execute(1).await })
         })
         .collect();
-    until("two calls", || record().gauge("tessera.group.calls", labels) == 2.0).await;
-    assert_eq!(leader.group.status().calls, 2);
+    until("two calls", || leader.group.status().calls == 2).await;
+    // The gauge is set before the status is.
+    assert_eq!(record().gauge("tessera.group.calls", labels), 2.0);
     let third = soon(leader.group.query((), Consistency::Strong)).await.expect_err("no room");
     assert_eq!(third.reason, Reason::Busy);
     assert_eq!(record().counter("tessera.group.refused.busy", labels), 1);

@@ -16,6 +16,8 @@ use members::{Counter, Member, config, formed_with, key, network, soon, until};
 use runtime::{ConsensusConfig, Event, Peer, PeerId, ReplayEnd, Replayed, Status, storage};
 
 const ENTRIES: u64 = 20_000;
+/// Of several bytes, so that there is something to fetch.
+const COMMAND: i64 = 1 << 40;
 
 type Heard = Arc<Mutex<Vec<Event>>>;
 
@@ -27,7 +29,7 @@ fn slow(seed: u64) -> ConsensusConfig {
         election_timeout_jitter: Duration::from_millis(300),
         forward_timeout: Duration::from_millis(15_000 + seed),
         batch_size: 200,
-        catch_up_rate_max: 256 << 10,
+        catch_up_rate_max: 64 << 10,
         ..config()
     }
 }
@@ -36,7 +38,7 @@ fn slow(seed: u64) -> ConsensusConfig {
 async fn full(consensus: &ConsensusConfig) -> Vec<Member> {
     let members = formed_with(consensus.clone(), 3).await;
     for _ in 0..ENTRIES / 1_000 {
-        for executed in soon(members[0].group.execute_many(vec![1; 1_000])).await {
+        for executed in soon(members[0].group.execute_many(vec![COMMAND; 1_000])).await {
             executed.expect("commits");
         }
     }
@@ -126,7 +128,8 @@ async fn who_dies_while_it_gives_is_done_without() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_writer_that_never_stops_keeps_nobody_from_catching_up() {
-    let consensus = slow(3);
+    // Fast enough for what is written meanwhile.
+    let consensus = ConsensusConfig { catch_up_rate_max: 256 << 10, ..slow(3) };
     let members = full(&consensus).await;
     let before = members[0].group.status();
     let (group, stop) = (members[0].group.clone(), Arc::new(AtomicBool::new(false)));

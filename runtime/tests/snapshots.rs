@@ -23,9 +23,14 @@ use runtime::{
 /// What a member's observer has heard.
 type Heard = Arc<Mutex<Vec<Event>>>;
 
-/// Settings by which a log is compacted all the time.
+/// Settings by which a log is compacted all the time, and a command may take its time.
 fn short() -> ConsensusConfig {
-    ConsensusConfig { snapshot_log_entries: 40, snapshot_tail_entries: 10, ..config() }
+    ConsensusConfig {
+        snapshot_log_entries: 40,
+        snapshot_tail_entries: 10,
+        forward_timeout: Duration::from_secs(15),
+        ..config()
+    }
 }
 
 async fn join<M: StateMachine + Default>(
@@ -197,6 +202,7 @@ async fn a_lineage_that_was_forced_hands_on_a_snapshot_of_its_own() {
         let (founders, store) = (Bootstrap::Voters(voters.clone()), disk(&store(number)));
         groups.push(join::<Counter>(network, store, founders, peers.clone(), short()).await.0);
     }
+    soon(groups[0].when().leader_elected()).await.expect("all are there");
     add(&groups[0], 150).await;
     compacted(&groups[0], 60).await;
     for (group, network) in groups.into_iter().zip(networks) {

@@ -1,6 +1,9 @@
 //! What goes amiss around a run: a build that takes the program's place, a file that cannot be
 //! written. What the run comes to is the same, and is told.
 
+#[path = "model/untroubled.rs"]
+mod untroubled;
+
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -9,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
+use untroubled::untroubled;
 
 /// One cluster at a time: a small machine has no room for more.
 static TURN: Mutex<()> = Mutex::new(());
@@ -69,12 +73,12 @@ fn has_bytes(file: &Path) -> bool {
 #[test]
 fn nodes_return_as_the_program_that_runs_also_where_another_has_taken_its_place() {
     let _turn = turn();
-    let place = tempfile::tempdir().unwrap();
-    let (program, out) = (named(place.path()), place.path().join("out"));
     let words =
         ["leader-failover", "--nodes", "3", "--trials", "1", "--rate", "200", "--duration", "3s"];
-    let history = out.join("runs/latest/history.jsonl");
-    let output = meanwhile((&program, &words, &out), || has_bytes(&history), || rebuild(&program));
+    let (output, _out) = untroubled(|out| {
+        let (program, history) = (named(out), out.join("runs/latest/history.jsonl"));
+        meanwhile((&program, &words, out), || has_bytes(&history), || rebuild(&program))
+    });
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
 }
 

@@ -1,6 +1,9 @@
 //! Whole runs through the program, with real nodes: what they leave behind, and that nothing of
 //! them is left running.
 
+#[path = "model/untroubled.rs"]
+mod untroubled;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -10,6 +13,7 @@ use std::time::Duration;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use untroubled::untroubled;
 
 /// One cluster at a time: a small machine has no room for four.
 static TURN: Mutex<()> = Mutex::new(());
@@ -102,7 +106,6 @@ impl Drop for Running {
 #[test]
 fn a_failover_run_is_valid_and_leaves_its_folder() {
     let _turn = turn();
-    let out = tempfile::tempdir().unwrap();
     let words = [
         "leader-failover",
         "--nodes",
@@ -117,7 +120,7 @@ fn a_failover_run_is_valid_and_leaves_its_folder() {
         "0x2a",
         "--json",
     ];
-    let output = scenarios(&words, out.path()).output().unwrap();
+    let (output, out) = untroubled(|out| scenarios(&words, out).output().unwrap());
     let told = text(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{told}\n{}", text(&output.stdout));
 

@@ -43,7 +43,9 @@ fn only(folder: &Path) -> Option<PathBuf> {
 
 fn lines(sweep: &Path) -> Vec<Value> {
     let text = fs::read_to_string(sweep.join("seeds.jsonl")).unwrap_or_default();
-    text.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect()
+    // The last may be half written.
+    let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    lines.map(|line| serde_json::from_str(line).expect("a line is JSON")).collect()
 }
 
 #[test]

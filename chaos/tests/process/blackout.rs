@@ -14,23 +14,23 @@ use chaos::{
 };
 
 use crate::{
-    lab::{Keeper, block_on, folder, plan, run_plan, world},
+    lab::{block_on, folder, judged, plan, world},
     runs::valid,
 };
 
-fn blackout() -> Plan {
-    plan(
+fn blackout(return_after_ms: u64) -> Plan {
+    let duration_ms = 3_000 + return_after_ms;
+    plan(&format!(
         "scenario = \"blackout\"\nkind = \"failover\"\nnodes = 3\ntrials = 2\n\
-         [workload]\nrate_per_s = 200\nclients = 5\nduration_ms = 4500\n\
-         [[steps]]\nat = \"random\"\nfault = \"kill\"\ntarget = \"all\"\nreturn_after_ms = 1500\n\
-         [expect]\nmajority_may_be_lost = true\n",
-    )
+         [workload]\nrate_per_s = 200\nclients = 5\nduration_ms = {duration_ms}\n\
+         [[steps]]\nat = \"random\"\nfault = \"kill\"\ntarget = \"all\"\n\
+         return_after_ms = {return_after_ms}\n\
+         [expect]\nmajority_may_be_lost = true\n"
+    ))
 }
 
 pub(crate) fn all_nodes_die() {
-    let keeper = Keeper::default();
-    let (_stopper, stop) = Stop::new();
-    let outcome = block_on(run_plan(&blackout(), 14, &keeper, stop)).expect("the lab works");
+    let (outcome, _) = judged(&blackout(1_500), 14);
     valid(&outcome);
     assert_eq!(outcome.trials.len(), 2, "of all nodes one fault and one outage");
     for trial in &outcome.trials {
@@ -58,7 +58,8 @@ pub(crate) fn stores_that_went_back_in_time() {
         blackouts: 0,
     };
     let (_stopper, stop) = Stop::new();
-    let (world, plan) = (world(folder.path()), blackout());
+    // Nobody may be back before the stores are copied.
+    let (world, plan) = (world(folder.path()), blackout(3_000));
     let running = run(&world, &plan, Seed(15), Box::new(thief), stop);
     let outcome = block_on(running).expect("the lab works");
     assert_eq!(outcome.exit_code(), 1, "{:?}", outcome.checks);

@@ -6,12 +6,11 @@ use chaos::{
     cluster::Cluster,
     fault::{CrashPoint, NodeNumber},
     process::{ClockReading, ProcessCluster},
-    run::Stop,
     skew::ClockFault,
 };
 
 use crate::{
-    lab::{Keeper, block_on, cluster, eventually, folder, plan, run_plan, world},
+    lab::{block_on, cluster, eventually, folder, judged, plan, world},
     runs::valid,
 };
 
@@ -81,8 +80,7 @@ pub(crate) fn a_leader_in_a_hurry() {
         clock(600, "follower", "rate_ppm = -50000, wall_offset_ms = -5000"),
         clock(700, "random", "wall_jump_ms = 3600000"),
     ));
-    let (_stopper, stop) = Stop::new();
-    let outcome = block_on(run_plan(&plan, 11, &Keeper::default(), stop)).expect("it works");
+    let (outcome, _) = judged(&plan, 11);
     valid(&outcome);
     assert_eq!(outcome.trials.len(), 4);
     let clocks = outcome.marks.iter().filter(|mark| mark.kind == "clock");

@@ -7,11 +7,10 @@ use chaos::{
     cluster::{Cluster, ClusterError},
     disk::{DiskFault, DiskKind},
     fault::CrashPoint,
-    run::Stop,
 };
 
 use crate::{
-    lab::{Keeper, block_on, eventually, plan, run_plan},
+    lab::{block_on, eventually, judged, plan},
     runs::valid,
     stores::{Hit, VICTIM},
 };
@@ -128,9 +127,7 @@ pub(crate) fn disks_of_a_plan() {
          [workload]\nrate_per_s = 200\nclients = 5\nduration_ms = 9000\n{}",
         steps.concat()
     ));
-    let keeper = Keeper::default();
-    let (_stopper, stop) = Stop::new();
-    let outcome = block_on(run_plan(&plan, 21, &keeper, stop)).expect("the lab works");
+    let (outcome, _) = judged(&plan, 21);
     valid(&outcome);
     let disks = outcome.checks.iter().find(|check| check.name == "disks").expect("it is judged");
     assert_eq!(disks.verdict, Verdict::Valid);

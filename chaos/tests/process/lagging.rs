@@ -2,23 +2,21 @@
 
 use chaos::{
     fault::Fault,
-    run::{CatchUp, Since, Stop},
+    run::{CatchUp, Since},
 };
 
 use crate::{
-    lab::{Keeper, block_on, plan, run_plan},
+    lab::{judged, plan},
     runs::valid,
 };
 
 pub(crate) fn a_killed_follower() {
-    let keeper = Keeper::default();
     let plan = plan(
         "scenario = \"lag\"\nkind = \"lagging\"\nnodes = 4\ntrials = 1\n\
          [workload]\nrate_per_s = 100\nclients = 3\nduration_ms = 1000\n\
          [lag]\nentries = 60000\ncommand_bytes = 32\nbatch_sizes = [100, 500]\n",
     );
-    let (_stopper, stop) = Stop::new();
-    let outcome = block_on(run_plan(&plan, 21, &keeper, stop)).expect("the lab works");
+    let (outcome, keeper) = judged(&plan, 21);
     valid(&outcome);
     let sizes: Vec<u32> = outcome.catch_ups.iter().map(|caught| caught.batch_size).collect();
     assert_eq!(sizes, [100, 500], "the sizes take turns");
@@ -59,15 +57,13 @@ pub(crate) fn a_killed_follower() {
 }
 
 pub(crate) fn a_follower_that_was_cut_off() {
-    let keeper = Keeper::default();
     let plan = plan(
         "scenario = \"lag\"\nkind = \"lagging\"\nnodes = 3\ntrials = 1\n\
          [workload]\nrate_per_s = 100\nclients = 3\nduration_ms = 1000\n\
          [lag]\nfault = \"isolate\"\nentries = 5000\ncommand_bytes = 16\n\
          links = { delay_ms = 3, loss = 0.01 }\n",
     );
-    let (_stopper, stop) = Stop::new();
-    let outcome = block_on(run_plan(&plan, 22, &keeper, stop)).expect("the lab works");
+    let (outcome, _) = judged(&plan, 22);
     valid(&outcome);
     let [caught] = &outcome.catch_ups[..] else { panic!("{:?}", outcome.catch_ups) };
     assert_eq!(caught.fault, Fault::Isolate);

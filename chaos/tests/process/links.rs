@@ -9,12 +9,12 @@ use chaos::{
     plan::Plan,
     process::{ProcessCluster, ProcessWorld},
     register,
-    run::{Outcome, Stop},
+    run::Outcome,
 };
 use tokio::sync::mpsc;
 
 use crate::{
-    lab::{Keeper, all, block_on, cluster, eventually, folder, plan, run_plan, settings, world},
+    lab::{all, block_on, cluster, eventually, folder, judged, plan, settings, world},
     runs::valid,
 };
 
@@ -45,6 +45,10 @@ pub(crate) fn a_cut_off_node_catches_up() {
     block_on(async {
         let cluster = &frail(&world, 3).await;
         let victim = NodeNumber(3);
+        eventually("a leader", BOUND, || async {
+            cluster.status(NodeNumber(1)).await.is_ok_and(|status| status.leader.is_some())
+        })
+        .await;
         let client = cluster.client(1, &all(2)).await.expect("it connects");
         let write = |value| client.execute(register::Command::Write { key: 1, value });
         write(1).await.expect("three healthy nodes");
@@ -106,8 +110,7 @@ fn run(steps: &str, duration_ms: u64) -> Outcome {
     ));
     let transport = world(folder().path()).transport(&plan);
     assert!(transport.contains("laboratory's"), "{transport}");
-    let (_stopper, stop) = Stop::new();
-    let outcome = block_on(run_plan(&plan, 11, &Keeper::default(), stop)).expect("it works");
+    let (outcome, _) = judged(&plan, 11);
     valid(&outcome);
     outcome
 }

@@ -6,7 +6,7 @@ use chaos::{
     run::{Outcome, Phase, Stop},
 };
 
-use crate::lab::{Keeper, block_on, plan, run_plan};
+use crate::lab::{Keeper, block_on, judged, plan, run_plan};
 
 fn failover(fault: &str, trials: u64) -> Plan {
     plan(&format!(
@@ -25,10 +25,7 @@ pub(crate) fn valid(outcome: &Outcome) {
 }
 
 fn leaders_are_hit(fault: &str) {
-    let keeper = Keeper::default();
-    let plan = failover(fault, 2);
-    let (_stopper, stop) = Stop::new();
-    let outcome = block_on(run_plan(&plan, 11, &keeper, stop)).expect("the lab works");
+    let (outcome, keeper) = judged(&failover(fault, 2), 11);
     valid(&outcome);
     assert_eq!(outcome.trials.len(), 2);
     for trial in &outcome.trials {
@@ -55,7 +52,6 @@ fn leaders_are_hit(fault: &str) {
 }
 
 pub(crate) fn a_node_killed_again_as_it_returns() {
-    let keeper = Keeper::default();
     let step = |at| {
         format!(
             "[[steps]]\nat = {at}\nfault = \"kill\"\ntarget = {{ node = 3 }}\nreturn_after_ms = 500\n"
@@ -67,8 +63,7 @@ pub(crate) fn a_node_killed_again_as_it_returns() {
         step(500),
         step(1_010)
     ));
-    let (_stopper, stop) = Stop::new();
-    let outcome = block_on(run_plan(&plan, 12, &keeper, stop)).expect("the lab works");
+    let (outcome, _) = judged(&plan, 12);
     valid(&outcome);
     assert_eq!(outcome.trials.len(), 4, "each kill is one");
 }
@@ -82,10 +77,7 @@ pub(crate) fn paused_leaders() {
 }
 
 pub(crate) fn several_groups() {
-    let keeper = Keeper::default();
-    let plan = Plan { groups: 3, ..failover("kill", 2) };
-    let (_stopper, stop) = Stop::new();
-    let outcome = block_on(run_plan(&plan, 11, &keeper, stop)).expect("the lab works");
+    let (outcome, _) = judged(&Plan { groups: 3, ..failover("kill", 2) }, 11);
     valid(&outcome);
     assert_eq!(outcome.trials.len(), 2, "a trial is one of the first group");
     // Two others after each of two faults.

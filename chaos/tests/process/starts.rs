@@ -87,6 +87,10 @@ pub(crate) fn nodes_keep_address_and_log() {
     let world = world(folder.path());
     block_on(async {
         let cluster = cluster(&world, 3).await;
+        eventually("a leader", Duration::from_secs(20), || async {
+            cluster.status(NodeNumber(1)).await.is_ok_and(|status| status.leader.is_some())
+        })
+        .await;
         let client = cluster.client(1, &all(3)).await.expect("it connects");
         let executed = client.execute(register::Command::Write { key: 1, value: 10 }).await;
         let position = executed.expect("three healthy nodes").position;

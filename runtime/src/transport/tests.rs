@@ -78,6 +78,7 @@ async fn a_group_commits_over_sockets_that_are_not_the_hosts() {
     let peers = networks.each_ref().map(Network::peer);
     assert_eq!(peers[0].addresses, [address(1)]);
     let groups = [join(&networks[0], &peers).await, join(&networks[1], &peers).await];
+    soon("a leader", groups[0].when().leader_elected()).await.expect("both are there");
     for (sum, group) in (1..).zip(&groups) {
         let executed = soon("a commit", group.execute(1)).await.expect("both are there");
         assert_eq!(executed.output, sum);

@@ -85,7 +85,8 @@ impl BondMetrics {
     }
 
     pub(super) fn ended(&self, code: Code) {
-        self.active.decrement(1);
+        // First, so that whoever sees one less finds it among those that ended.
         counter!(BOND_ENDED, "group" => self.group.clone(), "code" => code.name()).increment(1);
+        self.active.decrement(1);
     }
 }

@@ -33,15 +33,16 @@ fn group() -> GroupId {
     GroupId::of(&key(), Sum::SIGNATURE, &ConsensusProfile::Lan.config())
 }
 
-/// A member by hand, who dials that peer and shows this.
+/// A member by hand, who dials these peers and shows this. Whom it is dialed by it need not dial:
+/// two dials that cross could replace a bond.
 fn hand(
     network: &Network,
-    peer: Peer,
+    peers: Vec<Peer>,
     shown: Admittance,
 ) -> (Bonds, BondEvents, watch::Sender<Admittance>) {
     let (admit, admittance) = watch::channel(shown);
     let consensus = ConsensusProfile::Lan.config();
-    let member = Member { group: group(), key: key(), consensus, peers: vec![peer], admittance };
+    let member = Member { group: group(), key: key(), consensus, peers, admittance };
     let (bonds, events) = Bonds::spawn(network, member);
     (bonds, events, admit)
 }
@@ -70,7 +71,7 @@ async fn frames_that_come_before_all_founders_have_met_are_counted_and_harm_nobo
         .await
         .expect("nothing stands against it");
     let shown = Admittance { founders: Some(founders), ..Admittance::of(STORE) };
-    let (bonds, mut events, _admit) = hand(&second, first.peer(), shown);
+    let (bonds, mut events, _admit) = hand(&second, Vec::new(), shown);
     let to: NodeId = group.status().node;
     soon("a bond", events.recv()).await.expect("they bond");
     assert!(bonds.send(to, vote()), "the bond is up");
@@ -100,7 +101,7 @@ async fn no_group_is_founded_with_one_that_has_founded_alone() {
     let alone = super::by(group(), Configuration::of([node(&second)]));
     let lineage = Some(alone.lineage);
     let shown = Admittance { lineage, dissolves: true, ..Admittance::of(STORE) };
-    let (bonds, mut events, _admit) = hand(&second, first.peer(), shown);
+    let (bonds, mut events, _admit) = hand(&second, Vec::new(), shown);
     let to: NodeId = member.status().node;
     soon("a bond", events.recv()).await.expect("they bond");
     let introduce = |founding| {
@@ -202,7 +203,7 @@ async fn who_founds_alone_shows_its_lineage_while_its_disk_is_at_it() {
     let ours = Lineage::of(group(), &Configuration::of([member.status().node]));
     let theirs = Lineage::of(group(), &Configuration::of([node(&second)]));
     let shown = Admittance { lineage: Some(theirs), ..Admittance::of(STORE) };
-    let (_bonds, mut events, admit) = hand(&second, first.peer(), shown);
+    let (_bonds, mut events, admit) = hand(&second, vec![first.peer()], shown);
     match soon("word of the other", events.recv()).await {
         Some(BondEvent::Foreign(met)) => assert_eq!((met.lineage, met.dissolves), (ours, true)),
         met => panic!("not of another lineage: {met:?}"),

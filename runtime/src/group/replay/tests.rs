@@ -19,9 +19,12 @@ use crate::{
     storage,
 };
 
+/// Of several bytes, so that there is something to fetch.
+const COMMAND: i64 = 1 << 40;
+
 /// So slow that all bonds are there before it is over.
 fn consensus() -> ConsensusConfig {
-    ConsensusConfig { catch_up_rate_max: 256 << 10, batch_size: 500, ..ConsensusConfig::default() }
+    ConsensusConfig { catch_up_rate_max: 64 << 10, batch_size: 500, ..ConsensusConfig::default() }
 }
 
 /// Has proved the key, claims to hold everything, and gives what it likes.
@@ -88,7 +91,7 @@ async fn a_member_that_gives_what_the_leader_does_not_vouch_for_is_named_and_ask
     let (first, liars, late) = (network().await, network().await, network().await);
     let leader = alone(&first, &key, &consensus()).await;
     for _ in 0..15 {
-        for executed in soon("commits", leader.execute_many(vec![1; 1_000])).await {
+        for executed in soon("commits", leader.execute_many(vec![COMMAND; 1_000])).await {
             executed.expect("commits");
         }
     }

@@ -272,8 +272,7 @@ async fn a_client_hears_each_heartbeat_while_it_waits_for_an_answer_and_little_b
 
 #[tokio::test]
 async fn a_client_that_falls_silent_loses_its_link_and_one_that_pings_keeps_it() {
-    let mut consensus = ConsensusProfile::Lan.config();
-    consensus.max_missed_heartbeats = 4;
+    let consensus = ConsensusProfile::Lan.config();
     let scene = Scene::set(&consensus).await;
     let (silent, mut pinging) = (scene.link().await, scene.link().await);
     let mut ticks = tokio::time::interval(consensus.heartbeat_interval);
@@ -289,7 +288,7 @@ async fn a_client_that_falls_silent_loses_its_link_and_one_that_pings_keeps_it()
         () = pings => unreachable!("it never ends"),
     };
     assert_eq!(code, Code::Timeout, "{reason}");
-    assert!(reason.contains("not a word for 200ms"), "{reason}");
+    assert!(reason.contains("not a word for 1s"), "{reason}");
     assert!(pinging.closing().is_none());
 }
 
@@ -327,7 +326,7 @@ async fn answers_that_are_not_read_have_a_limit_in_bytes_and_then_cost_the_link(
     let record = Record::default();
     let _recording = metrics::set_default_local_recorder(&record);
     let mut consensus = ConsensusProfile::Lan.config();
-    consensus.handshake_timeout = Duration::from_millis(300);
+    consensus.handshake_timeout = Duration::from_secs(1);
     // It does not ping either; that is not what this is about.
     consensus.max_missed_heartbeats = 400;
     let scene = Scene::set(&consensus).await;
@@ -338,7 +337,7 @@ async fn answers_that_are_not_read_have_a_limit_in_bytes_and_then_cost_the_link(
     }
     let (code, reason) = closed(&greedy).await;
     assert_eq!(code, Code::Timeout, "{reason}");
-    assert!(reason.contains("it has not read for 300ms"), "{reason}");
+    assert!(reason.contains("it has not read for 1s"), "{reason}");
     let cut = record.counter(ANSWERS_DROPPED, &[("reason", "bytes")]);
     assert!((1..48).contains(&cut), "{cut} of 48");
     let done = soon("an answer", scene.good.execute(1)).await.expect("the group goes on");

@@ -230,8 +230,8 @@ async fn the_first_lane_must_be_the_control_lane() {
 async fn a_silent_peer_loses_its_bond_and_one_that_pings_keeps_it() {
     let clock = Arc::new(JumpingClock::default());
     let mut wish = Wish { clock: Arc::new(Arc::clone(&clock)), ..Wish::new(1) };
-    wish.consensus.heartbeat_interval = Duration::from_millis(20);
-    wish.consensus.heartbeat_jitter = Duration::from_millis(5);
+    wish.consensus.heartbeat_interval = Duration::from_millis(100);
+    wish.consensus.heartbeat_jitter = Duration::from_millis(25);
     wish.consensus.max_missed_heartbeats = 10;
     let mut node = wish.start(&[]).await;
     let mut mute = Hand::connect(2, &node.peer()).await;
@@ -249,7 +249,7 @@ async fn a_silent_peer_loses_its_bond_and_one_that_pings_keeps_it() {
     // Three times as long as silence is borne, in pings.
     let bond = node.bonds.side.table.bond(id(2, 2)).expect("it is up");
     for _ in 0..30 {
-        clock.jump(Duration::from_millis(20));
+        clock.jump(Duration::from_millis(100));
         let pinged = clock.now();
         lane.write_all(&framed(&MemberFrame::Ping)).await.expect("it is open");
         tokio::select! {
@@ -292,9 +292,12 @@ async fn nobody_is_taken_for_silent_while_whoever_listens_waits_for_a_disk() {
 #[tokio::test]
 async fn a_node_that_was_stopped_reads_before_it_judges() {
     let clock = Arc::new(JumpingClock::default());
-    let wish = Wish { clock: Arc::new(Arc::clone(&clock)), ..Wish::new(1) };
+    let mut wish = Wish { clock: Arc::new(Arc::clone(&clock)), ..Wish::new(1) };
+    // Two of these are what it then has to read in.
+    wish.consensus.heartbeat_interval = Duration::from_millis(500);
     let mut stopped = wish.start(&[]).await;
-    let mut other = Wish::new(2).start(&[stopped.peer()]).await;
+    let other = Wish { consensus: wish.consensus, ..Wish::new(2) };
+    let mut other = other.start(&[stopped.peer()]).await;
     assert_eq!((stopped.up().await, other.up().await), (other.node, stopped.node));
     let bond = stopped.connection(other.node);
     for term in 1..=20 {
