@@ -42,8 +42,9 @@ fn refusal(store: &Path) -> String {
     match store.join(MARKER).try_exists() {
         Ok(true) | Err(_) => format!("the store {path} cannot be forced"),
         Ok(false) => format!(
-            "{path} is no store and cannot be forced (that of a node of a run is in \
-             stores/GROUP/NODE, such as stores/1/3)"
+            "{path} is no store and cannot be forced (that of node 3 of a run is stores/1/3, that \
+             of its second group stores/1/3-group-2; in a run of kind formation or lagging the \
+             first number is the trial)"
         ),
     }
 }
@@ -92,7 +93,7 @@ mod tests {
             for confirmed in [false, true] {
                 let error = crate::told(&force(&path, confirmed).unwrap_err());
                 let said = format!("{} is no store and cannot be forced (that", path.display());
-                assert!(error.starts_with(&said) && error.contains("stores/GROUP/NODE"), "{error}");
+                assert!(error.starts_with(&said) && error.contains("stores/1/3, that"), "{error}");
             }
         }
     }

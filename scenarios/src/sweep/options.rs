@@ -27,7 +27,7 @@ pub(crate) struct SweepOptions {
     /// How many seeds at a time; one for each core, in world process one
     #[arg(long, value_name = "J", value_parser = within::<1, JOBS_MAX>)]
     pub(crate) jobs: Option<u64>,
-    /// Every so manieth seed is run twice, in two processes, which must not differ; 0 for none
+    /// One seed in so many is run twice, in two processes, which must not differ; 0 for none
     #[arg(long, value_name = "EVERY", value_parser = count)]
     pub(crate) check_twice: Option<u64>,
     /// A seed that takes longer is ended, and counts as a failure of the laboratory

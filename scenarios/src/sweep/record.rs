@@ -26,7 +26,7 @@ pub(crate) struct SweepRecord {
     pub(crate) minutes_max: Option<u64>,
     /// How many seeds at a time.
     pub(crate) jobs: u64,
-    /// Every so manieth seed is run twice; none if 0.
+    /// One seed in so many is run twice; none if 0.
     pub(crate) check_twice: u64,
     /// A seed that takes longer is ended.
     pub(crate) bound_ms: u64,

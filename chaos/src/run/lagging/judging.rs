@@ -8,7 +8,10 @@ use crate::{
     groups::{joined, judge_parts, parts},
     history::{Frozen, History, NodeLog},
     plan::{LagFrom, Plan, consensus, of_size},
-    run::{Outcome, RunError, expect, lab::check, measures, offered, recorder::Records, sampling},
+    run::{
+        Outcome, RunError, course::MARKS_DROPPED, expect, lab::check, measures, offered,
+        recorder::Records, sampling,
+    },
     schedule::Schedule,
 };
 
@@ -31,6 +34,7 @@ pub(super) fn conclude(
     checks.extend(of_trials(std::mem::take(&mut found.checks)));
     checks.extend(judge_parts(plan, &frozen));
     checks.extend(invariants(plan, &found, &frozen.logs, &records));
+    found.counts.insert(MARKS_DROPPED.into(), records.marks_dropped);
     let mut outcome = Outcome {
         counts: found.counts,
         marks: std::mem::take(&mut records.marks),
@@ -279,6 +283,13 @@ mod tests {
     fn judged(lag: &str, caught: CatchUp, stopped: bool) -> Check {
         let found = Found { catch_ups: vec![caught], ..Found::default() };
         caught_up(&plan(lag), &found, stopped)
+    }
+
+    #[test]
+    fn marks_beyond_those_that_are_kept_are_counted() {
+        let records = Records { marks_dropped: 7, ..Records::default() };
+        let outcome = conclude(&plan(""), Found::default(), records, false).expect("no history");
+        assert_eq!(outcome.counts["marks_dropped"], 7);
     }
 
     #[test]

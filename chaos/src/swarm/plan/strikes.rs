@@ -295,7 +295,9 @@ impl<'r, 'a> Strikes<'r, 'a> {
         let Some(planned) = &mut self.run.world.planned else { return Ok(()) };
         planned.hurt(&rules);
         let befallen: LinkCounts = cut.befallen(&planned.link_counts());
-        for (name, count) in befallen.faults().into_iter().filter(|(_, count)| *count > 0) {
+        // Of those that were lost the world counts all, whatever they were lost by.
+        let befell = |(name, count): &(&str, u64)| *count > 0 && *name != "lost";
+        for (name, count) in befallen.faults().into_iter().filter(befell) {
             *self.run.found.counts.entry(format!("messages_{name}")).or_default() += count;
         }
         // Where a majority may be lost there may have been nobody to send anything.
