@@ -23,7 +23,8 @@ pub trait Clock: fmt::Debug + Send + Sync + 'static {
     /// The monotonic clock. Timers, timeouts and leases follow it.
     fn now(&self) -> Time;
 
-    /// The wall clock, as time since the Unix epoch. Only ticket expiry and display follow it.
+    /// The wall clock, as time since the Unix epoch. Only ticket expiry and display follow it, and
+    /// the moments at which connections look how short their paths are.
     fn wall(&self) -> Duration;
 
     /// Resolves once the monotonic clock has reached `deadline`.

@@ -61,7 +61,10 @@ pub(crate) use registry::Applicant;
 use crate::{
     Clock, GroupBuilder, GroupId, GroupKey,
     group::ClientBuilder,
-    network::{connections::Connections, door::CLIENT_ALPN, registry::Registry, wire::Reach},
+    network::{
+        congestion::BoundedCubic, connections::Connections, door::CLIENT_ALPN, registry::Registry,
+        wire::Reach,
+    },
 };
 
 /// A node on the network: an endpoint with an identity. A cheap handle.
@@ -87,6 +90,7 @@ struct Inner {
     id: NetworkId,
     peer: Peer,
     reach: Reach,
+    congestion: Arc<BoundedCubic>,
     clock: Arc<dyn Clock>,
     nonce: u64,
     draws: Mutex<Xoshiro256PlusPlus>,
@@ -236,7 +240,10 @@ impl Network {
         let address = quic::address(peer, self.inner.reach)?;
         let mut options = ConnectOptions::new();
         if let Some(idle) = idle {
-            options = options.with_transport_config(quic::bond_transport(idle));
+            options = options.with_transport_config(quic::bond_transport(
+                idle,
+                Arc::clone(&self.inner.congestion),
+            ));
         }
         let unreachable = |reason: String| NetworkError::Unreachable { peer: peer.id, reason };
         let connecting = endpoint

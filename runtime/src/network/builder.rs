@@ -16,6 +16,7 @@ use crate::{
     Clock, SystemClock, metric,
     network::{
         Inner, Network, NetworkError, NetworkId, Peer, SecretKey,
+        congestion::BoundedCubic,
         connections::Connections,
         door::{BOND_ALPN, CLIENT_ALPN, Door},
         entropy::Entropy,
@@ -166,7 +167,8 @@ impl NetworkBuilder {
         let protocols: Vec<Vec<u8>> =
             self.protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         let alpns = protocols.iter().cloned().chain([BOND_ALPN.to_vec(), CLIENT_ALPN.to_vec()]);
-        let endpoint = quic::bind(&wire, &secret, alpns.collect()).await?;
+        let congestion = Arc::new(BoundedCubic::new(Arc::clone(&clock)));
+        let endpoint = quic::bind(&wire, &secret, alpns.collect(), Arc::clone(&congestion)).await?;
         let id = NetworkId::of(&self.name);
         let registry = Arc::new(Registry::new(protocols));
         let connections = Arc::new(Connections::default());
@@ -191,6 +193,7 @@ impl NetworkBuilder {
             id,
             peer: Peer { id: secret.peer_id(), addresses: wire.addresses(&endpoint) },
             reach: wire.reach(),
+            congestion,
             clock,
             nonce: entropy.stream("nonce").next_u64(),
             draws: Mutex::new(entropy.stream("draw")),

@@ -18,17 +18,18 @@ use crate::network::{
     wire::{Reach, Wire},
 };
 
-/// Binds the endpoint.
+/// Binds the endpoint, whose connections share the moments at which they look at their paths.
 pub(crate) async fn bind(
     wire: &Wire,
     secret: &SecretKey,
     alpns: Vec<Vec<u8>>,
+    congestion: Arc<BoundedCubic>,
 ) -> Result<Endpoint, NetworkError> {
     let refused = |reason: String| NetworkError::Bind { address: wire.address(), reason };
     let builder = Endpoint::builder(presets::Minimal)
         .secret_key(secret.to_iroh())
         .alpns(alpns)
-        .transport_config(transport(IDLE_TIMEOUT, 0))
+        .transport_config(transport(IDLE_TIMEOUT, 0, congestion))
         .relay_mode(RelayMode::Disabled)
         .portmapper_config(PortmapperConfig::Disabled)
         .clear_address_lookup();
@@ -37,13 +38,13 @@ pub(crate) async fn bind(
 }
 
 /// The settings of a connection that is to be a bond, and may be idle for this long.
-pub(crate) fn bond_transport(idle: Duration) -> QuicTransportConfig {
-    transport(idle, LANES)
+pub(crate) fn bond_transport(idle: Duration, congestion: Arc<BoundedCubic>) -> QuicTransportConfig {
+    transport(idle, LANES, congestion)
 }
 
 /// The settings of a connection that may be idle for this long, and on which the peer may open
 /// so many lanes.
-fn transport(idle: Duration, lanes: u32) -> QuicTransportConfig {
+fn transport(idle: Duration, lanes: u32, congestion: Arc<BoundedCubic>) -> QuicTransportConfig {
     let idle = VarInt::from_u32(u32::try_from(idle.as_millis()).unwrap_or(u32::MAX));
     QuicTransportConfig::builder()
         // The first guess of the round trip rules how soon a lost first packet is repeated: the
@@ -56,7 +57,7 @@ fn transport(idle: Duration, lanes: u32) -> QuicTransportConfig {
         .receive_window(VarInt::from_u32(UNPROVEN_WINDOW_BYTES))
         // Never the bottleneck: a full lane must not keep another lane from sending.
         .send_window(2 * u64::from(STREAM_WINDOW_BYTES * LANES))
-        .congestion_controller_factory(Arc::new(BoundedCubic))
+        .congestion_controller_factory(congestion)
         .datagram_receive_buffer_size(None)
         .build()
 }

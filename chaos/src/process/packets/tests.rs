@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, future::poll_fn, time::Duration};
 
-use runtime::Time;
+use runtime::{Network, Time};
 
 use super::*;
 use crate::link::{LinkCounts, Share};
@@ -289,6 +289,44 @@ async fn what_finds_no_room_before_the_line_does_not_come() {
     }
 }
 
+/// Its window would grow until the line overflows, since nothing is lost before.
+#[tokio::test]
+async fn a_network_sends_no_more_than_a_narrow_line_takes() {
+    let bind = |seed| PacketSocket::bind(([127, 0, 0, 1], 0).into(), Seed(seed)).expect("a port");
+    let sockets = [1, 2].map(|seed| Arc::new(bind(seed)));
+    let narrow = LinkFaults {
+        delay_ms: 10,
+        bandwidth_bytes_per_s: Some(2_000_000),
+        queue_bytes_max: 512 << 10,
+        ..LinkFaults::default()
+    };
+    let there = sockets[1].local_address();
+    sockets[0].set(there, Direction::Out, narrow).expect("a link can do it");
+    let network = |socket: &Arc<PacketSocket>| {
+        let datagrams: Arc<PacketSocket> = Arc::clone(socket);
+        Network::builder("narrow").datagrams(datagrams).protocol("bulk/1").build()
+    };
+    let sender = network(&sockets[0]).await.expect("it is bound");
+    let receiver = network(&sockets[1]).await.expect("it is bound");
+    let received = async {
+        let mut link = receiver.accept("bulk/1").await.expect("it is open");
+        for _ in 0..FRAMES {
+            link.recv().await.expect("all frames come");
+        }
+    };
+    let sent = async {
+        let mut link = sender.dial(&receiver.peer(), "bulk/1").await.expect("it listens");
+        for _ in 0..FRAMES {
+            link.send(&[7; 64 << 10]).await.expect("it is open");
+        }
+        // Until all has come.
+        link.recv().await
+    };
+    tokio::time::timeout(BOUND, async { tokio::join!(received, sent) }).await.expect("in time");
+    let counts = sockets[0].links()[0].counts;
+    assert!(counts.throttled > 0 && counts.overflowed == 0, "{counts:?}");
+}
+
 fn bandwidth(bytes_per_s: u64) -> LinkFaults {
     LinkFaults {
         bandwidth_bytes_per_s: Some(bytes_per_s),
@@ -325,4 +363,6 @@ const ENDS: [Direction; 2] = [Direction::Out, Direction::In];
 const ROUNDS: u64 = 4;
 const SENT: u64 = 100 * ROUNDS;
 const BYTES: usize = 64;
+/// Of 64 KiB.
+const FRAMES: usize = 40;
 const BOUND: Duration = Duration::from_secs(20);

@@ -1,10 +1,13 @@
 //! Hello and welcome, word by word: what papers may be shown, and what a client expects of a node.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::*;
 use crate::{
     NetworkId,
+    clock::Standing,
     network::papers::{
         EXTENSION_BYTES_MAX, EXTENSIONS_MAX, Extension, TICKET_BYTES_MAX, TICKETS_MAX,
     },
@@ -70,14 +73,16 @@ async fn papers_beyond_their_limits_or_cut_short_are_refused_by_name() {
     }
 }
 
-/// What a client makes of a node that answers its dial by hand, with the last word of that hand.
+/// What the client makes of a node that answers its dial by hand, with the last word of that hand.
 async fn answered<T>(
+    client: &Network,
     answer: impl AsyncFnOnce(&Connection, Talk, &Session) -> T,
 ) -> (T, NetworkError) {
-    let client = node("n").await;
     let (secret, key) = (SecretKey::generate(), GroupKey::from_secret("key"));
+    let congestion = Arc::new(BoundedCubic::new(Arc::new(SystemClock::new())));
     let alpns = vec![CLIENT_ALPN.to_vec()];
-    let played = quic::bind(&Wire::Host(loopback()), &secret, alpns).await.expect("a port");
+    let played =
+        quic::bind(&Wire::Host(loopback()), &secret, alpns, congestion).await.expect("a port");
     let peer = Peer { id: secret.peer_id(), addresses: played.bound_sockets() };
     let answering = async {
         let incoming = played.accept().await.expect("it is up");
@@ -95,7 +100,7 @@ async fn answered<T>(
 
 #[tokio::test]
 async fn a_client_turns_a_node_of_another_version_away_by_name() {
-    let (told, error) = answered(async |connection, mut talk, _| {
+    let (told, error) = answered(&node("n").await, async |connection, mut talk, _| {
         talk.sender.write_all(&[&MAGIC[..], &[9, 0]].concat()).await.expect("it is open");
         closed(connection).await
     })
@@ -107,7 +112,7 @@ async fn a_client_turns_a_node_of_another_version_away_by_name() {
 
 #[tokio::test]
 async fn a_client_holds_the_papers_of_its_node_against_the_same_limits() {
-    let (told, error) = answered(async |connection, mut talk, session| {
+    let (told, error) = answered(&node("n").await, async |connection, mut talk, session| {
         let proof = session.proof(&GroupKey::from_secret("key"));
         let papers = Papers { tickets: vec![Bytes::new(); TICKETS_MAX + 1], ..papers() };
         talk.preface(NetworkId::of("n")).await.expect("it is open");
@@ -122,7 +127,10 @@ async fn a_client_holds_the_papers_of_its_node_against_the_same_limits() {
 /// The client once took the end of the stream for the answer, if it came first.
 #[tokio::test]
 async fn a_reason_that_comes_after_the_end_of_the_stream_is_heard() {
-    let (_, error) = answered(async |connection, mut talk, _| {
+    // Its patience with a reason never ends: a busy machine may come to it late.
+    let client = builder("n").clock(Arc::new(Standing::default())).build().await;
+    let client = client.expect("a free port on loopback");
+    let (_, error) = answered(&client, async |connection, mut talk, _| {
         talk.sender.finish().expect("it is open");
         // The client has acknowledged the end: whatever comes now comes later.
         talk.sender.stopped().await.expect("it is connected");
@@ -136,7 +144,7 @@ async fn a_reason_that_comes_after_the_end_of_the_stream_is_heard() {
 
 #[tokio::test]
 async fn a_node_that_breaks_off_without_a_reason_is_waited_for_no_longer_than_need_be() {
-    let (told, error) = answered(async |connection, mut talk, _| {
+    let (told, error) = answered(&node("n").await, async |connection, mut talk, _| {
         talk.sender.finish().expect("it is open");
         closed(connection).await
     })
