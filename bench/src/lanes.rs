@@ -4,7 +4,8 @@
 //! nothing else of it leaves the process. Four kinds of stretches take turns: idle; large
 //! entries fill the append lane; a newcomer that catches up again and again fills the bulk
 //! lanes; a process fills the cores and sends nothing, which is what a full lane is held against
-//! where nodes have few cores. Invariant: what is written is bounded, since the log stays in memory.
+//! where nodes have few cores. Where the link is full and not the cores, [`narrow`] measures.
+//! Invariant: what is written is bounded, since the log stays in memory.
 
 use std::{
     path::Path,
@@ -22,6 +23,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     companion::Companion,
+    narrow,
     newcomer::Invitation,
     node::{self, Node},
     outcome::Outcome,
@@ -36,6 +38,7 @@ pub(crate) fn main(rounds: u32, writers: u32, out: &Path, json: bool) -> Result<
     let mut outcome = Outcome::new("bench-lanes", plan);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let measured = runtime.block_on(measure(rounds, writers))?;
+    let narrow = runtime.block_on(narrow::measure(rounds))?;
     let mut p99 = |name: &str, times: &[Duration]| {
         let summary = outcome.summarise(&format!("{name}_round_us"), times);
         let p99 = summary.and_then(|summary| summary.p99);
@@ -44,15 +47,19 @@ pub(crate) fn main(rounds: u32, writers: u32, out: &Path, json: bool) -> Result<
     let idle = p99("idle", &measured.idle)?;
     let (append, bulk) = (p99("append_full", &measured.append)?, p99("bulk_full", &measured.bulk)?);
     let busy = p99("cores_full", &measured.busy)?;
-    outcome.count("written_bytes", measured.written_bytes);
+    let narrow_idle = p99("narrow_idle", &narrow.idle)?;
+    let narrow_bulk = p99("narrow_bulk_full", &narrow.bulk)?;
+    outcome.count("written_bytes", measured.written_bytes + narrow.written_bytes);
     outcome.count("newcomers_caught_up", measured.caught_up);
     let is_calm = outcome.no_election(measured.terms);
+    let is_calm_where_narrow = outcome.no_election_in("no_election_narrow", narrow.terms);
     outcome.ratio("append_full_to_idle_round_p99", append / idle);
     outcome.ratio("bulk_full_to_idle_round_p99", bulk / idle);
     outcome.ratio("cores_full_to_idle_round_p99", busy / idle);
     outcome.ratio("bulk_full_to_cores_full_round_p99", bulk / busy);
+    outcome.ratio("narrow_bulk_full_to_idle_round_p99", narrow_bulk / narrow_idle);
     outcome.finish(out, json)?;
-    Ok(is_calm)
+    Ok(is_calm && is_calm_where_narrow)
 }
 
 #[derive(Default)]

@@ -9,6 +9,7 @@ mod filled;
 mod join;
 mod lanes;
 mod memory;
+mod narrow;
 mod newcomer;
 mod node;
 mod open;
@@ -155,9 +156,10 @@ enum Bench {
     },
     /// Heartbeat rounds, as strong queries see them, by turns idle, while large entries fill the append
     /// lane, while a newcomer that catches up fills the bulk lanes, and while busy loops fill the cores;
-    /// exit code 1 if a term changed
+    /// then over a link of 25 Mbit/s and 20 ms, idle and while its bulk lane is full; exit code 1
+    /// if a term changed
     Lanes {
-        /// Rounds, each with two seconds of each kind
+        /// Rounds, each with about two seconds of each kind
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(2..=20))]
         rounds: u32,
         /// How many write 64 KiB at a time, each one after the other

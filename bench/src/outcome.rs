@@ -72,10 +72,15 @@ impl Outcome {
     }
 
     /// Adds whether the term, before and after, stayed what it was.
-    pub(crate) fn no_election(&mut self, (before, after): (u64, u64)) -> bool {
+    pub(crate) fn no_election(&mut self, terms: (u64, u64)) -> bool {
+        self.no_election_in("no_election", terms)
+    }
+
+    /// The same, of one of several groups.
+    pub(crate) fn no_election_in(&mut self, name: &str, (before, after): (u64, u64)) -> bool {
         let verdict = if before == after { Verdict::Valid } else { Verdict::Invalid };
         let detail = format!("term {before} before, {after} after");
-        self.check(Check { name: "no_election".into(), verdict, detail });
+        self.check(Check { name: name.into(), verdict, detail });
         before == after
     }
 
