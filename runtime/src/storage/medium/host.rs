@@ -61,6 +61,14 @@ impl Host {
     }
 }
 
+impl Drop for Host {
+    fn drop(&mut self) {
+        // Not left to the closing of the file: a child that the program starts at this moment has
+        // it open as well, and with it the lock, until it has become another program.
+        drop(flock(&self.directory, FlockOperation::Unlock));
+    }
+}
+
 /// Makes a directory beside the place, or finds the one that an earlier attempt left there.
 fn begin(name: &Path) -> Result<PathBuf, StorageError> {
     let Some(last) = name.file_name() else {
@@ -176,5 +184,22 @@ impl MediumFile for HostFile {
 
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_is_being_started_keeps_no_directory_locked() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Host::open(folder.path(), Absence::Refused);
+        let host = open().expect("nobody has it");
+        assert!(matches!(open(), Err(StorageError::InUse { .. })));
+        // What a child has between its fork and the program that it becomes.
+        let _of_child = host.directory.try_clone().expect("one file more");
+        drop(host);
+        open().expect("it is let go of");
     }
 }
