@@ -37,6 +37,9 @@ pub(crate) struct LagOverrides {
     /// Which share of the datagrams on the follower's links is lost: 0.01
     #[arg(long, value_name = "SHARE", value_parser = share)]
     pub(crate) loss: Option<Share>,
+    /// How many bytes per second the follower's links take, each way
+    #[arg(long, value_name = "BYTES", value_parser = within::<1, BANDWIDTH_MAX>)]
+    pub(crate) link_bandwidth: Option<u64>,
     /// What the others still have of what it missed: replay, every entry; or snapshot, a snapshot
     /// and the entries since
     #[arg(long, value_name = "WAY")]
@@ -47,7 +50,7 @@ pub(crate) struct LagOverrides {
 }
 
 /// Their names among the arguments.
-pub(crate) const NAMES: [&str; 9] = [
+pub(crate) const NAMES: [&str; 10] = [
     "entries",
     "command_bytes",
     "batch_size",
@@ -55,6 +58,7 @@ pub(crate) const NAMES: [&str; 9] = [
     "peers",
     "link_delay",
     "loss",
+    "link_bandwidth",
     "from",
     "rate_max",
 ];
@@ -98,12 +102,14 @@ impl LagOverrides {
     }
 
     fn apply_links(&self, lag: &mut LagPlan) {
-        if self.link_delay.is_none() && self.loss.is_none() {
+        let Self { link_delay, loss, link_bandwidth, .. } = self;
+        if link_delay.is_none() && loss.is_none() && link_bandwidth.is_none() {
             return;
         }
         let links = lag.links.get_or_insert_with(LinkFaults::default);
-        links.delay_ms = self.link_delay.unwrap_or(links.delay_ms);
-        links.loss = self.loss.unwrap_or(links.loss);
+        links.delay_ms = link_delay.unwrap_or(links.delay_ms);
+        links.loss = loss.unwrap_or(links.loss);
+        links.bandwidth_bytes_per_s = link_bandwidth.or(links.bandwidth_bytes_per_s);
         // Nothing of nothing is what a plan without links has.
         if links.is_none() {
             lag.links = None;
@@ -122,6 +128,7 @@ impl LagOverrides {
             ("--peers", number(self.peers)),
             ("--link-delay", self.link_delay.map(|ms| format!("{:?}", Duration::from_millis(ms)))),
             ("--loss", self.loss.map(|share| share.to_string())),
+            ("--link-bandwidth", number(self.link_bandwidth)),
             ("--from", self.from.map(|from| from.to_string())),
             ("--rate-max", number(self.rate_max.map(u64::from))),
         ];
@@ -160,6 +167,7 @@ fn share(text: &str) -> Result<Share, String> {
 }
 
 const SMALL_MAX: u64 = u32::MAX as u64;
+const BANDWIDTH_MAX: u64 = 100_000_000_000;
 /// A majority beside the follower, and as many as a plan may have.
 const PEERS: (u64, u64) = (2, 8);
 const SIZE: &str = "expected a number of entries from 1 to 1048576, or several with commas between \
@@ -198,6 +206,7 @@ mod tests {
             peers: Some(4),
             link_delay: Some(20),
             loss: Some(Share::new(0.01).unwrap()),
+            link_bandwidth: Some(3_000_000),
             from: Some(LagFrom::Snapshot),
             rate_max: Some(1_000_000),
         };
@@ -209,6 +218,7 @@ mod tests {
         assert_eq!((lag.batch_sizes, lag.inflight_per_peer_max), (vec![7, 100], Some(3)));
         let links = lag.links.unwrap();
         assert_eq!((plan.nodes, links.delay_ms, links.loss.to_string()), (5, 20, "0.01".into()));
+        assert_eq!(links.bandwidth_bytes_per_s, Some(3_000_000));
         assert_eq!(lag.rate_bytes_per_s_max, Some(1_000_000));
     }
 
@@ -229,6 +239,12 @@ mod tests {
         assert!(sizes(&[u32::MAX]).contains("(--batch-size)"));
         let none = LagOverrides { entries: Some(0), ..LagOverrides::default() };
         assert!(applied(&of(none)).unwrap_err().contains("between 1 and 5000000 (--entries)"));
+        let narrow = LagOverrides { link_bandwidth: Some(100), ..LagOverrides::default() };
+        let narrow = applied(&of(narrow)).unwrap_err();
+        assert!(
+            narrow.contains("bandwidth_bytes_per_s is 100, but must lie between 1500"),
+            "{narrow}"
+        );
         let fault = |fault| applied(&Overrides { fault: Some(fault), ..Overrides::default() });
         let random = fault(Struck::AtRandom).unwrap_err();
         assert!(random.contains("use kill, pause, isolate or wipe"), "{random}");
