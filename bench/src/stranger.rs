@@ -94,7 +94,7 @@ async fn knock(stranger: Endpoint, target: Peer, turn: usize) -> String {
     let addresses = target.addresses.iter().copied().map(TransportAddr::Ip);
     let address = EndpointAddr::from_parts(id, addresses);
     let way = turn % 4;
-    let alpn: &[u8] = if way == 0 { b"unheard/1" } else { b"tessera/bond/3" };
+    let alpn: &[u8] = if way == 0 { b"unheard/1" } else { b"tessera/bond/4" };
     let dialed = tokio::time::timeout(PATIENCE, stranger.connect(address, alpn)).await;
     let connection = match dialed {
         Ok(Ok(connection)) => connection,

@@ -146,6 +146,24 @@ const STORIES: &[Story] = &[
         },
     },
     Story {
+        // What was sent ahead is on its way for longer than a heartbeat. Sent again each time, it
+        // made the line longer than what was missed, and nobody came near the end.
+        name: "a_follower_behind_a_slow_line_catches_up_while_it_is_sent_nothing_again",
+        plan: "scenario = \"slow\"\nkind = \"lagging\"\nnodes = 4\n[workload]\n\
+               rate_per_s = 50\nclients = 3\nduration_ms = 1000\n\
+               [lag]\nfault = \"isolate\"\nentries = 30000\n\
+               links = { bandwidth_bytes_per_s = 300000 }\n",
+        holds: |outcome| caught_up_within(outcome, 10_000),
+    },
+    Story {
+        name: "a_follower_behind_a_long_line_that_loses_catches_up",
+        plan: "scenario = \"lossy\"\nkind = \"lagging\"\nnodes = 4\n[workload]\n\
+               rate_per_s = 50\nclients = 3\nduration_ms = 1000\n\
+               [lag]\nfault = \"isolate\"\nentries = 30000\n\
+               links = { delay_ms = 20, loss = 0.01 }\n",
+        holds: |outcome| caught_up_within(outcome, 10_000),
+    },
+    Story {
         name: "a_killed_follower_goes_on_from_a_snapshot_where_the_log_is_compacted",
         plan: "scenario = \"lag\"\nkind = \"lagging\"\nnodes = 3\n[workload]\n\
                rate_per_s = 50\nclients = 3\nduration_ms = 1000\n\
@@ -397,6 +415,16 @@ fn simulate(name: &str, seed: &str, trace: Option<PathBuf>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// In virtual time; most of what it missed came in bulk.
+fn caught_up_within(outcome: &Outcome, bound_ms: u64) -> Result<(), String> {
+    let [caught] = &outcome.catch_ups[..] else {
+        return Err(format!("{} followers came back", outcome.catch_ups.len()));
+    };
+    let took_ns = caught.caught_up_ns.map(|at| at.saturating_sub(caught.from_ns));
+    let is_soon = took_ns.is_some_and(|took_ns| took_ns <= bound_ms * 1_000_000);
+    expect(is_soon && caught.fetched > caught.entries / 2, &format!("{caught:?}"))
 }
 
 fn all_struck(outcome: &Outcome, strikes: usize) -> Result<(), String> {

@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 use unapplied::Unapplied;
 
 use crate::{
-    Answer, Appended, Dropped, Effect, Entry, Index, Input, Message, NO_ROUND, NodeId, Note,
-    Payload, Position, Refusal, Snapshot, Standing, Time,
+    Answer, Appended, Dropped, Effect, Entries, Entry, Index, Input, Message, NO_ROUND, NodeId,
+    Note, Payload, Position, Refusal, Snapshot, Standing, Time,
     lease::Lease,
     planted::Planted,
     progress::{Pace, Progress},
@@ -317,6 +317,9 @@ fn send(node: NodeId, progress: &mut Progress, server: &Server, effects: &mut Ve
             append(node, progress, server, effects);
         }
         Pace::Pipeline => {
+            if progress.is_in_doubt() {
+                ask(node, progress, server, effects);
+            }
             while progress.next() <= server.log.last().index && has_room(progress, server) {
                 append(node, progress, server, effects);
             }
@@ -341,12 +344,23 @@ fn append(node: NodeId, progress: &mut Progress, server: &Server, effects: &mut 
     let room = config.inflight_entries_max.saturating_sub(progress.inflight());
     let room_bytes = config.inflight_bytes_max.saturating_sub(progress.inflight_bytes());
     let bytes_max = config.message_bytes_max.min(room_bytes);
+    let room = if progress.repeats() { 0 } else { room };
     let entries = server.log.slice(next..=prev.plus(room), bytes_max);
     let last = prev.plus(entries.len() as u64);
     progress.sent(last, entries.view().weight_bytes());
     progress.tell(server.commit.min(last));
     let prev = Position { term: prev_term, index: prev };
     let message = Message::Append { term: server.term(), prev, entries, commit: server.commit };
+    effects.push(Effect::Send { to: node, message });
+}
+
+/// Asks whether all that was sent ahead has come, by an append without entries behind it.
+fn ask(node: NodeId, progress: &mut Progress, server: &Server, effects: &mut Vec<Effect>) {
+    let (index, entries) = (progress.next().prev(), Entries::default());
+    let term = server.log.term_at(index).expect("`prev` is not compacted: checked before");
+    progress.asked();
+    let (prev, commit) = (Position { term, index }, server.commit);
+    let message = Message::Append { term: server.term(), prev, entries, commit };
     effects.push(Effect::Send { to: node, message });
 }
 

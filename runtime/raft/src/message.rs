@@ -136,7 +136,8 @@ pub enum Message {
         /// Whether the vote was given.
         granted: bool,
     },
-    /// Replicates entries; without entries it probes. A commit that no entry is left to carry goes
+    /// Replicates entries; without entries it probes, or asks behind what was sent ahead whether
+    /// that has come. A commit that no entry is left to carry goes
     /// as a [`Message::Heartbeat`] with [`NO_ROUND`].
     Append {
         /// The leader's term.

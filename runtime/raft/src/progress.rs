@@ -26,7 +26,8 @@ pub struct Standing {
 /// How entries are sent to a follower.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Pace {
-    /// It is not known where the logs agree: one append per heartbeat interval.
+    /// It is not known where the logs agree: one append, and in each heartbeat interval without
+    /// an answer one without entries.
     Probe {
         /// Whether this interval's append is out.
         sent: bool,
@@ -49,8 +50,14 @@ pub(crate) struct Progress {
     /// Appends under way in the pipeline: the last index of each, and its weight.
     window: VecDeque<(Index, usize)>,
     window_bytes: usize,
+    /// A probe is out, and may be on its way still: what repeats it carries no entries.
+    repeats: bool,
     /// Where acknowledgements stood in an earlier round while entries were under way.
     mark: Option<Mark>,
+    /// Heartbeat intervals without news after which what was sent ahead is in doubt.
+    patience: u32,
+    /// It is to be asked whether that has come.
+    is_in_doubt: bool,
     /// Refusals of what was sent ahead count once it has answered this heartbeat round.
     heeded_from: u64,
     /// The furthest commit index that it was told.
@@ -66,6 +73,8 @@ pub(crate) struct Progress {
 struct Mark {
     round: u64,
     matched: Index,
+    /// Heartbeat intervals since.
+    intervals: u32,
 }
 
 impl Progress {
@@ -78,7 +87,10 @@ impl Progress {
             pace: Pace::Probe { sent: false },
             window: VecDeque::new(),
             window_bytes: 0,
+            repeats: false,
             mark: None,
+            patience: 1,
+            is_in_doubt: false,
             heeded_from: 0,
             told: Index(0),
             round: 0,
@@ -145,6 +157,22 @@ impl Progress {
         self.round = self.round.max(round);
     }
 
+    /// Whether the next append carries no entries.
+    pub(crate) fn repeats(&self) -> bool {
+        self.repeats
+    }
+
+    /// Whether the follower is to be asked if what was sent ahead has come.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.is_in_doubt
+    }
+
+    /// It is asked, by an append without entries behind all that was sent ahead: whoever lacks some
+    /// of it refuses that.
+    pub(crate) fn asked(&mut self) {
+        self.is_in_doubt = false;
+    }
+
     /// An append of entries up to `last` goes out.
     pub(crate) fn sent(&mut self, last: Index, weight_bytes: usize) {
         match &mut self.pace {
@@ -155,7 +183,9 @@ impl Progress {
                 self.window_bytes = self.window_bytes.saturating_add(weight_bytes);
             }
             // An append without entries takes no room.
-            Pace::Pipeline | Pace::Snapshot { .. } => {}
+            Pace::Pipeline => {}
+            // The log reaches back far enough: what is refused may be retreated from.
+            Pace::Snapshot { .. } => self.restart(Pace::Probe { sent: true }),
         }
         self.check();
     }
@@ -175,6 +205,9 @@ impl Progress {
         // is no reason to send everything ahead once more, the probe will tell.
         let confirms = index >= self.next.prev();
         self.matched = index;
+        if news {
+            (self.is_in_doubt, self.patience) = (false, 1);
+        }
         self.next = self.next.max(index.next());
         while let Some((_, bytes)) = self.window.front().copied().filter(|(last, _)| *last <= index)
         {
@@ -223,7 +256,10 @@ impl Progress {
     /// for old ones, and it would never catch up. `round` is the last that has begun.
     pub(crate) fn reconnect(&mut self, round: u64) {
         match &mut self.pace {
-            Pace::Probe { sent } | Pace::Snapshot { sent } => *sent = false,
+            Pace::Probe { sent } | Pace::Snapshot { sent } => {
+                *sent = false;
+                self.repeats = false;
+            }
             Pace::Pipeline => self.retreat(self.matched.next(), round),
         }
         self.matched = Index(0);
@@ -234,19 +270,34 @@ impl Progress {
     /// A heartbeat interval has passed; `round` is about to begin.
     ///
     /// Appends are lost without notice. A follower that answered a round begun after they were
-    /// sent, and has acknowledged nothing since, is taken to have lost them.
+    /// sent, and has acknowledged nothing since, may have lost them; or they are slower than
+    /// heartbeats, which do not stand in line behind them. To send them again would make the line
+    /// longer, so it is asked, with nothing that weighs, and less often each time. What it refuses
+    /// is sent again.
     pub(crate) fn tick(&mut self, round: u64) {
         match self.pace {
-            Pace::Probe { .. } => self.pace = Pace::Probe { sent: false },
+            Pace::Probe { sent } => {
+                self.repeats |= sent;
+                self.pace = Pace::Probe { sent: false };
+            }
             Pace::Snapshot { .. } => self.pace = Pace::Snapshot { sent: false },
             Pace::Pipeline if self.inflight() == 0 => self.mark = None,
-            Pace::Pipeline => match self.mark.filter(|mark| mark.matched == self.matched) {
-                Some(mark) if self.round >= mark.round => {
-                    self.retreat(self.matched.next(), round.saturating_sub(1));
-                }
-                Some(_) => {}
-                None => self.mark = Some(Mark { round, matched: self.matched }),
-            },
+            Pace::Pipeline => self.doubt_or_mark(round),
+        }
+    }
+
+    fn doubt_or_mark(&mut self, round: u64) {
+        let fresh = Mark { round, matched: self.matched, intervals: 0 };
+        let Some(mark) = self.mark.filter(|mark| mark.matched == self.matched) else {
+            self.mark = Some(fresh);
+            return;
+        };
+        let intervals = mark.intervals.saturating_add(1);
+        self.mark = Some(Mark { intervals, ..mark });
+        if self.round >= mark.round && intervals >= self.patience {
+            self.is_in_doubt = true;
+            self.patience = self.patience.saturating_mul(2).min(PATIENCE_MAX);
+            self.mark = Some(fresh);
         }
     }
 
@@ -271,13 +322,18 @@ impl Progress {
         self.pace = pace;
         self.window.clear();
         self.window_bytes = 0;
+        self.repeats = false;
         self.mark = None;
+        (self.is_in_doubt, self.patience) = (false, 1);
     }
 
     fn check(&self) {
         assert!(self.matched < self.next, "matched {} not before {}", self.matched, self.next);
     }
 }
+
+/// Heartbeat intervals.
+const PATIENCE_MAX: u32 = 8;
 
 #[cfg(test)]
 mod tests {
@@ -366,16 +422,58 @@ mod tests {
     }
 
     #[test]
-    fn lost_appends_are_noticed_after_an_answered_round() {
+    fn lost_appends_are_asked_for_after_an_answered_round() {
         let mut progress = pipelined(3);
         progress.sent(Index(6), 300);
         progress.tick(1);
         progress.tick(2);
-        assert_eq!(progress.pace(), Pace::Pipeline, "a silent follower may just be slow");
+        assert!(!progress.is_in_doubt(), "a silent follower may just be slow");
         progress.answer(2);
         progress.tick(3);
-        assert_eq!((progress.pace(), progress.next()), (Pace::Probe { sent: false }, Index(4)));
-        assert_eq!(progress.inflight_bytes(), 0);
+        assert!(progress.is_in_doubt());
+        progress.asked();
+        assert_eq!((progress.next(), progress.inflight_bytes()), (Index(7), 300), "nor sent again");
+        assert!(progress.is_refusal(Index(6)), "if it says so, they are");
+    }
+
+    #[test]
+    fn slow_appends_are_not_sent_again_and_asked_for_less_and_less_often() {
+        let mut progress = pipelined(3);
+        progress.sent(Index(6), 300);
+        let mut asked = Vec::new();
+        for round in 1..=50 {
+            progress.tick(round);
+            progress.answer(round);
+            if progress.is_in_doubt() {
+                progress.asked();
+                asked.push(round);
+            }
+        }
+        assert_eq!(asked, [2, 4, 8, 16, 24, 32, 40, 48]);
+        // What came twice is acknowledged twice, and says nothing of what was sent behind it.
+        for _ in 0..2 {
+            assert!(!progress.acknowledge(Index(3)));
+        }
+        assert_eq!((progress.pace(), progress.next()), (Pace::Pipeline, Index(7)));
+        assert!(progress.acknowledge(Index(4)), "they come after all");
+        assert_eq!((progress.pace(), progress.next()), (Pace::Pipeline, Index(7)));
+    }
+
+    #[test]
+    fn what_repeats_a_probe_carries_no_entries_until_it_is_answered() {
+        let mut progress = Progress::new(Index(8), Time::default());
+        assert!(!progress.repeats());
+        progress.tick(1);
+        assert!(!progress.repeats(), "nothing was sent yet");
+        progress.sent(Index(9), 100);
+        progress.tick(2);
+        assert!(progress.repeats());
+        progress.retreat(Index(5), 2);
+        assert!(!progress.repeats(), "it is another probe");
+        progress.sent(Index(6), 100);
+        progress.tick(3);
+        progress.reconnect(3);
+        assert!(!progress.repeats(), "what was under way is lost");
     }
 
     #[test]

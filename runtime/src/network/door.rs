@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// For members.
-pub(crate) const BOND_ALPN: &[u8] = b"tessera/bond/3";
+pub(crate) const BOND_ALPN: &[u8] = b"tessera/bond/4";
 /// For clients that are no members.
 pub(crate) const CLIENT_ALPN: &[u8] = b"tessera/client/2";
 

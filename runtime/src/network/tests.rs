@@ -162,7 +162,7 @@ async fn a_taken_port_is_named() {
 async fn wishes_that_cannot_work_are_named() {
     for (builder, named) in [
         (builder("n").protocol(""), "1 to 255 bytes"),
-        (builder("n").protocol("tessera/bond/3"), "tessera/bond/3"),
+        (builder("n").protocol("tessera/bond/4"), "tessera/bond/4"),
         (builder("n").handshakes_max(0), "handshakes_max"),
         (builder("n").handshakes_per_address_max(0), "handshakes_per_address_max"),
         (builder("n").links_max(0), "links_max"),

@@ -200,16 +200,21 @@ fn replication_is_pipelined_within_its_window() {
 fn what_is_not_acknowledged_is_sent_again() {
     let mut leader = Lone::of(THREE);
     leader.win(&[2]);
-    let sends_noop = |effects: &[Effect]| {
-        let noop = |(_, message): &(u8, &Message)| match message {
-            Message::Append { entries, .. } => entries.len() == 1,
+    let sends = |effects: &[Effect], entries_count: usize| {
+        let is_one = |(_, message): &(u8, &Message)| match message {
+            Message::Append { entries, .. } => entries.len() == entries_count,
             _ => false,
         };
-        sent(effects).iter().filter(|sent| noop(sent)).count()
+        sent(effects).iter().filter(|sent| is_one(sent)).count()
     };
     for _ in 0..4 {
-        assert_eq!(sends_noop(&leader.timeout()), 2, "both again in every heartbeat interval");
+        let asked = leader.timeout();
+        assert_eq!(sends(&asked, 0), 2, "both are asked again in every heartbeat interval");
+        assert_eq!(sends(&asked, 1), 0, "the no-op may be on its way still");
     }
+    // It holds what came before the no-op, and nothing else.
+    let answered = leader.acknowledge(2, 0);
+    assert_eq!(sends(&answered, 1), 1, "and so it is sent again");
 }
 
 /// A follower whose disk lost the end of what it had acknowledged may hold an older leader's

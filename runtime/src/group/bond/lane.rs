@@ -19,14 +19,18 @@ use tokio::sync::Notify;
 
 use crate::{
     ConsensusConfig,
-    group::wire::{self, MemberFrame},
+    group::{
+        replay::ReplayFrame,
+        wire::{self, MemberFrame},
+    },
     network::{HEADER_BYTES, header},
 };
 
 /// What shares an order and a priority.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Lane {
-    /// Votes, heartbeats, acknowledgements: small, and worth most when they are early.
+    /// Votes, heartbeats, acknowledgements, and what is asked before entries are fetched: small, and
+    /// worth most when they are early.
     Control,
     /// Entries.
     Append,
@@ -97,7 +101,20 @@ impl Lane {
             | MemberFrame::Leave
             | MemberFrame::Left => Self::Control,
             MemberFrame::Forward { .. } | MemberFrame::Answer { .. } => Self::Client,
-            MemberFrame::Snapshot(_) | MemberFrame::Replay(_) => Self::Bulk,
+            MemberFrame::Snapshot(_) | MemberFrame::Replay(ReplayFrame::Entries { .. }) => {
+                Self::Bulk
+            }
+            // What is asked and answered before entries are fetched is small, and must not stand in
+            // line behind appends that it is to make unnecessary.
+            MemberFrame::Replay(
+                ReplayFrame::AskHeld { .. }
+                | ReplayFrame::Held { .. }
+                | ReplayFrame::AskMarks { .. }
+                | ReplayFrame::Marks(_)
+                | ReplayFrame::Fetch { .. }
+                | ReplayFrame::Busy { .. }
+                | ReplayFrame::Fetching { .. },
+            ) => Self::Control,
         }
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use raft::{Index, Position, Term};
 use serde::{Deserialize, Serialize};
 
-/// Between two members, on the bulk lane.
+/// Between two members: entries on the bulk lane, all else, which is small, on the control lane.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum ReplayFrame {
     /// Which committed entries do you hold?

@@ -39,6 +39,8 @@ async fn a_member_that_says_what_no_core_says_is_counted_and_the_group_goes_on()
         wish.consensus.election_timeout = Duration::from_secs(1);
         wish.consensus.election_timeout_jitter = Duration::from_millis(500);
         wish.consensus.forward_timeout = Duration::from_secs(15);
+        // Nor is it left for its silence meanwhile.
+        wish.consensus.max_missed_heartbeats = 400;
         Wish { group: GroupId::of(&wish.key, Sum::SIGNATURE, &wish.consensus), ..wish }
     };
     let wishes = [1, 2, 3].map(wish);
