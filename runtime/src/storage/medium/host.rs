@@ -65,7 +65,7 @@ impl Drop for Host {
     fn drop(&mut self) {
         // Not left to the closing of the file: a child that the program starts at this moment has
         // it open as well, and with it the lock, until it has become another program.
-        drop(flock(&self.directory, FlockOperation::Unlock));
+        let _ = flock(&self.directory, FlockOperation::Unlock);
     }
 }
 
