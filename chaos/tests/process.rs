@@ -64,6 +64,7 @@ const STORIES: &[(&str, Story)] = &[
     ("a_partition_and_bad_links_cost_no_acknowledged_write", links::a_partition_and_bad_links),
     ("a_clock_is_seen_to_differ_and_stays_so_through_a_kill", clocks::a_clock_is_seen_to_differ),
     ("clocks_five_percent_off_cost_no_acknowledged_write", clocks::a_leader_in_a_hurry),
+    ("members_that_leave_are_wiped_or_evicted_vote_again", runs::members_that_come_and_go),
     ("what_hits_one_group_of_several_costs_none_an_acknowledged_write", runs::several_groups),
     ("groups_form_again_and_again", runs::groups_form),
     ("a_killed_follower_fetches_what_it_missed_from_all_others", lagging::a_killed_follower),

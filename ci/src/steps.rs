@@ -43,6 +43,7 @@ pub(crate) fn nightly() -> Vec<Step> {
         Step { name: "runtime-mutants", about: RUNTIME_MUTANTS_ABOUT, run: mutants_in_runtime },
         Step { name: "plans", about: PLANS_ABOUT, run: sweep_in_swarm },
         Step { name: "sim", about: SIM_ABOUT, run: sweep_in_sim },
+        Step { name: "churn", about: CHURN_ABOUT, run: sweep_of_churn },
         Step { name: "flags", about: "a user's RUSTFLAGS leave all but the simulator", run: flags },
         Step { name: "failover", about: "leader-failover, 100 trials, release", run: failover },
         Step { name: "benches", about: "the criterion benches, core to member", run: benches },
@@ -50,7 +51,7 @@ pub(crate) fn nightly() -> Vec<Step> {
         Step { name: "run", about: "the README's first command", run: first_command },
         Step {
             name: "embed",
-            about: "`runtime`'s example in a crate outside this workspace, without flags",
+            about: "`runtime`'s example in a crate outside this workspace, and those within",
             run: embedded,
         },
     ]
@@ -172,6 +173,11 @@ fn sweep_in_sim(root: &Path) -> anyhow::Result<Outcome> {
     sweep(root, &format!("{what} --seeds 1000 --check-twice 1"))
 }
 
+fn sweep_of_churn(root: &Path) -> anyhow::Result<Outcome> {
+    let what = "membership-churn --random-faults --world sim --trials 1 --rate 50";
+    sweep(root, &format!("{what} --seeds 1000 --check-twice 10"))
+}
+
 /// Bounded twice: on two cores the seeds take less than the hour.
 fn sweep(root: &Path, what: &str) -> anyhow::Result<Outcome> {
     let words = format!(
@@ -210,16 +216,16 @@ fn peers(root: &Path) -> anyhow::Result<Outcome> {
 }
 
 /// Builds and runs `runtime` as a stranger would: no lock file, no configuration and no flags of
-/// ours.
+/// ours. And then the examples that a stranger is shown, as the README has them run.
 fn embedded(root: &Path) -> anyhow::Result<Outcome> {
     let outside = tempfile::tempdir().context("cannot make a temporary directory")?;
     let runtime = root.join("runtime");
     let runtime = runtime.to_str().context("the workspace's path is not UTF-8")?;
     let page = fs::read_to_string(root.join("runtime/src/lib.rs")).context("runtime's page")?;
-    let program = embed::example(&page).context("runtime/src/lib.rs")?;
+    let source = embed::example(&page).context("runtime/src/lib.rs")?;
     fs::write(outside.path().join("Cargo.toml"), embed::manifest(runtime))?;
     fs::create_dir(outside.path().join("src"))?;
-    fs::write(outside.path().join("src/main.rs"), program)?;
+    fs::write(outside.path().join("src/main.rs"), source)?;
 
     let mut run = Command::new("cargo");
     run.arg("run").current_dir(outside.path());
@@ -228,6 +234,9 @@ fn embedded(root: &Path) -> anyhow::Result<Outcome> {
     }
     run.env("CARGO_TARGET_DIR", outside.path().join("target"));
     start(&mut run)?;
+    for example in EXAMPLES {
+        program(root, &["cargo", "run", "--locked", "-p", "runtime", "--example", example])?;
+    }
     Ok(Outcome::Passed)
 }
 
@@ -241,12 +250,15 @@ fn shell(root: &Path, script: &str) -> anyhow::Result<Outcome> {
     program(root, &["sh", "-e", "-c", script])
 }
 
+/// In `runtime/examples`; each ends by itself.
+const EXAMPLES: [&str; 2] = ["counter", "locks"];
 const CRASH_ABOUT: &str = "stores of forty drawn lives, cut at every step of their disks";
 const MUTANTS_ABOUT: &str = "every planted fault of core and driver is caught in the swarm";
 const RUNTIME_MUTANTS_ABOUT: &str =
     "whole runtimes that break a rule are caught in virtual time and as real processes";
 const PLANS_ABOUT: &str = "ten thousand seeds of random faults on cores alone, every tenth twice";
 const SIM_ABOUT: &str = "a thousand seeds of random faults in virtual time, each in two processes";
+const CHURN_ABOUT: &str = "a thousand seeds of nodes that also leave and lose their stores";
 const DENY: &str = "cargo-deny";
 const DENY_VERSION: &str = "0.20.2";
 const DENY_ABOUT: &str = "cargo deny check bans licenses sources";
@@ -263,6 +275,15 @@ mod tests {
             let names: BTreeSet<_> = suite.iter().map(|step| step.name).collect();
             assert_eq!(names.len(), suite.len());
         }
+    }
+
+    #[test]
+    fn every_example_of_the_runtime_is_run() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../runtime/examples");
+        let files = fs::read_dir(folder).expect("the runtime has examples");
+        let stem = |entry: fs::DirEntry| Some(entry.path().file_stem()?.to_str()?.to_owned());
+        let names = files.filter_map(|entry| stem(entry.expect("it can be listed")));
+        assert_eq!(names.collect::<BTreeSet<_>>(), BTreeSet::from(EXAMPLES.map(str::to_owned)));
     }
 
     #[test]

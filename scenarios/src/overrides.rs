@@ -63,7 +63,8 @@ pub(crate) struct Overrides {
     /// Hit a follower as well in each trial, at a moment of its own: the two mostly overlap
     #[arg(long)]
     pub(crate) overlap: bool,
-    /// Draw the faults from the seed, in place of those of the plan
+    /// Draw the faults from the seed, in place of those of the plan; nodes leave or lose their
+    /// stores only where they do so in the plan
     #[arg(long)]
     pub(crate) random_faults: bool,
     /// Which variant of the plan, where it has several
@@ -112,8 +113,8 @@ impl Overrides {
         load::apply(self, plan)?;
         if self.random_faults {
             // What the plan expected, it expected of its own steps.
-            plan.steps.clear();
-            (plan.random, plan.expect) = (Some(RandomFaults::default()), Expect::default());
+            let own = std::mem::take(&mut plan.steps);
+            (plan.random, plan.expect) = (Some(random_in_place_of(&own)), Expect::default());
         }
         // With fewer than three nodes there is no fault that a majority outlives.
         let is_meant = plan.expect.majority_may_be_lost;
@@ -174,6 +175,14 @@ fn as_argument(name: &str, error: PlanError) -> PlanError {
         }
         other => other,
     }
+}
+
+/// Faults of all kinds; those that change who is a member where the plan's own steps do.
+fn random_in_place_of(own: &[Step]) -> RandomFaults {
+    let mut random = RandomFaults::default();
+    let is_own = |fault: &Fault| own.iter().any(|step| step.fault == *fault);
+    random.faults.extend([Fault::Leave, Fault::Wipe].into_iter().filter(is_own));
+    random
 }
 
 #[cfg(test)]
@@ -251,6 +260,10 @@ pub(crate) mod tests {
         assert!(error.starts_with("steps[0].return_after_ms is 5500 for wan, but"), "{error}");
         plan::keep_times(&mut plan);
         assert_eq!(plan::validate(&plan), Ok(()));
+        let mut plan = builtin("leader-failover");
+        let fault = Some(Struck::AtRandom);
+        Overrides { fault, ..given }.apply(&mut plan, PROCESS).unwrap();
+        assert!(plan.steps[0].among.len() > 3, "{:?}", plan.steps);
     }
 
     #[test]
@@ -337,6 +350,10 @@ pub(crate) mod tests {
         assert_eq!(plan::validate(&plan), Ok(()));
         let drawn = plan::draw_faults(&plan, PROCESS, Seed(7)).unwrap();
         assert!(!drawn.steps.is_empty() && drawn.random.is_none());
+        let churn = random("membership-churn").unwrap();
+        let drawn = churn.random.clone().unwrap();
+        assert_eq!(drawn.faults.len(), RandomFaults::default().faults.len() + 2, "{drawn:?}");
+        assert_eq!(plan::validate(&churn), Ok(()));
         let error = random("steady").unwrap_err();
         assert!(error.starts_with("--random-faults is given, but steady has no faults"), "{error}");
     }

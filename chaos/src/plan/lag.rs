@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     fault::Fault,
-    link::{self, LinkFaults},
+    link::{self, LinkFaults, Share},
     plan::{Kind, Plan, PlanError, StorageKind, WorldKind, consensus, field, within},
 };
 
@@ -100,6 +100,12 @@ impl LagPlan {
     pub(super) fn consensus(&self, mut settings: ConsensusConfig) -> ConsensusConfig {
         if let Some(size) = self.batch_sizes.first() {
             settings.batch_size = *size;
+            // A chunk ends at so many bytes as well, and sizes are compared that are filled.
+            let bytes =
+                self.command_bytes.saturating_add(ENTRY_BYTES).saturating_mul((*size).into());
+            let bytes =
+                u32::try_from(bytes).map_or(BATCH_BYTES_MAX, |bytes| bytes.min(BATCH_BYTES_MAX));
+            settings.batch_bytes_max = settings.batch_bytes_max.max(bytes);
         }
         if let Some(inflight) = self.inflight_per_peer_max {
             settings.inflight_per_peer_max = inflight;
@@ -259,7 +265,7 @@ fn snapshot(plan: &Plan, lag: &LagPlan) -> Result<(), PlanError> {
 
 fn links(lag: &LagPlan) -> Result<(), PlanError> {
     let Some(links) = &lag.links else { return Ok(()) };
-    if links.severs() {
+    if links.severs() || links.loss == Share::ALL {
         let allowed = "over such links nobody catches up: use lag.fault = \"isolate\" for a cut";
         return Err(field("lag.links", links, allowed));
     }
@@ -267,8 +273,13 @@ fn links(lag: &LagPlan) -> Result<(), PlanError> {
         let allowed = "must name what befalls datagrams, such as { delay_ms = 20, loss = 0.01 }";
         return Err(field("lag.links", "empty", allowed));
     }
-    link::validate(links)
-        .map_err(|error| field(&format!("lag.links.{}", error.field), error.value, error.allowed))
+    let Err(error) = link::validate(links) else { return Ok(()) };
+    let refused = field(&format!("lag.links.{}", error.field), error.value, error.allowed);
+    Err(match error.field {
+        "delay_ms" => hinted(refused, "--link-delay"),
+        "bandwidth_bytes_per_s" => hinted(refused, "--link-bandwidth"),
+        _ => refused,
+    })
 }
 
 /// The refusal, with the option that sets the field.
@@ -319,6 +330,11 @@ const BOUND_MS_MAX: u64 = 3_600_000;
 /// What a plan may ask for at least.
 const SNAPSHOT_LOG_ENTRIES_MIN: u32 = 4;
 const SNAPSHOT_ENTRIES_MIN: u64 = 16;
+
+/// What an entry takes beside its command, at most.
+const ENTRY_BYTES: u64 = 160;
+/// The most that a group can be set to.
+const BATCH_BYTES_MAX: u32 = 16 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -390,6 +406,7 @@ mod tests {
             ("links = { block = true }", "use lag.fault = \"isolate\""),
             ("links = {}", "such as { delay_ms = 20, loss = 0.01 }"),
             ("links = { delay_ms = 99999999 }", "lag.links.delay_ms is 99999999"),
+            ("links = { loss = 1.0 }", "lag.links is loss 1, but over such links nobody"),
         ] {
             let text = refused(&plan(more));
             assert!(text.contains(expected), "{more}: {text}");
@@ -404,6 +421,20 @@ mod tests {
             let text = refused(&parse(&text).expect("well formed"));
             assert!(text.contains(expected), "{sizes}: {text}");
         }
+    }
+
+    #[test]
+    fn a_chunk_has_room_for_as_many_entries_as_the_plan_says_as_far_as_a_group_can() {
+        let bytes_max = |sizes: &str, command_bytes: u64| {
+            let mut plan = plan(&format!("command_bytes = {command_bytes}"));
+            let lag = plan.lag.as_mut().expect("it has one");
+            lag.batch_sizes = vec![sizes.parse().expect("a number")];
+            consensus(&plan).batch_bytes_max
+        };
+        let own = ConsensusProfile::Lan.config().batch_bytes_max;
+        assert_eq!(bytes_max("500", 64), own);
+        assert!(bytes_max("10000", 64) > 10_000 * 64);
+        assert_eq!(bytes_max("1048576", 1_000), 16 << 20);
     }
 
     #[test]

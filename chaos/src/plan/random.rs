@@ -96,7 +96,12 @@ pub fn draw_faults(plan: &Plan, world: WorldKind, seed: Seed) -> Result<Plan, Pl
 /// # Errors
 /// Where none can, the reason against the first.
 pub fn any_fault(plan: &Plan, world: WorldKind) -> Result<Plan, PlanError> {
-    let fit = |plan: &Plan| validate(plan).and_then(|()| fits(plan, world));
+    let fit = |plan: &Plan| {
+        let mut own = plan.clone();
+        // What another profile has no room for is no matter.
+        keep_times(&mut own);
+        validate(&own).and_then(|()| fits(&own, world))
+    };
     let mut open = plan.clone();
     for number in 0..open.steps.len() {
         let mut possible: Vec<Fault> = Vec::new();

@@ -327,6 +327,14 @@ mod tests {
     }
 
     #[test]
+    fn of_one_node_none_follows() {
+        let alone = ("kind = \"failover\"", "kind = \"failover\"\nnodes = 1");
+        let paused = ("\"kill\"", "\"pause\"\ntarget = \"follower\"");
+        let is_meant = ("[[steps]]", "[expect]\nmajority_may_be_lost = true\n[[steps]]");
+        assert_eq!(refused(&[alone, is_meant, paused]), "steps[0].target");
+    }
+
+    #[test]
     fn shares_add_up_to_a_hundred() {
         let mix = |mix: &str| refused(&[("[workload]", &format!("[workload]\nmix = {{ {mix} }}"))]);
         assert_eq!(mix("read = 50, write = 40, cas = 11"), "workload.mix");

@@ -94,6 +94,29 @@ pub(crate) fn several_groups() {
     }
 }
 
+pub(crate) fn members_that_come_and_go() {
+    let step = |at, fault, return_after_ms| {
+        format!(
+            "[[steps]]\nat = {at}\nfault = \"{fault}\"\ntarget = \"follower\"\n\
+             return_after_ms = {return_after_ms}\n"
+        )
+    };
+    let plan = plan(&format!(
+        "scenario = \"members\"\nkind = \"failover\"\nnodes = 5\nevict_after_ms = 3000\n\
+         [workload]\nrate_per_s = 100\nclients = 5\nduration_ms = 16000\n{}{}{}",
+        step(500, "leave", 1_000),
+        step(4_000, "wipe", 1_000),
+        // Longer than who is silent is waited for.
+        step(7_500, "kill", 5_000)
+    ));
+    let (outcome, _) = judged(&plan, 14);
+    valid(&outcome);
+    for (name, least) in [("leave_ms", 1), ("evict_ms", 1), ("join_ms", 3), ("promote_ms", 3)] {
+        let measured = outcome.samples.get(name).map_or(0, Vec::len);
+        assert!(measured >= least, "{name}: {measured} times");
+    }
+}
+
 pub(crate) fn groups_form() {
     let keeper = Keeper::default();
     let plan = plan("scenario = \"f\"\nkind = \"formation\"\nnodes = 3\ntrials = 4\n");

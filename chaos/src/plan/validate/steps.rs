@@ -24,6 +24,10 @@ pub(super) fn step(
         let allowed = "of one node there is no link to cut or to hurt: nodes must be at least 2";
         return Err(field(&name("fault"), step.fault, allowed));
     }
+    if step.target == Target::Follower && plan.nodes < 2 {
+        let allowed = "of one node none follows: use \"leader\", or nodes must be at least 2";
+        return Err(field(&name("target"), step.target, allowed));
+    }
     let voters_min = u64::from(consensus(plan).voters_min);
     if step.changes_members() && plan.nodes < voters_min {
         let allowed = format!(
