@@ -360,6 +360,12 @@ pub enum What {
         log_kb: u64,
         /// Processor time since its start.
         cpu_ms: u64,
+        /// Calls under way for its users, its clients and its peers, in all its groups.
+        calls: u64,
+        /// What its stores were given and do not hold durably yet, rounded up.
+        storage_backlog_kb: u64,
+        /// Messages held back until what they promise is durable.
+        held_messages: u64,
     },
     /// The member stopped by itself.
     Stopped {

@@ -38,6 +38,19 @@ pub(crate) struct Membership {
     pub(crate) nodes: Arc<Vec<(NodeNumber, Peer)>>,
 }
 
+/// How much a member holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Depths {
+    /// What its log is reckoned to take.
+    pub(crate) log_bytes: usize,
+    /// Calls under way.
+    pub(crate) calls: usize,
+    /// Submitted to its store and not yet durable.
+    pub(crate) storage_backlog_bytes: usize,
+    /// Held back until what they promise is durable.
+    pub(crate) held_messages: usize,
+}
+
 /// A node that is a member. Cheap to clone.
 pub(crate) struct Joined<M> {
     group: Group<M>,
@@ -114,9 +127,17 @@ impl<M: StateMachine> Joined<M> {
         }
     }
 
-    /// What its log is reckoned to take.
-    pub(crate) fn log_bytes(&self) -> usize {
-        self.group.status().log_bytes
+    /// What its log is reckoned to take, and how much waits in its queues.
+    pub(crate) fn depths(&self) -> Depths {
+        let status = self.group.status();
+        // The status of one that has stopped still shows what waited last.
+        let waits = |depth: usize| if status.stopped.is_none() { depth } else { 0 };
+        Depths {
+            log_bytes: status.log_bytes,
+            calls: waits(status.calls),
+            storage_backlog_bytes: waits(status.storage_backlog_bytes),
+            held_messages: waits(status.held_messages),
+        }
     }
 
     /// Resolves once it has applied everything up to the index.

@@ -83,6 +83,15 @@ pub enum What {
         log_kb: u64,
         /// Processor time since its start.
         cpu_ms: u64,
+        /// Calls under way; like the next two `None` in a run from before they were told.
+        #[serde(default)]
+        calls: Option<u64>,
+        /// What its stores do not hold durably yet.
+        #[serde(default)]
+        storage_backlog_kb: Option<u64>,
+        /// Messages held back until what they promise is durable.
+        #[serde(default)]
+        held_messages: Option<u64>,
     },
     /// It stopped by itself.
     Stopped {
@@ -204,6 +213,25 @@ mod tests {
         let line = serde_json::to_string(&unled).unwrap();
         assert!(line.ends_with(r#""leader":null,"term":18446744073709551615}"#), "{line}");
         assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), unled);
+    }
+
+    #[test]
+    fn a_sample_from_before_depths_were_told_has_none() {
+        let line =
+            r#"{"at_ns":1500000,"node":3,"what":"usage","resident_kb":9,"log_kb":8,"cpu_ms":7}"#;
+        let usage = |depth| What::Usage {
+            resident_kb: 9,
+            log_kb: 8,
+            cpu_ms: 7,
+            calls: depth,
+            storage_backlog_kb: depth,
+            held_messages: depth,
+        };
+        assert_eq!(serde_json::from_str::<Event>(line).unwrap(), event(usage(None)));
+        let told = event(usage(Some(0)));
+        let line = serde_json::to_string(&told).unwrap();
+        assert!(line.ends_with(r#""calls":0,"storage_backlog_kb":0,"held_messages":0}"#), "{line}");
+        assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), told);
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod memory;
 mod notes;
 mod outage;
 mod percentiles;
+mod queues;
 mod slow;
 mod style;
 mod tables;
@@ -46,12 +47,13 @@ pub(crate) fn page(seen: &Seen<'_>, started: Option<&str>, files: &[String]) -> 
                 main {
                     (tables::tiles(record))
                     (tables::checks(record))
-                    (outage::section(record))
+                    (outage::section(seen))
                     (catch_up::section(record))
                     (membership::section(record))
                     (timeline::section(seen))
                     (percentiles::section(seen))
                     (slow::section(seen))
+                    (queues::section(seen.events.kept()))
                     (tables::trials(record))
                     (tables::figures(record))
                     (plan(seen))

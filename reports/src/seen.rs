@@ -17,6 +17,8 @@ pub struct Seen<'a> {
     pub events: &'a Events,
     /// What the plan means, a line for each thing, the first one its title.
     pub plan_in_words: &'a str,
+    /// Which timeouts explain how long outages were, in words; nothing where none was measured.
+    pub timeouts: Option<&'a str>,
     /// What of the plan makes its figures worth less, in words.
     pub limits: &'a [String],
 }

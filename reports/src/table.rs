@@ -9,8 +9,9 @@ use crate::figures::{ALL_DUE, NOT_ANSWERED, Quantiles};
 use crate::{Offered, RunRecord, Summary, Trial, Verdict};
 use std::collections::BTreeSet;
 
-/// The text for a terminal, with ANSI colours only if asked for.
-pub fn render(record: &RunRecord, color: bool) -> String {
+/// The text for a terminal, with the timeouts that explain its outages, in words, and with ANSI
+/// colours only if asked for.
+pub fn render(record: &RunRecord, timeouts: Option<&str>, color: bool) -> String {
     let mut text = String::new();
     let line = |text: &mut String, words: String| {
         text.push_str(words.trim_end());
@@ -21,17 +22,20 @@ pub fn render(record: &RunRecord, color: bool) -> String {
         line(&mut text, paint(&plain(&banner), YELLOW, color));
     }
     let sections = [
-        ("outage after a fault, ms", outages(record)),
-        ("catch-up by batch size", catch_ups(&compared(record))),
-        ("throughput", throughput(record)),
-        ("distributions", metrics(record)),
-        ("counts", counts(record)),
+        ("outage after a fault, ms", outages(record), timeouts),
+        ("catch-up by batch size", catch_ups(&compared(record)), None),
+        ("throughput", throughput(record), None),
+        ("distributions", metrics(record), None),
+        ("counts", counts(record), None),
     ];
-    for (title, rows) in sections {
+    for (title, rows, note) in sections {
         if !rows.is_empty() {
             line(&mut text, String::new());
             line(&mut text, paint(title, BOLD, color));
             text.push_str(&columns(&rows));
+            if let Some(note) = note {
+                line(&mut text, format!("  {}", plain(note)));
+            }
         }
     }
     if let Some(verdict) = compared(record).verdict {
@@ -358,7 +362,7 @@ mod tests {
     fn the_outage_stands_above_its_parts() {
         let mut record = record();
         record.trials = (1..=10).map(|n| trial(f64::from(n) * 100.0)).collect();
-        let text = render(&record, false);
+        let text = render(&record, None, false);
         let rows: Vec<Vec<&str>> = text.lines().map(|l| l.split_whitespace().collect()).collect();
         assert!(rows.contains(&vec!["kill", "outage", "10", "500.0", "900.0", "1000.0"]), "{text}");
         assert!(rows.contains(&vec!["detect", "10", "250.0", "450.0", "500.0"]), "{text}");
@@ -367,11 +371,23 @@ mod tests {
     }
 
     #[test]
+    fn outages_stand_beside_the_timeouts_that_explain_them() {
+        let mut record = record();
+        let timeouts = Some("timeouts of lan:\nheartbeats");
+        assert!(!render(&record, timeouts, false).contains("timeouts"), "there is no outage");
+        record.trials = vec![trial(100.0)];
+        let text = render(&record, timeouts, false);
+        let (_, after) = text.split_once("outage after a fault, ms\n").expect("a section");
+        let (section, _) = after.split_once("\n\n").expect("it ends");
+        assert!(section.ends_with("\n  timeouts of lan: heartbeats"), "{text}");
+    }
+
+    #[test]
     fn of_several_faults_each_is_told_and_all_together() {
         let mut record = record();
         let pause = Trial { fault: "pause".to_owned(), ..trial(300.0) };
         record.trials = vec![trial(100.0), trial(200.0), pause];
-        let text = render(&record, false);
+        let text = render(&record, None, false);
         let rows: Vec<Vec<&str>> = text.lines().map(|l| l.split_whitespace().collect()).collect();
         for row in [
             ["kill", "outage", "2", "100.0", "200.0", "200.0"],
@@ -388,9 +404,9 @@ mod tests {
         let summary = Summary::from_samples(&[1.0]).unwrap();
         record.metrics.insert("outage_kill_ms".to_owned(), summary.clone());
         record.metrics.insert("outage_ms".to_owned(), summary);
-        assert!(render(&record, false).contains("outage_ms"));
+        assert!(render(&record, None, false).contains("outage_ms"));
         record.trials = vec![trial(1.0)];
-        let text = render(&record, false);
+        let text = render(&record, None, false);
         assert!(!text.contains("outage_") && text.contains("forming_ms"), "{text}");
     }
 
@@ -398,9 +414,9 @@ mod tests {
     fn p99_is_printed_from_three_hundred_samples_on() {
         let mut record = record();
         record.trials = vec![trial(1.0); 299];
-        assert!(!render(&record, false).contains("p99"));
+        assert!(!render(&record, None, false).contains("p99"));
         record.trials = vec![trial(1.0); 300];
-        assert!(render(&record, false).contains("p99"));
+        assert!(render(&record, None, false).contains("p99"));
     }
 
     #[test]
@@ -409,7 +425,7 @@ mod tests {
         for summary in record.metrics.values_mut() {
             summary.p99 = Some(77.0);
         }
-        assert!(!render(&record, false).contains("77"));
+        assert!(!render(&record, None, false).contains("77"));
     }
 
     #[test]
@@ -419,7 +435,7 @@ mod tests {
         let offered = Offered { count: 1_000, not_ok: 285, p50: Some(2.0), p90: None, p99: None };
         let summary = Summary { offered: Some(offered), ..of_ok };
         record.metrics.insert("latency_ms".to_owned(), summary);
-        let text = render(&record, false);
+        let text = render(&record, None, false);
         let row = |begins: &str| -> Vec<String> {
             let line = text.lines().find(|line| line.trim_start().starts_with(begins)).unwrap();
             line.split("  ")
@@ -440,7 +456,7 @@ mod tests {
     fn numbers_end_below_each_other() {
         let mut record = record();
         record.trials = vec![trial(1_234.0), trial(5.0)];
-        let text = render(&record, false);
+        let text = render(&record, None, false);
         let end_of = |word: &str| {
             let line = text.lines().find(|line| line.contains(word)).unwrap();
             line.trim_end().chars().count()
@@ -453,8 +469,8 @@ mod tests {
     fn colour_and_control_characters_only_when_asked_for() {
         let mut record = record();
         record.checks[0].detail = "\x1b[2Jgone\r\nnext".to_owned();
-        assert!(!render(&record, false).contains('\x1b'));
-        let colored = render(&record, true);
+        assert!(!render(&record, None, false).contains('\x1b'));
+        let colored = render(&record, None, true);
         assert!(colored.contains("\x1b[1;32mvalid\x1b[0m"), "{colored}");
         assert!(!colored.contains("\x1b[2J"));
     }
@@ -462,9 +478,9 @@ mod tests {
     #[test]
     fn a_debug_build_says_so() {
         let mut record = record();
-        assert!(!render(&record, false).contains("not a measurement"));
+        assert!(!render(&record, None, false).contains("not a measurement"));
         record.environment.build_profile = "debug".to_owned();
-        assert!(render(&record, false).contains("debug build: not a measurement"));
+        assert!(render(&record, None, false).contains("debug build: not a measurement"));
     }
 
     #[test]
@@ -472,7 +488,7 @@ mod tests {
         let mut record = record();
         record.world = "sim".to_owned();
         record.trace_hash = Some("0x000000000000002a".to_owned());
-        let text = render(&record, false);
+        let text = render(&record, None, false);
         for words in ["world sim, ", "\nvirtual time: no figure", "\ntrace: 0x000000000000002a\n"] {
             assert!(text.contains(words), "{words:?} in {text}");
         }

@@ -163,9 +163,17 @@ impl Trace {
             What::Stopped { reason } => ("stopped".to_owned(), json!({ "reason": reason })),
             What::Died { reason } => ("died".to_owned(), json!({ "reason": reason })),
             What::Note { text } => ("note".to_owned(), json!({ "text": text })),
-            What::Usage { resident_kb, log_kb, .. } => {
+            What::Usage {
+                resident_kb, log_kb, calls, storage_backlog_kb, held_messages, ..
+            } => {
                 let args = json!({ "resident": resident_kb, "log": log_kb });
-                return self.counter(node, "memory, kB", at_ms, &args);
+                self.counter(node, "memory, kB", at_ms, &args);
+                let depths = (calls, storage_backlog_kb, held_messages);
+                if let (Some(calls), Some(backlog_kb), Some(held)) = depths {
+                    let args = json!({ "calls": calls, "backlog, kB": backlog_kb, "held": held });
+                    self.counter(node, "queues", at_ms, &args);
+                }
+                return;
             }
             What::Became { .. } | What::Stall { .. } | What::Other => return,
         };

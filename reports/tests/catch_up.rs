@@ -79,7 +79,7 @@ fn drawn(record: &RunRecord) -> (tempfile::TempDir, RunFolder) {
     folder.write_catch_ups(record).unwrap();
     folder.write_plots(record, &recorder).unwrap();
     let (recorder, events) = (&recorder, &events);
-    let seen = Seen { record, recorder, events, plan_in_words: "", limits: &[] };
+    let seen = Seen { record, recorder, events, plan_in_words: "", timeouts: None, limits: &[] };
     folder.write_page(&seen).unwrap();
     (parent, folder)
 }
@@ -90,7 +90,7 @@ fn read(folder: &RunFolder, name: &str) -> String {
 
 #[test]
 fn the_sizes_stand_in_one_table_and_the_best_is_named() {
-    let text = render(&record(), false);
+    let text = render(&record(), None, false);
     let rows: Vec<Vec<&str>> = text.lines().map(|l| l.split_whitespace().collect()).collect();
     let row = ["100", "5", "304.0", "300.0", "308.0", "164474", "10.53", "2", "100", "0", "-", "-"];
     assert!(rows.contains(&row.to_vec()), "{text}");
@@ -140,7 +140,7 @@ fn what_never_came_to_an_end_is_drawn_as_far_as_it_came() {
     let page = read(&folder, "index.html");
     assert!(page.contains("0 of 5") && page.contains("time counts from its return"), "{page}");
     assert!(page.contains("Nothing was fetched in bulk") && !page.contains("NaN"));
-    assert!(render(&record, false).contains("0/5"));
+    assert!(render(&record, None, false).contains("0/5"));
 }
 
 #[test]

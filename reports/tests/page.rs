@@ -49,6 +49,18 @@ fn became(at_ms: u64, node: u64, role: &str, term: u64) -> Event {
     event(at_ms, node, What::Became { role: role.to_owned(), term })
 }
 
+/// A sample of a node that holds so much of everything.
+fn usage(resident_kb: u64, held: u64) -> What {
+    What::Usage {
+        resident_kb,
+        log_kb: held,
+        cpu_ms: held,
+        calls: Some(held),
+        storage_backlog_kb: Some(held),
+        held_messages: Some(held),
+    }
+}
+
 /// A run of so many seconds at so many operations per second, in which the leader is killed every
 /// six seconds.
 struct Run {
@@ -140,7 +152,8 @@ impl Run {
     fn seen(&self) -> Seen<'_> {
         let Self { record, recorder, events } = self;
         let plan_in_words = "leader-failover\n  5 nodes\n";
-        Seen { record, recorder, events, plan_in_words, limits: &[] }
+        let timeouts = Some("timeouts of lan: heartbeats every 50 ms");
+        Seen { record, recorder, events, plan_in_words, timeouts, limits: &[] }
     }
 }
 
@@ -167,14 +180,14 @@ fn ten_minutes_at_a_thousand_per_second_give_a_page_of_less_than_three_megabytes
     for n in 0..6_000 {
         let from_ns = n * 100 * MS;
         run.events.push(event(n * 100 + 25, n % NODES + 1, What::Stall { from_ns }));
-        let usage = What::Usage { resident_kb: 20_000 + n, log_kb: n, cpu_ms: n };
-        run.events.push(event(n * 100, n % NODES + 1, usage));
+        run.events.push(event(n * 100, n % NODES + 1, usage(20_000 + n, n)));
     }
     let (page, trace) = drawn(&run.seen());
     assert_eq!(run.recorder.points().len(), 600_000);
     assert!(page.len() < 3_000_000, "{} bytes", page.len());
     assert!(trace.len() < 20_000_000, "{} bytes", trace.len());
     assert!(page.contains("Resident memory, a line for each node"));
+    assert!(page.contains("id=\"queues\"") && page.contains("messages held back"));
     assert!(page.contains("600\u{202f}000 operations, the slowest of each cell drawn"));
     assert!(page.matches("kill of node").count() >= 100, "every fault has its band");
 }
@@ -196,6 +209,7 @@ fn a_page_says_what_the_run_was_and_what_came_of_it() {
         "Broken: availability.",
         "2025-11-21 06:03:20 UTC",
         "How long clients could not write",
+        "Behind it stand the timeouts of lan: heartbeats every 50 ms.",
         "Latency from the intended start",
         "Operations per second",
         "Nodes: role and term",
@@ -264,7 +278,7 @@ fn whatever_a_run_contains_is_words_and_no_markup() {
     ] {
         run.events.push(event(3_000, 3, what));
     }
-    let seen = Seen { plan_in_words: evil, ..run.seen() };
+    let seen = Seen { plan_in_words: evil, timeouts: Some(evil), ..run.seen() };
     let (page, trace) = drawn(&seen);
     assert!(page.contains("&lt;script&gt;alert(1)"), "it is shown");
     for markup in ["<script>alert", "</svg>\u{1b}", "\" onload=\"", "</style></svg>"] {
@@ -366,7 +380,7 @@ fn what_was_not_answered_is_told_beside_every_latency() {
     }
     run.recorder.fill(&mut run.record);
     // The terminal ranks the same and calls it the same.
-    let table = render(&run.record, false);
+    let table = render(&run.record, None, false);
     let row = table.lines().find(|line| line.contains("of all due, 33.4 % not answered ok"));
     let p50 = row.unwrap().split_whitespace().nth(10).unwrap();
     let page = page(&run);
@@ -449,7 +463,7 @@ fn times_that_are_no_numbers_are_drawn_nowhere() {
 fn a_trace_is_what_its_viewers_ask_for() {
     let mut run = Run::of(60, 200);
     run.events.push(event(9_000, 4, What::Stall { from_ns: 8_900 * MS }));
-    run.events.push(event(9_000, 4, What::Usage { resident_kb: 20_000, log_kb: 3, cpu_ms: 4 }));
+    run.events.push(event(9_000, 4, usage(20_000, 3)));
     let trace: serde_json::Value = serde_json::from_str(&drawn(&run.seen()).1).unwrap();
     let events = trace["traceEvents"].as_array().unwrap();
     let (mut last_us, mut open) = (0.0, BTreeMap::new());
@@ -488,6 +502,7 @@ fn a_trace_is_what_its_viewers_ask_for() {
     assert_eq!(of(1, "X")[..4], ["follower, term 0", "leader, term 1", "down", "follower, term 1"]);
     assert_eq!(of(1_000, "b").iter().filter(|name| name.starts_with("kill of")).count(), 10);
     assert_eq!(of(4, "b"), ["stall"]);
+    assert_eq!(of(4, "C"), ["memory, kB", "queues"]);
     assert!(of(1_001, "C").contains(&"latency, ms"));
     for pair in events.iter().filter(|event| event["ph"] == "X").collect::<Vec<_>>().windows(2) {
         let end = |event: &serde_json::Value| {

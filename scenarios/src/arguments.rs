@@ -49,6 +49,7 @@ pub(crate) enum Request {
         store: PathBuf,
         /// What may be lost is accepted.
         confirmed: bool,
+        json: bool,
     },
     /// Name past runs.
     Past(ListOptions),
@@ -154,7 +155,7 @@ fn request(
         }
         FORCE => {
             let confirmed = of.get_flag("yes");
-            return Ok(Request::Force { store: path("STORE"), confirmed });
+            return Ok(Request::Force { store: path("STORE"), confirmed, json: json() });
         }
         "replay" => {
             let output = Output::from_arg_matches(of)?;
@@ -270,7 +271,8 @@ mod tests {
         for (line, confirmed) in
             [("force-new-lineage s", false), ("force-new-lineage s --yes", true)]
         {
-            assert_eq!(parsed(line).unwrap(), Request::Force { store: "s".into(), confirmed });
+            let force = Request::Force { store: "s".into(), confirmed, json: false };
+            assert_eq!(parsed(line).unwrap(), force);
         }
         let output = Output { out: ".".into(), json: false, trace: true, trace_harness: false };
         let replay = Request::Replay { run: "runs/latest".into(), output };
@@ -295,6 +297,10 @@ mod tests {
             ("check x --json", Request::Check { run: run(), json: true }),
             ("open x --json", Request::Open { run: run(), json: true }),
             ("list --json", Request::Past(ListOptions { out: ".".into(), limit: 20, json: true })),
+            (
+                "force-new-lineage x --json",
+                Request::Force { store: run(), confirmed: false, json: true },
+            ),
         ] {
             assert_eq!(parsed(line).unwrap(), expected, "{line}");
         }

@@ -12,7 +12,7 @@ mod missing;
 
 use std::path::Path;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, ensure};
 use chaos::checker;
 use chaos::groups;
 use chaos::history::{self, Course, Frozen, History, LogOrder};
@@ -30,8 +30,9 @@ pub(crate) struct Judged {
     pub(crate) record: RunRecord,
     /// The checks that its files do not suffice for: they stand as they were recorded.
     pub(crate) as_recorded: Vec<String>,
+    /// What was carried out.
+    pub(crate) plan: Plan,
     folder: RunFolder,
-    plan: Plan,
     /// What clients saw, once more.
     recorder: Recorder,
     /// What nodes noted.
@@ -110,7 +111,11 @@ pub(crate) fn notice(path: &Path) -> Option<String> {
     let is_long = bytes >= LONG_BYTES_MIN;
     let long = is_long.then(|| format!("judging {} MB of history", bytes >> 20));
     let lacks = |name: &str| path.join(name).try_exists().is_ok_and(|is_there| !is_there);
-    let is_bare = lacks(EVENTS) && !lacks(RECORD);
+    let of_bench = || {
+        let record = RunFolder::open(path).and_then(|folder| folder.read_record());
+        record.is_ok_and(|record| is_of_bench(&record))
+    };
+    let is_bare = lacks(EVENTS) && !lacks(RECORD) && !of_bench();
     let bare =
         is_bare.then(|| format!("{EVENTS} is missing: trace and page lack what nodes noted"));
     let told: Vec<String> = long.into_iter().chain(bare).collect();
@@ -137,9 +142,31 @@ fn course(folder: &RunFolder, plan: &Plan, record: &RunRecord) -> anyhow::Result
 /// # Errors
 /// With the file and the field.
 pub(crate) fn plan_of(folder: &RunFolder, record: &RunRecord) -> anyhow::Result<Plan> {
+    refuse_bench(folder, record)?;
     let file = folder.path().join(RECORD);
     serde_json::from_value(record.plan.clone())
         .map_err(|error| anyhow!("{}, field `plan`: {error}", file.display()))
+}
+
+/// Turns away what a benchmark has left, with what there is of it.
+///
+/// # Errors
+/// For a record of `bench`.
+pub(crate) fn refuse_bench(folder: &RunFolder, record: &RunRecord) -> anyhow::Result<()> {
+    ensure!(
+        !is_of_bench(record),
+        "{} is of {}, a record of bench: it has no page, and is neither judged nor done again; \
+         all that it holds is in {}",
+        folder.path().display(),
+        record.scenario,
+        folder.path().join(RECORD).display()
+    );
+    Ok(())
+}
+
+/// It has the name of a benchmark. A plan may have one, too, but says so itself.
+fn is_of_bench(record: &RunRecord) -> bool {
+    record.scenario.starts_with(BENCH) && record.plan.get("scenario").is_none()
 }
 
 /// What is there to be judged; and which line of the history was begun and has no end, if any.
@@ -238,6 +265,8 @@ const OFFERED: &str = "operations_offered";
 const RECORD: &str = "run.json";
 const SCHEDULE: &str = "schedule.toml";
 const EVENTS: &str = "events.jsonl";
+/// How the names of benchmarks begin.
+const BENCH: &str = "bench-";
 /// How the names of checks begin that judge what logs are like, too.
 const INVARIANTS: &str = "invariants";
 

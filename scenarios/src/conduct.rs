@@ -8,6 +8,7 @@ use std::io;
 use std::path::PathBuf;
 use std::process;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use chaos::cluster::NodeEvent;
@@ -111,21 +112,33 @@ pub(crate) async fn conduct(
     Ok(Conducted { record, path, is_kept, exit_code })
 }
 
-/// The first signal asks the run to end well, the second ends the harness, and its nodes with it.
-async fn heed([mut interrupt, mut terminate]: [Signal; 2], stopper: Stopper, shared: Shared) {
-    for is_first in [true, false] {
+/// The first signal asks the run to end well, a later one ends the harness, and its nodes with it.
+async fn heed(mut signals: [Signal; 2], stopper: Stopper, shared: Shared) {
+    next(&mut signals).await;
+    stopper.stop();
+    // While the folder is completed the desk is taken, and the next signal must be heard.
+    if let Ok(desk) = shared.0.try_lock() {
+        desk.progress.iter().for_each(|progress| progress.say(STOPPING));
+    }
+    // One wish may come as two signals: `timeout` tells its child, and then its process group.
+    let clock = SystemClock::new();
+    let until = clock.now().plus(SAME_WISH);
+    loop {
         tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+            // What has come by then is of the same wish, however late it is looked at.
+            biased;
+            () = next(&mut signals) => {}
+            () = clock.sleep_until(until) => break,
         }
-        if !is_first {
-            process::exit(UNKNOWN);
-        }
-        stopper.stop();
-        // While the folder is completed the desk is taken, and the next signal must be heard.
-        if let Ok(desk) = shared.0.try_lock() {
-            desk.progress.iter().for_each(|progress| progress.say(STOPPING));
-        }
+    }
+    next(&mut signals).await;
+    process::exit(UNKNOWN);
+}
+
+async fn next([interrupt, terminate]: &mut [Signal; 2]) {
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
     }
 }
 
@@ -198,8 +211,10 @@ impl Listener for Shared {
     }
 }
 
-const STOPPING: &str =
-    "stopping: what was done is healed, checked and written; once more ends at once";
+/// Signals so close to the first are no second wish.
+const SAME_WISH: Duration = Duration::from_secs(1);
+const STOPPING: &str = "stopping: what was done is healed, checked and written; once more, after \
+                        a second, ends at once";
 const VALID: u8 = 0;
 const UNKNOWN: i32 = 2;
 const LAB_FAILED: u8 = 3;

@@ -245,9 +245,21 @@ pub(crate) fn event(event: &NodeEvent) -> Event {
             Noted::Bonded { with } => What::Bonded { with: with.0 },
             Noted::Unbonded { with } => What::Unbonded { with: with.0 },
             Noted::Stall { from_ns } => What::Stall { from_ns },
-            Noted::Usage { resident_kb, log_kb, cpu_ms } => {
-                What::Usage { resident_kb, log_kb, cpu_ms }
-            }
+            Noted::Usage {
+                resident_kb,
+                log_kb,
+                cpu_ms,
+                calls,
+                storage_backlog_kb,
+                held_messages,
+            } => What::Usage {
+                resident_kb,
+                log_kb,
+                cpu_ms,
+                calls: Some(calls),
+                storage_backlog_kb: Some(storage_backlog_kb),
+                held_messages: Some(held_messages),
+            },
             Noted::Stopped { reason } => What::Stopped { reason },
             Noted::Died { reason } => What::Died { reason },
             Noted::Note { text } => What::Note { text },
@@ -529,6 +541,31 @@ mod tests {
         let mut record = record();
         failed(&mut record, "node 3 did not start");
         assert_eq!(exit_code(&record), 3);
+    }
+
+    #[test]
+    fn what_a_node_uses_is_told_whole() {
+        let noted = NodeEvent {
+            at_ns: 7,
+            node: NodeNumber(2),
+            what: Noted::Usage {
+                resident_kb: 1,
+                log_kb: 2,
+                cpu_ms: 3,
+                calls: 4,
+                storage_backlog_kb: 5,
+                held_messages: 6,
+            },
+        };
+        let what = What::Usage {
+            resident_kb: 1,
+            log_kb: 2,
+            cpu_ms: 3,
+            calls: Some(4),
+            storage_backlog_kb: Some(5),
+            held_messages: Some(6),
+        };
+        assert_eq!(event(&noted), Event { at_ns: 7, node: 2, what });
     }
 
     #[test]

@@ -12,6 +12,7 @@ use chaos::plan::{
 };
 
 use crate::catalogue::Builtin;
+use crate::timeouts;
 
 /// One line per built-in scenario.
 pub(crate) fn list(builtins: &[Builtin]) -> String {
@@ -58,6 +59,7 @@ pub(crate) fn plan(plan: &Plan) -> String {
         StorageKind::Disk => "on disk",
     };
     lines.push(format!("{nodes} nodes, profile {}, storage {storage}", profile_name(*profile)));
+    lines.extend(timeouts::told(plan));
     if plan.lease_reads {
         lines.push("leaders answer strong reads alone while they hold a lease".to_owned());
     }

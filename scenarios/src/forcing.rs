@@ -6,15 +6,19 @@
 use std::path::Path;
 
 use anyhow::Context as _;
+use runtime::Lineage;
 use runtime::storage::{Disk, Survey};
+use serde_json::json;
 
 /// What came of it.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Forced {
-    /// The store has a lineage of its own now.
-    Done(String),
-    /// Nothing was done: what it would mean, and how to confirm it.
-    Unconfirmed(String),
+#[derive(Debug)]
+pub(crate) struct Forced {
+    /// The store has a lineage of its own now; otherwise nothing was done.
+    pub(crate) is_done: bool,
+    /// What was done, or what it would mean and how to confirm it.
+    pub(crate) told: String,
+    /// The same for programs, on a line.
+    pub(crate) json: String,
 }
 
 /// Looks the store over and, if that was confirmed, forces a new lineage on it.
@@ -24,16 +28,32 @@ pub(crate) enum Forced {
 pub(crate) fn force(store: &Path, confirmed: bool) -> anyhow::Result<Forced> {
     let survey = Disk::survey(store).with_context(|| refusal(store))?;
     if !confirmed {
-        return Ok(Forced::Unconfirmed(price(store, &survey)));
+        let (told, json) = (price(store, &survey), json(store, &survey, None));
+        return Ok(Forced { is_done: false, told, json });
     }
     let lineage = Disk::force_new_lineage(store).with_context(|| refusal(store))?;
-    Ok(Forced::Done(format!(
+    let told = format!(
         "{} is now the only member of lineage {lineage}, at {}.\nStart its member as before; it \
          leads alone. Before other members of lineage {} can join it, remove their stores.\n",
         store.display(),
         survey.last,
         survey.lineage,
-    )))
+    );
+    Ok(Forced { is_done: true, told, json: json(store, &survey, Some(lineage)) })
+}
+
+/// What the store held, and its new lineage if it has one.
+fn json(store: &Path, survey: &Survey, new: Option<Lineage>) -> String {
+    let Survey { group, node, lineage, configuration, last } = survey;
+    let voters = configuration.voters.iter().map(|voter| format!("{voter:?}"));
+    let told = json!({
+        "store": store.display().to_string(), "node": format!("{node:?}"),
+        "group": group.to_string(), "lineage": lineage.to_string(),
+        "last": { "term": last.term.0, "index": last.index.0 },
+        "voters": voters.collect::<Vec<_>>(),
+        "forced": new.is_some(), "new_lineage": new.map(|new| new.to_string()),
+    });
+    format!("{told}\n")
 }
 
 /// What comes before the reason; also where a store is looked for, if none is here.

@@ -23,6 +23,7 @@ use tracing::instrument;
 use crate::convert;
 use crate::describe;
 use crate::sparse;
+use crate::timeouts;
 
 /// Keeps what happens in the run's folder.
 pub(crate) struct Journal {
@@ -203,7 +204,9 @@ pub(crate) fn tell(
     let plan_in_words = &describe::plan(plan);
     let limits = sparse::warning(plan);
     let limits = limits.as_slice();
-    let seen = Seen { record, recorder, events, plan_in_words, limits };
+    let timeouts = timeouts::told(plan);
+    let timeouts = timeouts.as_deref();
+    let seen = Seen { record, recorder, events, plan_in_words, timeouts, limits };
     folder.write_trace(&seen)?;
     Ok(folder.write_page(&seen)?)
 }

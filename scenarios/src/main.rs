@@ -23,6 +23,7 @@ mod source;
 mod sparse;
 mod sweep;
 mod terminal;
+mod timeouts;
 mod worlds;
 
 use std::collections::hash_map::RandomState;
@@ -84,13 +85,9 @@ fn serve(words: &[String]) -> anyhow::Result<u8> {
         Request::Check { run, json } => check_again(&run, json),
         Request::Past(options) => say(&past::list(&options)?).map(|()| VALID),
         Request::Open { run, json } => say(&past::open(&run, json)?).map(|()| VALID),
-        Request::Force { store, confirmed } => match forcing::force(&store, confirmed)? {
-            Forced::Done(told) => say(&told).map(|()| VALID),
-            Forced::Unconfirmed(price) => {
-                complain(&price);
-                Ok(FAILED)
-            }
-        },
+        Request::Force { store, confirmed, json } => {
+            tell_forced(&forcing::force(&store, confirmed)?, json)
+        }
         Request::Run { origin, overrides, world, output } => {
             worlds::admit(world, output.trace)?;
             let plan = planned(&origin, &overrides, world, builtins)?;
@@ -98,7 +95,7 @@ fn serve(words: &[String]) -> anyhow::Result<u8> {
             let setting = Setting { world, plan: &plan, seed, is_traced: output.trace };
             let again = rerun::command(words, seed);
             let ran = carry_out(setting, &output, &again)?;
-            tell(&ran, "", &again, output.json)
+            tell(&ran, &plan, "", &again, output.json)
         }
         Request::Replay { run, output } => replay_again(&run, &output),
         Request::Diff { one, other, json } => {
@@ -130,6 +127,19 @@ fn serve(words: &[String]) -> anyhow::Result<u8> {
             Ok(VALID)
         }
     }
+}
+
+fn tell_forced(forced: &Forced, has_json: bool) -> anyhow::Result<u8> {
+    let Forced { is_done, told, json } = forced;
+    if has_json {
+        say(json)?;
+        complain(told.trim_end());
+    } else if *is_done {
+        say(told)?;
+    } else {
+        complain(told);
+    }
+    Ok(if *is_done { VALID } else { FAILED })
 }
 
 fn tell_sweep(swept: &Swept, has_json: bool) -> anyhow::Result<u8> {
@@ -170,7 +180,7 @@ fn check_again(run: &Path, has_json: bool) -> anyhow::Result<u8> {
     if let Err(error) = judged.draw() {
         complain(&format!("the page is as it was: {}", told(&error)));
     }
-    let Judged { record, as_recorded, .. } = &judged;
+    let Judged { record, as_recorded, plan, .. } = &judged;
     let kept = match as_recorded.is_empty() {
         true => String::new(),
         false => format!("not judged again, for want of files: {}\n", as_recorded.join(", ")),
@@ -179,7 +189,7 @@ fn check_again(run: &Path, has_json: bool) -> anyhow::Result<u8> {
         say(&format!("{}\n", json(record)?))?;
         complain(kept.trim_end());
     } else {
-        say(&(reports::render(record, is_colored()) + &kept))?;
+        say(&(table(record, plan) + &kept))?;
     }
     Ok(convert::exit_code(record))
 }
@@ -238,7 +248,8 @@ fn replay_again(run: &Path, output: &Output) -> anyhow::Result<u8> {
     let (repeated, told) = replay::compare(&record, &ran.record);
     // `runs/latest` has moved on.
     let again = ["replay".to_owned(), ran.path.display().to_string()];
-    let exit_code = tell(&ran, &format!("{told}\n"), &rerun::of(&again), output.json)?;
+    let told = format!("{told}\n");
+    let exit_code = tell(&ran, &plan, &told, &rerun::of(&again), output.json)?;
     // A guarantee that broke is the graver finding.
     Ok(if repeated == Repeated::No && exit_code != BROKEN { FAILED } else { exit_code })
 }
@@ -263,7 +274,13 @@ fn carry_out(setting: Setting<'_>, output: &Output, again: &str) -> anyhow::Resu
 }
 
 /// Tells what came of a run, and last of all how to repeat one that was not valid.
-fn tell(ran: &Conducted, more: &str, again: &str, has_json: bool) -> anyhow::Result<u8> {
+fn tell(
+    ran: &Conducted,
+    plan: &Plan,
+    more: &str,
+    again: &str,
+    has_json: bool,
+) -> anyhow::Result<u8> {
     let Conducted { record, path, exit_code, .. } = ran;
     let mut folder = format!("{more}run folder: {}", path.display());
     if *exit_code != VALID {
@@ -273,9 +290,14 @@ fn tell(ran: &Conducted, more: &str, again: &str, has_json: bool) -> anyhow::Res
         say(&format!("{}\n", json(record)?))?;
         complain(&folder);
     } else {
-        say(&format!("\n{}\n{folder}\n", reports::render(record, is_colored())))?;
+        say(&format!("\n{}\n{folder}\n", table(record, plan)))?;
     }
     Ok(*exit_code)
+}
+
+/// What came of a run as a table, beside its outages the timeouts that explain them.
+fn table(record: &RunRecord, plan: &Plan) -> String {
+    reports::render(record, timeouts::told(plan).as_deref(), is_colored())
 }
 
 fn json(record: &RunRecord) -> anyhow::Result<String> {

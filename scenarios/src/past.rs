@@ -14,7 +14,7 @@ use reports::{PastRun, RunFolder};
 use serde_json::json;
 
 use crate::overrides::within;
-use crate::rerun;
+use crate::{check, rerun};
 
 /// Which of the past runs to name, and how.
 #[derive(Args, Debug, Clone, PartialEq)]
@@ -42,8 +42,13 @@ pub(crate) fn list(options: &ListOptions) -> anyhow::Result<String> {
     );
     let limit = usize::try_from(*limit).context("--limit")?;
     ensure!(
-        out.is_dir(),
+        out.exists(),
         "--out is {}, but there is no such directory: use the one in which runs is",
+        out.display()
+    );
+    ensure!(
+        out.is_dir(),
+        "--out is {}, but that is no directory: use the one in which runs is",
         out.display()
     );
     let (runs, more) = reports::past_runs(out, limit)?;
@@ -133,7 +138,7 @@ fn plain(text: &str) -> String {
 pub(crate) fn open(run: &Path, has_json: bool) -> anyhow::Result<String> {
     let folder = RunFolder::open(run)?;
     let Some(page) = folder.page() else {
-        folder.read_record()?;
+        check::refuse_bench(&folder, &folder.read_record()?)?;
         let check = rerun::of(&["check".to_owned(), run.display().to_string()]);
         bail!(
             "{} has no index.html: its harness was killed before it drew one, or it was made by an \
@@ -240,6 +245,11 @@ mod tests {
             let expected = format!("--out is {}, but there is no such", missing.display());
             assert!(error.starts_with(&expected), "{error}");
         }
+        let file = out.path().join("file");
+        fs::write(&file, "").unwrap();
+        let error = list(&options(&file, 3, false)).unwrap_err().to_string();
+        let expected = format!("--out is {}, but that is no directory: use", file.display());
+        assert!(error.starts_with(&expected), "{error}");
         for limit in [0, LIMIT_MAX + 1] {
             let error = list(&options(out.path(), limit, false)).unwrap_err().to_string();
             assert!(error.contains("between 1 and 10000"), "{error}");

@@ -1,13 +1,18 @@
 //! What the README shows is true: the example of embedding the runtime is this file's, the plan
-//! can be carried out, and the files of a run are as their page says.
+//! can be carried out, the profiles have those numbers, and the files of a run are as their page
+//! says.
 
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::io::{self, Read, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use chaos::history::{self, Outcome};
-use runtime::{ApplyContext, Bootstrap, Consistency, GroupKey, Network, StateMachine, storage};
+use chaos::plan::PROFILES;
+use runtime::{
+    ApplyContext, Bootstrap, ConsensusConfig, Consistency, GroupKey, Network, StateMachine, storage,
+};
 
 /// The machine that the README speaks of.
 #[derive(Default)]
@@ -102,6 +107,43 @@ fn every_field_that_a_plan_is_offered_is_in_the_readme() {
         let shown = ["`", ".", " = "].map(|end| format!("`{name}{end}"));
         let is_told = shown.iter().any(|shown| page.contains(shown));
         assert!(is_told || page.contains(&format!("`[[{name}]]`")), "{field}");
+    }
+}
+
+/// A row of the table of profiles.
+fn row(what: &str, number: &dyn Fn(&ConsensusConfig) -> String) -> String {
+    let numbers = PROFILES.map(|profile| number(&profile.config()));
+    format!("| {what} | {} |", numbers.join(" | "))
+}
+
+#[test]
+fn the_profiles_are_told_in_the_numbers_that_they_have() {
+    let page = include_str!("../../README.md");
+    let ms = |time: Duration| format!("{} ms", time.as_millis());
+    let elections = |of: &ConsensusConfig| {
+        let longest = of.election_timeout + of.election_timeout_jitter;
+        format!("{} to {}", of.election_timeout.as_millis(), ms(longest))
+    };
+    let bond = |of: &ConsensusConfig| {
+        ms((of.heartbeat_interval + of.heartbeat_jitter) * of.max_missed_heartbeats)
+    };
+    assert!(page.contains("| | `lan` | `wan` | `loopback` |"), "the order of the columns");
+    for row in [
+        row("an idle leader speaks every", &|of| ms(of.heartbeat_interval)),
+        row("who hears no leader stands for election after", &elections),
+        row("a member that is new waits longer for its first election by", &|of| {
+            ms(of.bootstrap_delay)
+        }),
+        row("a client that waits for an answer leaves a node that was silent for", &|of| {
+            ms(of.client_silence_max)
+        }),
+        row("members close a bond after a silence of", &bond),
+        row("a command or a query may take", &|of| ms(of.forward_timeout.max(of.query_timeout))),
+        row("a leader evicts a member that was silent for", &|of| {
+            format!("{} s", of.evict_after.as_secs())
+        }),
+    ] {
+        assert!(page.contains(&row), "README.md lacks {row:?}");
     }
 }
 

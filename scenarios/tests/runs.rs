@@ -347,6 +347,22 @@ fn an_interrupted_run_is_checked_and_written_and_says_how_to_repeat_it() {
     assert_eq!(verdict("finished")["verdict"], "unknown", "{record}");
 }
 
+#[test]
+fn a_wish_to_end_that_comes_twice_at_once_is_one() {
+    let _turn = turn();
+    let mut running = Running::start();
+    // Of two that are the same the kernel may make one; never of two that differ.
+    for signal in [Signal::SIGTERM, Signal::SIGTERM, Signal::SIGINT] {
+        running.signal(signal);
+    }
+    let mut stdout = running.harness.stdout.take().unwrap();
+    let mut told = String::new();
+    std::io::Read::read_to_string(&mut stdout, &mut told).unwrap();
+    assert_eq!(running.harness.wait().unwrap().code(), Some(2), "{told}");
+    assert!(running.folder().join("index.html").exists(), "{told}");
+    assert!(told.lines().last().unwrap().contains(" --seed 0x"), "{told}");
+}
+
 const SEED: &str = "0x000000000000002a";
 const FILES: [&str; 18] = [
     "index.html",

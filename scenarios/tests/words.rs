@@ -459,6 +459,36 @@ fn damaged_runs_are_refused_by_file_line_and_field() {
     refused(&["run.json", "line 1"]);
 }
 
+#[test]
+fn a_record_of_bench_has_no_page_and_is_not_judged_again() {
+    let folder = tempfile::tempdir().unwrap();
+    run_folder(folder.path(), "");
+    let (path, file) = (folder.path().to_str().unwrap(), folder.path().join("run.json"));
+    let record = fs::read_to_string(&file).unwrap();
+    let mut record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    record["scenario"] = "bench-commit".into();
+    // A plan may have such a name, and its run is judged and drawn.
+    record["plan"]["scenario"] = "bench-commit".into();
+    fs::write(&file, record.to_string()).unwrap();
+    assert_eq!(code(&scenarios(&["check", path])), 2);
+    drop(fs::remove_file(folder.path().join("index.html")));
+
+    record["plan"] = serde_json::json!({ "rounds": 9, "bytes": 64, "storage": "memory" });
+    fs::write(&file, record.to_string()).unwrap();
+    for command in ["open", "check", "replay"] {
+        let output = scenarios(&[command, path]);
+        assert_eq!((code(&output), stdout(&output).as_str()), (3, ""), "{command}: {output:?}");
+        let told = format!("{path} is of bench-commit, a record of bench: it has no page");
+        let use_this = format!("is in {}", file.display());
+        for words in [told, use_this] {
+            assert!(stderr(&output).contains(&words), "{command}: {words:?} in {output:?}");
+        }
+        for wrong in ["killed", "field", "events.jsonl"] {
+            assert!(!stderr(&output).contains(wrong), "{command}: {output:?}");
+        }
+    }
+}
+
 /// Two members found a group on disk and are gone; yields the store of the first.
 fn founded_by_two(folder: &Path) -> PathBuf {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -514,6 +544,40 @@ fn a_new_lineage_is_forced_only_when_what_it_costs_was_accepted() {
     let nowhere = scenarios(&["force-new-lineage", "nowhere", "--yes"]);
     assert_eq!(code(&nowhere), 3);
     assert!(stderr(&nowhere).contains("nowhere is missing"), "{nowhere:?}");
+}
+
+#[test]
+fn what_forcing_costs_and_has_done_is_told_as_json() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = founded_by_two(folder.path());
+    let store = store.to_str().expect("UTF-8");
+    let asked = scenarios(&["force-new-lineage", store, "--json"]);
+    assert_eq!(code(&asked), 3, "{asked:?}");
+    assert!(stderr(&asked).contains("- Lost, acknowledged or not:"), "{asked:?}");
+    let done = scenarios(&["force-new-lineage", store, "--yes", "--json"]);
+    assert_eq!(code(&done), 0, "{done:?}");
+    let told = |output: &Output| -> serde_json::Value {
+        serde_json::from_str(&stdout(output)).expect("JSON")
+    };
+    let (asked, done) = (told(&asked), told(&done));
+    assert!(asked["forced"] == false && asked["new_lineage"].is_null(), "{asked}");
+    assert_eq!(done["forced"], true, "{done}");
+    assert!(done["new_lineage"].is_string() && done["new_lineage"] != done["lineage"], "{done}");
+    for told in [&asked, &done] {
+        assert_eq!(told["store"], store, "{told}");
+        let voters = told["voters"].as_array().expect("a list");
+        assert!(voters.len() == 2 && voters.contains(&told["node"]), "{told}");
+        assert!(told["last"]["term"].is_u64() && told["last"]["index"].is_u64(), "{told}");
+    }
+    for same in ["group", "lineage", "node", "voters", "last"] {
+        assert_eq!(asked[same], done[same], "{same}: what there was before");
+    }
+    let help = stdout(&scenarios(&["force-new-lineage", "--help"]));
+    for field in done.as_object().expect("an object").keys() {
+        assert!(help.contains(&format!("\n  {field} ")), "{field} is not in {help}");
+    }
+    let nowhere = scenarios(&["force-new-lineage", "nowhere", "--json"]);
+    assert_eq!((code(&nowhere), stdout(&nowhere).as_str()), (3, ""), "{nowhere:?}");
 }
 
 /// A machine without a state.

@@ -1,4 +1,5 @@
-//! What nodes used: memory that grows, and processors that should be idle.
+//! What nodes used: memory that grows, processors that should be idle, and queues that have a
+//! limit.
 //!
 //! Pure functions of the samples that the nodes told. Invariant: nothing is said of a node that
 //! was not watched long enough.
@@ -6,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    cluster::What,
+    cluster::{NodeEvent, What},
     fault::NodeNumber,
     outage::Strike,
     run::{Outcome, recorder::Records},
@@ -18,6 +19,9 @@ struct Sample {
     resident_kb: u64,
     log_kb: u64,
     cpu_ms: u64,
+    calls: u64,
+    storage_backlog_kb: u64,
+    held_messages: u64,
 }
 
 /// Adds what the samples of a run come to.
@@ -30,9 +34,8 @@ pub(crate) fn measure(
     let Some((from_ns, to_ns)) = load_ns else { return };
     let mut nodes: BTreeMap<NodeNumber, Vec<Sample>> = BTreeMap::new();
     for event in &records.events {
-        let What::Usage { resident_kb, log_kb, cpu_ms } = event.what else { continue };
-        if (from_ns..=to_ns).contains(&event.at_ns) {
-            let sample = Sample { at_ns: event.at_ns, resident_kb, log_kb, cpu_ms };
+        let Some(sample) = sample(event) else { continue };
+        if (from_ns..=to_ns).contains(&sample.at_ns) {
             nodes.entry(event.node).or_default().push(sample);
         }
     }
@@ -46,12 +49,36 @@ pub(crate) fn measure(
     add("node_cpu_percent", all().flat_map(|samples| percents(samples)).collect());
     let peaks = all().filter_map(|samples| samples.iter().map(|one| one.resident_kb).max());
     add("node_resident_kb", peaks.map(|kb| kb as f64).collect());
+    let each = |part: fn(&Sample) -> u64| -> Vec<f64> {
+        all().flatten().map(|sample| part(sample) as f64).collect()
+    };
+    add("node_calls", each(|sample| sample.calls));
+    add("node_storage_backlog_kb", each(|sample| sample.storage_backlog_kb));
+    add("node_held_messages", each(|sample| sample.held_messages));
     let settled_ns = from_ns.saturating_add(SETTLED_NS);
     if strikes.is_empty() {
         let growths = all().filter_map(|samples| growth(samples, settled_ns));
         add("memory_growth_kb_per_min", growths.collect());
     }
     add("survivor_cpu_percent", survivors(&nodes, strikes));
+}
+
+/// The sample that a node told, if that is what it told.
+fn sample(event: &NodeEvent) -> Option<Sample> {
+    let What::Usage { resident_kb, log_kb, cpu_ms, calls, storage_backlog_kb, held_messages } =
+        event.what
+    else {
+        return None;
+    };
+    Some(Sample {
+        at_ns: event.at_ns,
+        resident_kb,
+        log_kb,
+        cpu_ms,
+        calls,
+        storage_backlog_kb,
+        held_messages,
+    })
 }
 
 /// Processor use of those who were not hit, from a fault until the node's return.
@@ -116,6 +143,9 @@ mod tests {
                 resident_kb: resident_kb(second),
                 log_kb: second * 2,
                 cpu_ms: second * 50,
+                calls: 0,
+                storage_backlog_kb: 0,
+                held_messages: 0,
             })
             .collect()
     }
@@ -130,6 +160,33 @@ mod tests {
         assert!(growth(&sound, SETTLED_NS).expect("three minutes").abs() < 0.001);
         assert_eq!(growth(&samples(150, |_| 1), SETTLED_NS), None, "not watched long enough");
         assert_eq!(growth(&[], 0), None);
+    }
+
+    #[test]
+    fn every_sample_under_load_tells_how_much_waited() {
+        let usage = |at_ns: u64, node: u64| NodeEvent {
+            at_ns,
+            node: NodeNumber(node),
+            what: What::Usage {
+                resident_kb: 1_000 + at_ns,
+                log_kb: 0,
+                cpu_ms: 0,
+                calls: at_ns,
+                storage_backlog_kb: 10 * at_ns,
+                held_messages: node,
+            },
+        };
+        let events = vec![usage(1, 1), usage(2, 1), usage(2, 2), usage(3, 1), usage(9, 2)];
+        let records = Records { events, ..Records::default() };
+        let mut outcome = Outcome::default();
+        measure(&mut outcome, &records, &[], Some((2, 5)));
+        assert_eq!(outcome.samples["node_calls"], [2.0, 3.0, 2.0]);
+        assert_eq!(outcome.samples["node_storage_backlog_kb"], [20.0, 30.0, 20.0]);
+        assert_eq!(outcome.samples["node_held_messages"], [1.0, 1.0, 2.0]);
+        assert_eq!(outcome.samples["node_resident_kb"], [1_003.0, 1_002.0], "one for each node");
+        let mut outcome = Outcome::default();
+        measure(&mut outcome, &Records::default(), &[], Some((2, 5)));
+        assert!(outcome.samples.is_empty(), "nobody told anything: {:?}", outcome.samples);
     }
 
     #[test]

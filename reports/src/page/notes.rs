@@ -115,7 +115,8 @@ mod tests {
         let of_plan = ["Gaps exceed it.".to_owned()];
         let (plan_in_words, of_plan) = ("", &of_plan[..]);
         let (recorder, events) = (&recorder, &events);
-        let seen = Seen { record, recorder, events, plan_in_words, limits: of_plan };
+        let timeouts = None;
+        let seen = Seen { record, recorder, events, plan_in_words, timeouts, limits: of_plan };
         limits(&seen).join("\n")
     }
 

@@ -11,13 +11,15 @@ use crate::figures::{ms, plural};
 use crate::lanes::FORMING;
 use crate::plot::{Ink, Scale};
 use crate::record::{RunRecord, Trial};
+use crate::seen::Seen;
 use maud::{Markup, html};
 use std::collections::BTreeMap;
 
 /// The section; nothing where a run is about something else.
-pub(super) fn section(record: &RunRecord) -> Markup {
+pub(super) fn section(seen: &Seen<'_>) -> Markup {
+    let record = seen.record;
     match absence::of_outages(record) {
-        None => outages(record),
+        None => outages(record, seen.timeouts),
         Some(_) if !record.catch_ups.is_empty() => html! {},
         Some(why) => html! {
             (forming(record))
@@ -52,7 +54,7 @@ fn forming(record: &RunRecord) -> Markup {
     }
 }
 
-fn outages(record: &RunRecord) -> Markup {
+fn outages(record: &RunRecord, timeouts: Option<&str>) -> Markup {
     let mut measured: Vec<(f64, &Trial)> =
         record.trials.iter().filter_map(|trial| Some((trial.measured_ms()?, trial))).collect();
     measured.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -73,6 +75,9 @@ fn outages(record: &RunRecord) -> Markup {
                 @if unmeasured > 0 {
                     " " strong { (plural(unmeasured, "trial")) " without a measured outage." }
                 }
+            }
+            @if let Some(timeouts) = timeouts {
+                p class="note" { "Behind it stand the " (timeouts) "." }
             }
             figure class="charts" {
                 (distribution(&by_fault, &x, (TRIALS, "milliseconds from the fault")))

@@ -70,6 +70,8 @@ fn force_command() -> Command {
         .about("Lets a member's closed store go on alone after its group lost a majority")
         .arg(path("STORE", "The store's directory"))
         .arg(yes)
+        .arg(json())
+        .after_help(FORCE_HELP)
 }
 
 fn json() -> Arg {
@@ -148,6 +150,18 @@ What --json prints:
     at_ns     its virtual time
     node      whose it is, of a packet who sent it; null where nobody knows
   told        all this in words";
+const FORCE_HELP: &str = "\
+Exit codes: 0 done, 3 not confirmed with --yes, a usage error, or a store that cannot be forced
+
+What --json prints:
+  store        the store's directory
+  node         whose store it is, and which: peer/store
+  group        the group
+  lineage      which founding of the group it belonged to
+  last         the last entry of its log: term and index
+  voters       who votes by its log, itself included, like node
+  forced       whether it was done
+  new_lineage  the lineage that it belongs to now; null where nothing was done";
 const CHECK_EXIT_CODES: &str = "\
 Exit codes: 0 valid, 1 a guarantee broke, 2 unknown, also where files or operations are missing, \
 3 usage error, a folder that cannot be read or is damaged, or a run in which the laboratory itself \

@@ -19,7 +19,7 @@ use crate::{
     cluster::What,
     disk::Harm,
     fault::NodeNumber,
-    member::{Joined, Membership, Noting, nanos},
+    member::{Depths, Joined, Membership, Noting, nanos},
     process::{
         HostClock, PacketSocket,
         control::{Answer, Ask, Init, LinkSetting, Request, row_of},
@@ -204,7 +204,6 @@ impl Member {
     }
 
     fn sample(&self) {
-        let log_bytes: usize = self.joined.iter().map(Joined::log_bytes).sum();
         let (Some(resident_kb), Ok(usage)) = (resident_kb(), getrusage(UsageWho::RUSAGE_SELF))
         else {
             return;
@@ -214,8 +213,17 @@ impl Member {
             u64::try_from(ms).unwrap_or(0)
         };
         let cpu_ms = time_ms(usage.user_time()) + time_ms(usage.system_time());
-        let log_kb = log_bytes as u64 / 1_024;
-        self.outbox.event(What::Usage { resident_kb, log_kb, cpu_ms });
+        let depths: Vec<Depths> = self.joined.iter().map(Joined::depths).collect();
+        let sum = |of: fn(&Depths) -> usize| depths.iter().map(of).sum::<usize>() as u64;
+        self.outbox.event(What::Usage {
+            resident_kb,
+            log_kb: sum(|depths| depths.log_bytes) / 1_024,
+            cpu_ms,
+            calls: sum(|depths| depths.calls),
+            // Rounded up: what is small is not nothing.
+            storage_backlog_kb: sum(|depths| depths.storage_backlog_bytes).div_ceil(1_024),
+            held_messages: sum(|depths| depths.held_messages),
+        });
     }
 }
 
