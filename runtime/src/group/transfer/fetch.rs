@@ -187,8 +187,7 @@ impl Courier {
     async fn choose(&mut self) -> NodeId {
         loop {
             let (offered, least) = *self.wanted.borrow_and_update();
-            if self.file.as_ref().is_some_and(|(_, parts)| parts.snapshot().position.index < least)
-            {
+            if self.file.as_ref().is_some_and(|(_, parts)| !parts.serves(least)) {
                 self.file = None;
                 self.without.clear();
             }

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use raft::Index;
+
 use super::{Ask, Part};
 use crate::storage::SnapshotId;
 
@@ -31,6 +33,12 @@ impl Parts {
     /// Of which snapshot.
     pub(super) fn snapshot(&self) -> SnapshotId {
         self.snapshot
+    }
+
+    /// Whether what came is gone on with where a snapshot is wanted that ends there or later. Others
+    /// offer newer ones all the time: to begin anew for each would be to come to no end.
+    pub(super) fn serves(&self, least: Index) -> bool {
+        self.snapshot.position.index >= least
     }
 
     /// The next question, with this id, if anything is left to be asked.
@@ -97,7 +105,7 @@ mod tests {
     use super::*;
 
     const FILE: SnapshotId = SnapshotId {
-        position: Position { term: raft::Term(1), index: raft::Index(5) },
+        position: Position { term: raft::Term(1), index: Index(5) },
         bytes: 25,
         digest: [7; 32],
     };
@@ -119,6 +127,24 @@ mod tests {
         assert_eq!(again, [0, 20]);
         assert_eq!((parts.take(6, &part(5)), parts.is_whole()), (Some(20), false));
         assert_eq!((parts.take(5, &part(10)), parts.is_whole()), (Some(0), true));
+    }
+
+    #[test]
+    fn a_newer_offer_keeps_what_came_and_another_is_asked_only_for_the_rest() {
+        let mut parts = Parts::new(FILE, 10);
+        parts.ask(1).expect("nothing is there");
+        parts.ask(2).expect("more is missing");
+        assert_eq!(parts.take(1, &part(10)), Some(0));
+        // Another offers one that ends later; what is wanted is what this one has still.
+        assert!(parts.serves(Index(4)) && parts.serves(Index(5)));
+        assert!(!parts.serves(Index(6)), "the log before that is gone");
+        // Who was asked is left, and the other one has the same file.
+        parts.give_up();
+        let rest: Vec<_> = (3..=6).filter_map(|id| parts.ask(id)).collect();
+        assert_eq!(rest.iter().map(|ask| ask.offset).collect::<Vec<_>>(), [10, 20]);
+        assert!(rest.iter().all(|ask| ask.digest == Some(FILE.digest)));
+        assert_eq!((parts.take(3, &part(10)), parts.take(4, &part(5))), (Some(10), Some(20)));
+        assert!(parts.is_whole());
     }
 
     #[test]
