@@ -369,6 +369,20 @@ mod tests {
     }
 
     #[test]
+    fn an_append_in_place_of_a_snapshot_probes_and_its_refusal_counts() {
+        let mut progress = pipelined(3);
+        progress.offered();
+        progress.tick(1);
+        assert_eq!(progress.pace(), Pace::Snapshot { sent: false });
+        assert!(!progress.is_refusal(Index(3)));
+        progress.retreat(Index(6), 1);
+        progress.offered();
+        progress.sent(Index(8), 100);
+        assert_eq!(progress.pace(), Pace::Probe { sent: true }, "one for each interval");
+        assert!(progress.is_refusal(Index(5)));
+    }
+
+    #[test]
     fn stale_refusals_are_told_apart() {
         let mut progress = pipelined(3);
         progress.sent(Index(6), 300);

@@ -96,7 +96,7 @@ impl Controller for Bounded {
     ) {
         self.pipe.acknowledged(self.time(now), self.time(sent), bytes);
         // RFC 9002 §7.8: a window that is not used must not grow, or a loss would not shrink what
-        // is under way. A fifth more, since the bound lags behind a start by part of a round trip.
+        // is under way. A quarter more, since the bound lags behind a start by part of a round trip.
         let is_bounded = self.cubic.window() >= self.bound_bytes / 4 * 5;
         self.cubic.on_ack(now, sent, bytes, pn, app_limited || is_bounded, rtt);
     }
