@@ -2,9 +2,11 @@
 //!
 //! It knows several nodes and holds a link to one of them. When that node falls silent, or knows
 //! of no leader and another does, the agent takes another and sends what is unanswered again,
-//! under the same request ids.
+//! under the same request ids. It waits for no node alone: beside one that does not let it in,
+//! others are dialed.
 
 mod agent;
+mod dials;
 mod scout;
 #[cfg(test)]
 mod tests;
@@ -75,7 +77,9 @@ impl ClientBuilder {
         self
     }
 
-    /// Connects to the first member that answers.
+    /// Connects to the first member that lets the client in. They are dialed in order, each once;
+    /// beside one that has not answered for `client_silence_max` the next is dialed, and beside two
+    /// that have not for longer a third: see [`ConsensusConfig::client_silence_max`].
     ///
     /// # Errors
     /// Settings that cannot work, no members, and none of them reachable: with what each said.

@@ -86,9 +86,11 @@ pub struct ConsensusConfig {
     /// Bytes per second that a member fetches so, and that it serves so, each in all.
     pub catch_up_rate_max: u32,
     /// How long a node may keep silent that owes its client an answer, before the client tries
-    /// another one.
+    /// another one. It waits as long for a member that it dials, and as after a dial that failed
+    /// for a pause that is drawn; then it dials the next one beside it. For two it waits twice as
+    /// long, and no less than a quarter of `handshake_timeout`, before it dials a third.
     pub client_silence_max: Duration,
-    /// The longest wait for a connection and its handshake.
+    /// The longest wait for a connection and its handshake. A client dials others meanwhile.
     pub handshake_timeout: Duration,
     /// The first wait before a lost bond is dialed again; doubles with jitter.
     pub redial_backoff_min: Duration,

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use raft::{PeerId, Time};
 use tokio::{
     sync::{mpsc, watch},
-    task::{AbortHandle, JoinSet},
+    task::AbortHandle,
 };
 
 use crate::{
@@ -16,6 +16,7 @@ use crate::{
     group::{
         ConsensusConfig, GroupId, GroupKey,
         client::{
+            dials::{Dials, pause},
             scout::{self, Found, Scout},
             unanswered::{Ask, Unanswered},
         },
@@ -32,16 +33,14 @@ pub(super) struct Agent {
     group: (GroupId, GroupKey),
     consensus: ConsensusConfig,
     members: Vec<Peer>,
-    /// Whom to ask now, or next.
+    /// Whom we are linked to, or have dialed last.
     place: usize,
     node: watch::Sender<Option<PeerId>>,
     connection: Option<Connection>,
     /// While our node lives and knows of no leader.
     scout: Option<Scout>,
-    dials: JoinSet<Result<Link, String>>,
-    /// Not to dial before.
-    dial_at: Time,
-    failures: u32,
+    /// While there is no connection.
+    dials: Dials<Link>,
     unanswered: Unanswered,
 }
 
@@ -61,7 +60,7 @@ struct Connection {
 enum Turn {
     Frame(Option<bytes::Bytes>),
     Ask(Option<Ask>),
-    Dialed(Box<Result<Link, String>>),
+    Dialed(usize, Box<Result<Link, String>>),
     Scouted(Box<Result<Found, String>>),
     Time,
 }
@@ -76,6 +75,7 @@ impl Agent {
         node: watch::Sender<Option<PeerId>>,
     ) -> Self {
         let clock = Arc::clone(network.clock());
+        let dials = Dials::new(members.len(), place);
         Self {
             network,
             clock,
@@ -86,27 +86,34 @@ impl Agent {
             node,
             connection: None,
             scout: None,
-            dials: JoinSet::new(),
-            dial_at: Time::default(),
-            failures: 0,
+            dials,
             unanswered: Unanswered::default(),
         }
     }
 
     /// Tries each member once, beginning with the first; says what each answered if none will.
     pub(super) async fn connect(&mut self) -> Result<(), String> {
-        let mut refusals = Vec::new();
-        for _ in 0..self.members.len() {
-            let peer = self.members[self.place].clone();
-            let (network, group) = (self.network.clone(), self.group.clone());
-            match dial(network, peer, group, self.consensus.clone()).await {
+        let clock = Arc::clone(&self.clock);
+        let (mut untried, mut refusals) = (self.members.len(), Vec::new());
+        while refusals.len() < self.members.len() {
+            if untried > 0 && self.redial() {
+                untried -= 1;
+            }
+            let due = self.dials.due().filter(|_| untried > 0).unwrap_or(NEVER);
+            let (place, dialed) = tokio::select! {
+                biased;
+                ended = self.dials.ended() => ended,
+                () = clock.sleep_until(due) => continue,
+            };
+            match dialed {
                 Ok(link) => {
-                    self.connected(link);
+                    self.connected(place, link);
                     return Ok(());
                 }
                 Err(error) => refusals.push(error),
             }
-            self.place = self.next(self.place);
+            // Nobody is tried twice, so nobody needs to be spared.
+            self.dials.hurry(clock.now());
         }
         Err(format!("no member took this client in: {}", refusals.join("; ")))
     }
@@ -124,9 +131,7 @@ impl Agent {
                 tokio::select! {
                     biased;
                     Some(frame) = receive(receiver) => Turn::Frame(frame),
-                    Some(dialed) = dials.join_next() => {
-                        Turn::Dialed(Box::new(dialed.unwrap_or_else(|error| Err(error.to_string()))))
-                    }
+                    (place, dialed) = dials.ended() => Turn::Dialed(place, Box::new(dialed)),
                     scouted = scouted(scout.as_mut()) => Turn::Scouted(Box::new(scouted)),
                     ask = asks.recv() => Turn::Ask(ask),
                     () = clock.sleep_until(due) => Turn::Time,
@@ -135,8 +140,8 @@ impl Agent {
             match turn {
                 Turn::Frame(Some(bytes)) => self.frame(&bytes),
                 Turn::Frame(None) => self.lost(),
-                Turn::Dialed(dialed) => match *dialed {
-                    Ok(link) => self.connected(link),
+                Turn::Dialed(place, dialed) => match *dialed {
+                    Ok(link) => self.connected(place, link),
                     Err(error) => self.not_connected(&error),
                 },
                 Turn::Scouted(scouted) => self.scouted(*scouted),
@@ -194,7 +199,7 @@ impl Agent {
         let Some(connection) = &mut self.connection else { return };
         connection.heard = self.clock.now();
         connection.greeted = true;
-        self.failures = 0;
+        self.dials.served();
         match postcard::from_bytes(bytes) {
             Ok(ClientFrame::Answer { id, outcome }) => self.answer(id, outcome),
             Ok(ClientFrame::Ping { leader }) => {
@@ -247,8 +252,8 @@ impl Agent {
             Ok(Found { link, leader }) if leader != self.members[self.place].id => {
                 metrics::counter!(CLIENT_SWITCHES).increment(1);
                 self.part();
-                self.place = place;
-                self.connected(link);
+                self.dials.linked(place);
+                self.connected(place, link);
                 if let Some(connection) = &mut self.connection {
                     (connection.greeted, connection.leader) = (true, Some(leader));
                 }
@@ -274,7 +279,8 @@ impl Agent {
         (place + 1) % self.members.len()
     }
 
-    fn connected(&mut self, link: Link) {
+    fn connected(&mut self, place: usize, link: Link) {
+        self.place = place;
         let (mut sender, receiver) = link.split();
         let (frames, mut outgoing) = mpsc::channel::<ClientFrame>(FRAMES_MAX);
         let writer = tokio::spawn(async move {
@@ -297,7 +303,7 @@ impl Agent {
             spoke: now,
             leader: None,
         });
-        self.node.send_replace(Some(self.members[self.place].id));
+        self.node.send_replace(Some(self.members[place].id));
         self.unanswered.ids().into_iter().for_each(|id| self.send(id));
     }
 
@@ -306,6 +312,7 @@ impl Agent {
         self.scout = None;
         let connection = self.connection.take()?;
         connection.writer.abort();
+        self.dials.parted(self.place);
         self.unanswered.lost();
         self.node.send_replace(None);
         Some(connection)
@@ -314,46 +321,44 @@ impl Agent {
     /// The link is gone or its node silent: take another node, the leader if one was named.
     fn lost(&mut self) {
         let Some(connection) = self.part() else { return };
-        let next = self.next(self.place);
         let leader = self.members.iter().position(|peer| Some(peer.id) == connection.leader);
-        self.place = leader.filter(|leader| *leader != self.place).unwrap_or(next);
+        if let Some(leader) = leader.filter(|leader| *leader != self.place) {
+            self.dials.prefer(leader);
+        }
         // A node that lets us in and says nothing is no better than one that does not let us in.
         match connection.greeted {
-            true => self.dial_at = self.clock.now(),
+            true => self.dials.hurry(self.clock.now()),
             false => self.back_off(),
         }
     }
 
     fn not_connected(&mut self, error: &str) {
         tracing::debug!(%error, "no link");
-        self.place = self.next(self.place);
         self.back_off();
     }
 
     fn back_off(&mut self) {
-        // Each member gets its turn before the pause grows.
-        let round = self.failures / u32::try_from(self.members.len()).unwrap_or(1).max(1);
-        self.failures = self.failures.saturating_add(1);
-        let pause = pause(&self.consensus, round, self.network.draw());
-        self.dial_at = self.clock.now().plus(pause);
+        let (now, draw) = (self.clock.now(), self.network.draw());
+        self.dials.back_off(now, &self.consensus, draw);
     }
 
-    fn redial(&mut self) {
-        let idle = self.connection.is_none() && self.dials.is_empty();
-        if !idle || self.clock.now() < self.dial_at {
-            return;
-        }
-        let peer = self.members[self.place].clone();
-        let (network, group) = (self.network.clone(), self.group.clone());
-        self.dials.spawn(dial(network, peer, group, self.consensus.clone()));
+    /// Dials the next member, if there is no link and it is time; says whether it has.
+    fn redial(&mut self) -> bool {
+        let now = self.clock.now();
+        let turn = self.dials.turn(now).filter(|_| self.connection.is_none());
+        let Some(place) = turn else { return false };
+        let (network, peer) = (self.network.clone(), self.members[place].clone());
+        let dialing = dial(network, peer, self.group.clone(), self.consensus.clone());
+        self.place = place;
+        self.dials.begin(place, now, &self.consensus, self.network.draw(), dialing);
+        true
     }
 
     fn due(&self) -> Time {
         let deadline = self.unanswered.due();
         let link = match &self.connection {
             Some(connection) => Some(self.silent_at(connection).min(self.ping_at(connection))),
-            None if self.dials.is_empty() => Some(self.dial_at),
-            None => None,
+            None => self.dials.due(),
         };
         let scout = self.scout.as_ref().map(Scout::due);
         [deadline, link, scout].into_iter().flatten().min().unwrap_or(NEVER)
@@ -418,14 +423,6 @@ impl Drop for Agent {
             connection.writer.abort();
         }
     }
-}
-
-/// How long to leave members alone that did not serve us for so many rounds.
-pub(super) fn pause(consensus: &ConsensusConfig, round: u32, draw: u64) -> Duration {
-    let doubled = consensus.redial_backoff_min.saturating_mul(1 << round.min(10));
-    let half = doubled.min(consensus.redial_backoff_max) / 2;
-    // Half fixed, half drawn: clients that lost a node together do not come back in step.
-    half + Duration::from_nanos(draw % (half.as_nanos() as u64).max(1))
 }
 
 /// The next frame, `Some(None)` when the link is gone; never resolves without a link.

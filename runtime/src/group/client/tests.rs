@@ -1,5 +1,7 @@
 //! Clients against nodes that are played by hand: silent, leaderless, slow to read.
 
+mod dialing;
+
 use std::{sync::Mutex, time::Duration};
 
 use futures_util::future::join_all;
@@ -197,7 +199,7 @@ async fn a_client_comes_back_to_a_silent_node_ever_more_rarely() {
     }
     for (round, pair) in (0..).zip(came.windows(2)) {
         // Silence is borne first; then comes at least half of the pause.
-        let least = consensus.client_silence_max + agent::pause(&consensus, round, 0);
+        let least = consensus.client_silence_max + dials::pause(&consensus, round, 0);
         let gap = pair[1].since(pair[0]);
         assert!(gap >= least, "it came back {round} after {gap:?}, before {least:?}");
     }
@@ -225,7 +227,7 @@ async fn a_client_that_waits_for_nothing_bears_more_silence_than_one_that_waits(
     }
 }
 
-/// Answers whatever it is asked, and between answers says that it lives.
+/// Answers whatever it is asked, and between answers says that it lives, until the client leaves.
 async fn answer(link: &mut Link, leader: PeerId) {
     let mut ticks = tokio::time::interval(Duration::from_millis(5));
     loop {
@@ -244,7 +246,9 @@ async fn answer(link: &mut Link, leader: PeerId) {
             _ => ClientFrame::Ping { leader: Some(leader) },
         };
         let frame = postcard::to_stdvec(&frame).expect("plain");
-        link.send(&frame).await.expect("the client stays");
+        if link.send(&frame).await.is_err() {
+            return;
+        }
     }
 }
 
@@ -284,7 +288,7 @@ async fn a_client_that_was_stopped_reads_before_it_judges_its_node() {
 fn pauses_double_within_their_bounds_and_are_drawn() {
     let consensus = ConsensusProfile::Loopback.config();
     let ms = Duration::from_millis;
-    let pause = |round, draw| agent::pause(&consensus, round, draw);
+    let pause = |round, draw| dials::pause(&consensus, round, draw);
     for (round, full) in (0..).zip([5, 10, 20, 40, 80, 100, 100].map(ms)) {
         let draws = [0, 1_000, 999_999, u64::MAX].map(|draw| pause(round, draw));
         for drawn in draws {
