@@ -3,6 +3,7 @@
 //! A call's way: [`Group`] or [`Client`], `caller` (a client's agent and the node's `serve`),
 //! `mailbox`, `driver`, the core, storage and bonds, `applier`, and back through its `Answerer`.
 
+mod alarm;
 mod answer;
 mod answers;
 mod applier;
@@ -41,6 +42,6 @@ pub use founding::Bootstrap;
 pub use handle::Group;
 pub use identity::{GroupId, GroupKey, Lineage};
 pub use replay::{ReplayEnd, ReplayEnded, Replayed, SourceTally};
-pub use status::{Event, Status, When};
+pub use status::{Event, LaneBytes, Status, When};
 pub use steward::Cause;
 pub use wire::Reason;

@@ -68,8 +68,8 @@ pub use clock::{Clock, SystemClock};
 pub use group::{
     Bootstrap, Cause, Client, ClientBuilder, CommandError, ConfigError, ConsensusConfig,
     ConsensusProfile, Consistency, Event, Executed, Group, GroupBuilder, GroupError, GroupId,
-    GroupKey, LeadershipPreference, Lineage, Queried, QueryError, Reason, ReplayEnd, ReplayEnded,
-    Replayed, SourceTally, Status, When,
+    GroupKey, LaneBytes, LeadershipPreference, Lineage, Queried, QueryError, Reason, ReplayEnd,
+    ReplayEnded, Replayed, SourceTally, Status, When,
 };
 pub use machine::{ApplyContext, StateMachine};
 pub use network::{Link, Network, NetworkBuilder, NetworkError, NetworkId, Peer, SecretKey};

@@ -10,7 +10,9 @@ use serde::{Serialize, de::DeserializeOwned};
 
 /// A replicated state machine.
 ///
-/// Commands, queries and their results travel in postcard.
+/// Commands, queries and their results travel in postcard. A machine that panics stops its member,
+/// which says with what; the command that it panics at stays in the log, and every member comes to
+/// it.
 pub trait StateMachine: Send + 'static {
     /// Changes the state; goes through the log.
     type Command: Serialize + DeserializeOwned + Send + 'static;

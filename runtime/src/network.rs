@@ -56,7 +56,7 @@ pub(crate) use handshake::{
 };
 pub(crate) use papers::Papers;
 pub(crate) use quic::{open_lanes, trust};
-pub(crate) use registry::Applicant;
+pub(crate) use registry::{Applicant, Claim};
 
 use crate::{
     Clock, GroupBuilder, GroupId, GroupKey,
@@ -179,7 +179,14 @@ impl Network {
         self.inner.nonce
     }
 
+    /// This node's seat in the group, for who is about to join; `None` if it is in it already, or
+    /// about to be.
+    pub(crate) fn claim_group(&self, group: GroupId, key: &GroupKey) -> Option<Claim> {
+        self.inner.registry.claim(group, key)
+    }
+
     /// Whether this node is in the group already.
+    #[cfg(test)]
     pub(crate) fn has_group(&self, group: GroupId) -> bool {
         self.inner.registry.has_group(group)
     }

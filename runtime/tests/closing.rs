@@ -1,21 +1,22 @@
-//! A member that stops closes its store before it says so, and does not wait for a disk for ever.
+//! A member that stops closes its store before it says so, and lets its machine come to rest. It
+//! waits for neither for ever.
 
 use std::{
     future::Future,
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, mpsc},
     task::{Context, Poll},
     time::Duration,
 };
 
 use raft::{Write, WriteId};
 use runtime::{
-    ApplyContext, Bootstrap, Clock, Group, GroupKey, Network, StateMachine, StorageError, StoreId,
-    SystemClock, Time,
+    ApplyContext, Bootstrap, Clock, CommandError, ConsensusConfig, ConsensusProfile, Event,
+    Executed, Group, GroupKey, Network, StateMachine, StorageError, StoreId, SystemClock, Time,
     storage::{Contents, Founding, Memory, Owner, Storage, Store},
 };
-use tokio::{sync::watch, time::timeout};
+use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
 /// Remembers nothing.
 struct Nothing;
@@ -37,6 +38,59 @@ impl StateMachine for Nothing {
 
     fn restore(&mut self, _: &mut dyn io::Read) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// What has happened, in its order.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<&'static str>>>);
+
+impl Told {
+    fn tell(&self, what: &'static str) {
+        self.0.lock().expect("nobody panics with it").push(what);
+    }
+
+    fn all(&self) -> Vec<&'static str> {
+        self.0.lock().expect("nobody panics with it").clone()
+    }
+}
+
+/// A machine that is at a command for as long as the other end is there, if it is told to.
+struct Held {
+    begun: watch::Sender<bool>,
+    other_end: mpsc::Receiver<()>,
+    told: Told,
+}
+
+impl StateMachine for Held {
+    type Command = bool;
+    type Output = ();
+    type Query = ();
+    type Answer = ();
+    const SIGNATURE: &'static str = "held 1";
+
+    fn apply(&mut self, waits: bool, _: &ApplyContext) {
+        if waits {
+            self.begun.send_replace(true);
+            assert!(self.other_end.recv().is_err(), "nothing is ever sent");
+            self.told.tell("applied");
+        }
+    }
+
+    fn query(&self, (): ()) {}
+
+    fn snapshot(&self, _: &mut dyn io::Write) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn restore(&mut self, _: &mut dyn io::Read) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.told.tell("gone");
     }
 }
 
@@ -131,6 +185,19 @@ async fn soon<T>(future: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(20), future).await.expect("within 20 s")
 }
 
+/// A node on a clock of its own.
+async fn node() -> (Network, Arc<Leaping>) {
+    let clock =
+        Arc::new(Leaping { host: SystemClock::new(), leapt: watch::Sender::new(Duration::ZERO) });
+    let network = Network::builder("tests")
+        .bind(([127, 0, 0, 1], 0).into())
+        .clock(clock.clone())
+        .build()
+        .await
+        .expect("a free port");
+    (network, clock)
+}
+
 /// A group of one whose store may not close, asked to stop, at the moment when it waits.
 struct Stopping {
     _network: Network,
@@ -142,14 +209,7 @@ struct Stopping {
 async fn stopping() -> Stopping {
     let (asked, mut was_asked) = watch::channel(false);
     let (may_close, closes) = watch::channel(false);
-    let clock =
-        Arc::new(Leaping { host: SystemClock::new(), leapt: watch::Sender::new(Duration::ZERO) });
-    let network = Network::builder("tests")
-        .bind(([127, 0, 0, 1], 0).into())
-        .clock(clock.clone())
-        .build()
-        .await
-        .expect("a free port");
+    let (network, clock) = node().await;
     let group: Group<Nothing> = network
         .group(GroupKey::from_secret("a secret of the tests"))
         .machine(Nothing)
@@ -182,4 +242,70 @@ async fn a_member_whose_disk_hangs_says_so_when_it_stops() {
     stopping.clock.leapt.send_replace(Duration::from_secs(11));
     let reason = soon(stopping.stopped).await;
     assert!(reason.starts_with("all its handles are gone; its store is still in use"), "{reason}");
+}
+
+/// A group of one whose node is shut down while its machine is at a command, at the moment when its
+/// store is closed.
+struct Busy {
+    clock: Arc<Leaping>,
+    group: Group<Held>,
+    /// The machine goes on once this is dropped.
+    holds: mpsc::Sender<()>,
+    executed: JoinHandle<Result<Executed<()>, CommandError>>,
+    told: Told,
+    _may_close: watch::Sender<bool>,
+}
+
+async fn busy() -> Busy {
+    let (asked, mut was_asked) = watch::channel(false);
+    let (may_close, closes) = watch::channel(true);
+    let (begun, mut has_begun) = watch::channel(false);
+    let (holds, other_end) = mpsc::channel();
+    let (network, clock) = node().await;
+    let told = Told::default();
+    let machine = Held { begun, other_end, told: told.clone() };
+    let forward_timeout = Duration::from_secs(15);
+    let noted = told.clone();
+    let group = network
+        .group(GroupKey::from_secret("a secret of the tests"))
+        .machine(machine)
+        .consensus(ConsensusConfig { forward_timeout, ..ConsensusProfile::Lan.config() })
+        .storage(Gate { asked, may_close: closes })
+        .bootstrap(Bootstrap::Solo)
+        .observe(move |_, event| {
+            if matches!(event, Event::Stopped(_)) {
+                noted.tell("stopped");
+            }
+        })
+        .join()
+        .await
+        .expect("nothing is in the way");
+    soon(group.execute(false)).await.expect("alone is a majority of one");
+    let asking = group.clone();
+    let executed = tokio::spawn(async move { asking.execute(true).await });
+    soon(has_begun.wait_for(|begun| *begun)).await.expect("the machine is there");
+    soon(network.shutdown()).await;
+    soon(was_asked.wait_for(|asked| *asked)).await.expect("the store is still there");
+    Busy { clock, group, holds, executed, told, _may_close: may_close }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn nobody_is_told_that_a_member_has_stopped_before_its_machine_is_at_rest() {
+    let busy = busy().await;
+    assert_eq!(busy.group.status().stopped, None, "it is at a command");
+    drop(busy.holds);
+    let reason = soon(busy.group.when().stopped()).await;
+    assert_eq!(reason, "the network is shut down");
+    assert_eq!(busy.told.all(), ["applied", "gone", "stopped"]);
+    let executed = soon(busy.executed).await.expect("it does not panic");
+    executed.expect("what it was at is answered");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_member_whose_machine_hangs_says_so_when_it_stops() {
+    let busy = busy().await;
+    busy.clock.leapt.send_replace(Duration::from_secs(11));
+    let reason = soon(busy.group.when().stopped()).await;
+    assert_eq!(reason, "the network is shut down; its machine is still at work");
+    assert_eq!(busy.told.all(), ["stopped"]);
 }

@@ -150,31 +150,81 @@ async fn two_lineages_of_one_key_never_bond_and_both_go_on() {
     }
 }
 
-/// The names of all functions in the Rust files below a directory.
-fn functions(folder: &Path, names: &mut BTreeSet<String>) {
+/// All Rust files below a directory of this package.
+fn sources(folder: &Path, texts: &mut Vec<String>) {
     for entry in fs::read_dir(folder).expect("a directory of this package") {
         let path = entry.expect("its files can be listed").path();
         if path.is_dir() {
-            functions(&path, names);
+            sources(&path, texts);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = fs::read_to_string(&path).expect("a Rust file");
-            let functions = text.split("fn ").skip(1);
-            names.extend(functions.filter_map(|rest| Some(rest.split_once('(')?.0.to_owned())));
+            texts.push(fs::read_to_string(&path).expect("a Rust file"));
         }
+    }
+}
+
+fn package() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The rows of the table of doors.
+fn rows() -> Vec<String> {
+    let table = fs::read_to_string(package().join("DOORS.md")).expect("the table of doors");
+    let is_row = |line: &&str| line.starts_with("| ") && !line.starts_with("| What it sends");
+    table.lines().filter(is_row).map(str::to_owned).collect()
+}
+
+/// The variants of an enum, as they stand in its file.
+fn variants<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
+    let body = text.split_once(&format!("enum {name} {{\n"));
+    let (body, _) = body.and_then(|(_, body)| body.split_once("\n}")).expect("it is there");
+    let lines = body.lines().filter_map(|line| line.strip_prefix("    "));
+    let named = lines.filter(|line| line.starts_with(|first: char| first.is_ascii_uppercase()));
+    named.filter_map(|line| line.split(|part: char| !part.is_alphanumeric()).next()).collect()
+}
+
+#[test]
+fn the_table_of_doors_has_a_row_for_each_kind_of_frame() {
+    let travels = [
+        ("src/network/handshake.rs", "HelloRole"),
+        ("src/group/wire.rs", "ClientFrame"),
+        ("src/group/wire.rs", "Call"),
+        ("src/group/wire.rs", "MemberFrame"),
+        ("src/group/transfer.rs", "SnapshotFrame"),
+        ("src/group/replay/frame.rs", "ReplayFrame"),
+        ("raft/src/message.rs", "Message"),
+    ];
+    let rows = rows();
+    let sent: Vec<&str> = rows.iter().filter_map(|row| row.split(" | ").next()).collect();
+    for (file, name) in travels {
+        let text = fs::read_to_string(package().join(file)).expect("a Rust file");
+        let variants = variants(&text, name);
+        assert!(variants.len() >= 2, "of {name} only {variants:?} are seen");
+        for variant in variants {
+            let frame = format!("`{name}::{variant}`");
+            assert!(sent.iter().any(|cell| cell.contains(&frame)), "no row is about {frame}");
+        }
+    }
+    let mut texts = Vec::new();
+    sources(&package().join("src"), &mut texts);
+    for rest in texts.iter().flat_map(|text| text.split(" enum ").skip(1)) {
+        let name = rest.split(|part: char| !part.is_alphanumeric()).next().unwrap_or_default();
+        let is_known = travels.iter().any(|(_, known)| *known == name);
+        assert!(is_known || !name.ends_with("Frame"), "does {name} not travel?");
     }
 }
 
 #[test]
 fn the_table_of_doors_names_tests_that_exist() {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let table = fs::read_to_string(package.join("DOORS.md")).expect("the table of doors");
-    let mut names = BTreeSet::new();
+    let (mut texts, mut names) = (Vec::new(), BTreeSet::new());
     for folder in ["src", "tests", "raft/tests"] {
-        functions(&package.join(folder), &mut names);
+        sources(&package().join(folder), &mut texts);
     }
-    let rows = table.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| What"));
+    for text in &texts {
+        let functions = text.split("fn ").skip(1);
+        names.extend(functions.filter_map(|rest| Some(rest.split_once('(')?.0)));
+    }
     let mut tests = 0;
-    for row in rows {
+    for row in rows() {
         let last = row.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
         for test in last.split('`').skip(1).step_by(2).filter(|name| *name != "tessera-raft") {
             assert!(names.contains(test), "there is no test {test}");

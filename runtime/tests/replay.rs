@@ -5,6 +5,7 @@
 mod members;
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -13,9 +14,13 @@ use std::{
 };
 
 use members::{Counter, Member, config, formed_with, key, network, soon, until};
-use runtime::{ConsensusConfig, Event, Peer, PeerId, ReplayEnd, Replayed, Status, storage};
+use runtime::{
+    ConsensusConfig, Consistency, Event, Peer, PeerId, ReplayEnd, Replayed, Status, storage,
+};
 
 const ENTRIES: u64 = 20_000;
+/// Chunks that may end before they are full.
+const CHUNKS_CUT_MAX: u64 = 10;
 /// Of several bytes, so that there is something to fetch.
 const COMMAND: i64 = 1 << 40;
 
@@ -166,4 +171,69 @@ async fn who_lacks_little_fetches_nothing() {
     let (late, _) = fresh(&members, &consensus).await;
     caught_up(&late, &members[0].group.status()).await;
     assert_eq!(replayed(&late), Replayed::default());
+}
+
+/// The reference's test of catching up, with its sizes of a batch.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_catch_up_in_chunks_of_any_size_and_then_change_things_themselves() {
+    for batch_size in [7, 20, 100, 1_000] {
+        catch_up_in_chunks_of(batch_size).await;
+    }
+}
+
+/// Most of what the leader had committed was fetched, in chunks of this size: none is larger, and
+/// few are smaller, where it began and ended or what is committed moved on.
+fn in_chunks_of(size: u64, replayed: &Replayed, commit: u64) {
+    let Replayed { entries, sources, .. } = replayed;
+    assert!(*entries > commit / 2, "of {commit}: {replayed:?}");
+    for source in sources {
+        assert!(source.entries <= source.chunks * size, "of {size}: {replayed:?}");
+    }
+    let given: u64 = sources.iter().map(|source| source.entries).sum();
+    assert_eq!(given, *entries, "{replayed:?}");
+    let chunks: u64 = sources.iter().map(|source| source.chunks).sum();
+    assert!(chunks >= (commit / 2).div_ceil(size), "of {size}: {replayed:?}");
+    assert!(chunks <= entries / size + CHUNKS_CUT_MAX, "of {size}: {replayed:?}");
+}
+
+async fn catch_up_in_chunks_of(batch_size: u32) {
+    let consensus = ConsensusConfig {
+        // For four of these a leader sends nothing itself once it was asked not to: far longer than
+        // whoever asks is kept from asking again, also on a busy machine.
+        heartbeat_interval: Duration::from_millis(250),
+        client_silence_max: Duration::from_millis(500),
+        election_timeout: Duration::from_secs(1),
+        election_timeout_jitter: Duration::from_millis(500),
+        forward_timeout: Duration::from_secs(15),
+        query_timeout: Duration::from_secs(15),
+        // Whoever is far behind says so before the leader itself has sent it much.
+        message_bytes_max: 16 << 10,
+        batch_size,
+        ..config()
+    };
+    let mut members = formed_with(consensus.clone(), 1).await;
+    let mut sum = 6_000;
+    for executed in soon(members[0].group.execute_many(vec![1; 6_000])).await {
+        executed.expect("commits");
+    }
+    for _ in 0..2 {
+        let before = members[0].group.status();
+        let (late, _) = fresh(&members, &consensus).await;
+        caught_up(&late, &before).await;
+        in_chunks_of(batch_size.into(), &replayed(&late), before.commit.0);
+        soon(late.group.when().is_voter()).await.expect("it is promoted");
+        let executed = soon(late.group.execute_many(vec![1; 200])).await;
+        let outputs = executed.into_iter().map(|executed| executed.expect("commits").output);
+        let outputs: BTreeSet<i64> = outputs.collect();
+        let (first, last) = (outputs.first().copied(), outputs.last().copied());
+        assert_eq!((first, last, outputs.len()), (Some(sum + 1), Some(sum + 200), 200));
+        sum += 200;
+        members.push(late);
+    }
+    for member in &members {
+        let answer = soon(member.group.query((), Consistency::Strong)).await.expect("answers");
+        assert_eq!(answer.answer, sum);
+        let commit = members[0].group.status().commit;
+        soon(member.group.when().applied(commit)).await.expect("it follows");
+    }
 }

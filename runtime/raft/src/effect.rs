@@ -370,4 +370,9 @@ impl Barrier {
     pub fn held(&self) -> usize {
         self.held.len()
     }
+
+    /// The write that the last of them waits for: once it is durable, none of them waits.
+    pub fn last_held(&self) -> Option<WriteId> {
+        self.held.back().map(|(wait, _, _)| *wait)
+    }
 }

@@ -21,12 +21,13 @@ pub(crate) use state::session_indexes;
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
     sync::{mpsc, watch},
-    task,
+    task::{self, JoinHandle},
 };
 
 use crate::{
     ApplyContext, Clock, ConsensusConfig, StateMachine,
     group::{
+        alarm::Alarm,
         answer::Answerer,
         budget::Budget,
         wire::{Outcome, Reason},
@@ -77,6 +78,27 @@ pub(crate) struct Applying {
     /// How far it has come.
     pub(crate) applied: watch::Receiver<Index>,
     pub(crate) reports: mpsc::Receiver<Report>,
+    /// Ends as [`Applier::run`] does.
+    pub(crate) task: JoinHandle<Option<Applier>>,
+}
+
+impl Applying {
+    /// Gives it no more to do and waits until it is done, but not for ever. `false` if it is still
+    /// at work: then it ends after what it is at, and the rest is answered as unknown.
+    pub(crate) async fn finish(self, clock: &dyn Clock) -> bool {
+        let Self { work, task, applied: _applied, reports: _reports } = self;
+        drop(work);
+        let bound = clock.sleep_until(clock.now().plus(FINISH_BOUND));
+        tokio::select! {
+            biased;
+            // A panic is told elsewhere.
+            _ = task => true,
+            () = bound => {
+                tracing::error!("the machine is still at work, and is waited for no longer");
+                false
+            }
+        }
+    }
 }
 
 /// What the applier tells the driver beside how far it has come.
@@ -155,18 +177,37 @@ impl Applier {
 
     /// Works until the driver is gone; says after each batch how far it has come. Gives itself
     /// back with a machine that no command has touched, for another log, if that is so.
-    ///
-    /// Whoever this task wakes may stand in a slot of its own thread that no other thread takes
-    /// from: the driver too, which would then be silent for as long as the machine takes. So where
-    /// there are other threads these are given all that waits before a state is written or read,
-    /// and batches that together take long are not applied one right after the other.
     pub(crate) async fn run(
         mut self,
         mut work: mpsc::Receiver<Work>,
         applied: watch::Sender<Index>,
         reports: mpsc::Sender<Report>,
         clock: Arc<dyn Clock>,
+        alarm: Alarm,
     ) -> Option<Self> {
+        // Lent, so that the driver hears of a panic before it finds nobody here.
+        let working = self.work_off(&mut work, &applied, &reports, &*clock);
+        let is_restored = alarm.caught("its machine or the applier", working).await??;
+        if is_restored || !self.replies.is_empty() {
+            return None;
+        }
+        self.applied = Index(0);
+        Some(self)
+    }
+
+    /// Whether the machine's state has come from a snapshot; `None` if it is broken.
+    ///
+    /// Whoever this task wakes may stand in a slot of its own thread that no other thread takes
+    /// from: the driver too, which would then be silent for as long as the machine takes. So where
+    /// there are other threads these are given all that waits before a state is written or read,
+    /// and batches that together take long are not applied one right after the other.
+    async fn work_off(
+        &mut self,
+        work: &mut mpsc::Receiver<Work>,
+        applied: &watch::Sender<Index>,
+        reports: &mpsc::Sender<Report>,
+        clock: &dyn Clock,
+    ) -> Option<bool> {
         let has_threads = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
         let mut is_restored = self.applied > Index(0);
         // When what is done since it last waited or gave way was begun.
@@ -208,11 +249,7 @@ impl Applier {
                 task::yield_now().await;
             }
         }
-        if is_restored || !self.replies.is_empty() {
-            return None;
-        }
-        self.applied = Index(0);
-        Some(self)
+        Some(is_restored)
     }
 
     /// Through where the machine has applied the log.
@@ -377,5 +414,7 @@ fn failed(error: StorageError) -> io::Error {
 const OUTPUTS_BYTES_MAX: usize = 64 << 20;
 /// A buffer that grew beyond this is given back.
 const SCRATCH_BYTES_MAX: usize = 64 << 10;
+/// Far above what is handed over at a time, for a machine that keeps up. As long as for a disk.
+const FINISH_BOUND: Duration = Duration::from_secs(10);
 /// What takes longer is worth a turn of the others behind it: a small part of any heartbeat.
 const LONG: Duration = Duration::from_millis(1);

@@ -1,11 +1,15 @@
 //! What a member has before it has a core, and keeps afterwards.
 //!
-//! Invariant: whatever becomes of the member, [`Body::stop`] has the last word: by then every
-//! call is answered, the store and all bonds are closed, and the status says why.
+//! Invariant: whatever becomes of the member, [`Body::stop`] has the last word, unless it falls in
+//! the middle of that: by then every call is answered, the machine is at rest, the store and all
+//! bonds are closed, and the status says why; and also if something of it did not end in time.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use raft::{Configuration, Index, NodeId, Position, Role, StoreId, Term, Time};
@@ -15,7 +19,9 @@ use crate::{
     Clock, ConsensusConfig, Network, Status,
     group::{
         GroupId, Lineage,
+        alarm::Alarm,
         answer::Answerer,
+        applier::Applying,
         bond::{Admittance, BondEvents, Bonds, Foreign},
         calls::{CallId, Calls},
         introduction::{Acquaintances, Introduction},
@@ -60,14 +66,26 @@ pub(crate) struct Body {
     pub(crate) acquaint_at: Option<Time>,
     pub(crate) status: watch::Sender<Status>,
     pub(crate) observer: Option<Observer>,
+    /// It has panicked, and is told nothing any more.
+    pub(crate) observer_fell: AtomicBool,
+    /// Rung when any task of this member panics: then all of it stops.
+    pub(crate) alarm: Alarm,
+    /// Changes when that is so.
+    pub(crate) rung: watch::Receiver<Option<String>>,
     pub(crate) metrics: GroupMetrics,
 }
 
 impl Body {
+    /// Tells the program's observer. If it panics this member stops, but first ends what it is at:
+    /// the panic is the program's, and shall leave nothing here half done.
     pub(crate) fn note(&self, event: &Event) {
-        if let Some(observer) = &self.observer {
-            observer(self.clock.now(), event);
+        let Some(observer) = &self.observer else { return };
+        if self.observer_fell.load(Ordering::Relaxed) {
+            return;
         }
+        let now = self.clock.now();
+        let heard = self.alarm.caught_now("an observer", || observer(now, event));
+        self.observer_fell.store(heard.is_none(), Ordering::Relaxed);
     }
 
     /// Takes a call in, or refuses it because too many are under way.
@@ -260,23 +278,44 @@ impl Body {
         self.calls.deadline().into_iter().chain(self.acquaint_at).min()
     }
 
-    /// Says goodbye: answers all calls, closes the store and all bonds, publishes why.
-    pub(crate) async fn stop(&mut self, mut reason: String, storage: Box<dyn Storage>) {
+    /// Stops after a panic of the member's own task. A call may stand in the log by now without
+    /// being noted to, so nobody is told that his came to nothing.
+    pub(crate) async fn fall(&mut self, storage: Box<dyn Storage>, applying: Option<Applying>) {
+        self.calls.abandon();
+        self.stop(String::new(), storage, applying).await;
+    }
+
+    /// Says goodbye: answers all calls, lets the machine come to rest, closes the store and all
+    /// bonds, publishes why.
+    pub(crate) async fn stop(
+        &mut self,
+        reason: String,
+        storage: Box<dyn Storage>,
+        applying: Option<Applying>,
+    ) {
         self.calls.stop();
         self.mail.close();
         // What is left in the mailbox answers `Unknown(Stopped)` as it is dropped.
         while self.mail.try_recv().is_ok() {}
-        if !storage::close(storage, &*self.clock).await {
-            reason.push_str("; its store is still in use: the disk hangs");
-        }
-        self.note(&Event::Stopped(reason.clone()));
+        let (alarm, clock) = (self.alarm.clone(), Arc::clone(&self.clock));
+        let finishing = async {
+            match applying {
+                Some(applying) => applying.finish(&*clock).await,
+                None => true,
+            }
+        };
+        let (is_at_rest, is_closed) = tokio::join!(finishing, storage::close(storage, &*clock));
+        let open = if is_closed { "" } else { "; its store is still in use: the disk hangs" };
+        let busy = if is_at_rest { "" } else { "; its machine is still at work" };
+        // If anything panicked then that is why, also where something else was noticed first.
+        let told = move || alarm.told().unwrap_or_else(|| reason.clone()) + open + busy;
+        self.note(&Event::Stopped(told()));
         // Told only when all of it is over, so that the group can be joined again at once.
         self.bonds.shutdown().await;
-        self.status.send_modify(|status| {
-            status.role = Role::Follower;
-            status.leader = None;
-            status.stopped = Some(reason);
-        });
+        // The observer may have panicked at that word, and a task of the bonds as it ended.
+        let reason = told();
+        tracing::info!(node = %self.node, %reason, "the member stopped");
+        self.status.send_modify(|status| status.stop(reason));
     }
 }
 

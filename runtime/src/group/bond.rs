@@ -2,8 +2,8 @@
 //!
 //! One connection for each pair; `dial` and `welcome` make it, `table` decides which of two is
 //! kept, `keep` watches over it, `lane` and `read` carry frames, `events` brings them in order.
-//! Invariant: who a frame is from is what the connection proved, and no frame of a replaced bond
-//! comes after its successor's [`BondEvent::Up`].
+//! Invariants: who a frame is from is what the connection proved, and no frame of a replaced bond
+//! comes after its successor's [`BondEvent::Up`]; and none of these tasks falls unheard.
 
 mod admit;
 mod dial;
@@ -39,12 +39,14 @@ use tokio::{
 use crate::{
     Clock, ConsensusConfig, GroupId, GroupKey, Lineage, Network, Peer,
     group::{
+        alarm::Alarm,
         bond::{
             lane::{Dropped, Lane},
             metric::BondMetrics,
             table::{Table, Told},
         },
         introduction::Addresses,
+        status::LaneBytes,
         wire::MemberFrame,
     },
     network::{Applicant, Card, Code, Refusal},
@@ -112,12 +114,13 @@ struct Side {
     /// Whom to dial.
     wanted: watch::Sender<Addresses>,
     metrics: BondMetrics,
+    alarm: Alarm,
 }
 
 impl Bonds {
     /// Starts to dial and to accept. Frames are read as the events are asked for: a slow driver
     /// slows the reading of bonds, never their writing.
-    pub(crate) fn spawn(network: &Network, member: Member) -> (Self, BondEvents) {
+    pub(crate) fn spawn(network: &Network, member: Member, alarm: Alarm) -> (Self, BondEvents) {
         let (tell, told) = mpsc::channel(TOLD_MAX);
         let applicants = network.serve_members(member.group, &member.key);
         let metrics = BondMetrics::new(&member.group.to_string());
@@ -133,6 +136,7 @@ impl Bonds {
             wanted: watch::Sender::new(wanted),
             member,
             metrics,
+            alarm,
         });
         let (leave, leaving) = watch::channel(false);
         let (hosting, hosted) = watch::channel(());
@@ -159,6 +163,17 @@ impl Bonds {
                 self.side.metrics.dropped(lane, dropped);
                 false
             }
+        }
+    }
+
+    /// What waits in front of the lanes of all bonds.
+    pub(crate) fn waiting(&self) -> LaneBytes {
+        let waiting = |lane| self.side.metrics.waiting(lane);
+        LaneBytes {
+            control: waiting(Lane::Control),
+            append: waiting(Lane::Append),
+            client: waiting(Lane::Client),
+            bulk: waiting(Lane::Bulk),
         }
     }
 
@@ -260,42 +275,17 @@ fn part(whole: Duration, draw: u64) -> Duration {
     Duration::from_nanos(draw % whole.max(1))
 }
 
-/// Dials and lets in until the group is left or the node leaves; then says goodbye.
+/// Dials and lets in until the group is left or the node leaves; then says goodbye, also if it
+/// panics.
 async fn host(
     side: Arc<Side>,
     tell: mpsc::Sender<Told>,
     mut applicants: mpsc::Receiver<Applicant>,
-    mut leaving: watch::Receiver<bool>,
+    leaving: watch::Receiver<bool>,
 ) {
-    let mut closing = side.network.closing();
     let mut tasks = JoinSet::new();
-    let mut dialing: BTreeMap<PeerId, AbortHandle> = BTreeMap::new();
-    let mut wanted = side.wanted.subscribe();
-    wanted.mark_changed();
-    loop {
-        tokio::select! {
-            applicant = applicants.recv() => match applicant {
-                Some(applicant) => {
-                    tasks.spawn(welcome::receive(Arc::clone(&side), tell.clone(), applicant));
-                }
-                None => break,
-            },
-            _ = leaving.wait_for(|leaving| *leaving) => break,
-            _ = closing.wait_for(|closing| *closing) => break,
-            () = tell.closed() => break,
-            Some(_) = tasks.join_next() => {}
-            Ok(()) = wanted.changed() => {
-                let wanted = wanted.borrow_and_update();
-                for (_, task) in dialing.extract_if(.., |peer, _| !wanted.contains_key(peer)) {
-                    task.abort();
-                }
-                for peer in wanted.keys().copied() {
-                    let dial = || dial::dial_for_ever(Arc::clone(&side), tell.clone(), peer);
-                    dialing.entry(peer).or_insert_with(|| tasks.spawn(dial()));
-                }
-            }
-        }
-    }
+    let hosting = dial_and_let_in(&side, &tell, &mut applicants, leaving, &mut tasks);
+    side.alarm.caught(A_TASK, hosting).await;
     side.network.leave_group(side.member.group);
     tasks.shutdown().await;
     let goodbye = Code::GracefulShutdown.because("this member leaves the group");
@@ -304,6 +294,45 @@ async fn host(
     }
 }
 
+async fn dial_and_let_in(
+    side: &Arc<Side>,
+    tell: &mpsc::Sender<Told>,
+    applicants: &mut mpsc::Receiver<Applicant>,
+    mut leaving: watch::Receiver<bool>,
+    tasks: &mut JoinSet<()>,
+) {
+    let mut closing = side.network.closing();
+    let mut dialing: BTreeMap<PeerId, AbortHandle> = BTreeMap::new();
+    let mut wanted = side.wanted.subscribe();
+    wanted.mark_changed();
+    loop {
+        tokio::select! {
+            applicant = applicants.recv() => match applicant {
+                Some(applicant) => {
+                    tasks.spawn(welcome::receive(Arc::clone(side), tell.clone(), applicant));
+                }
+                None => break,
+            },
+            _ = leaving.wait_for(|leaving| *leaving) => break,
+            _ = closing.wait_for(|closing| *closing) => break,
+            () = tell.closed() => break,
+            Some(ended) = tasks.join_next() => side.alarm.joined(A_TASK, ended),
+            Ok(()) = wanted.changed() => {
+                let wanted = wanted.borrow_and_update();
+                for (_, task) in dialing.extract_if(.., |peer, _| !wanted.contains_key(peer)) {
+                    task.abort();
+                }
+                for peer in wanted.keys().copied() {
+                    let dial = || dial::dial_for_ever(Arc::clone(side), tell.clone(), peer);
+                    dialing.entry(peer).or_insert_with(|| tasks.spawn(dial()));
+                }
+            }
+        }
+    }
+}
+
+/// Who panicked, where it was one of the tasks here.
+const A_TASK: &str = "a task of its bonds";
 /// As many as the largest group has members, for to a newcomer they all are guests.
 const GUESTS_MAX: usize = 73;
 /// How much may be told of bonds before anyone listens.

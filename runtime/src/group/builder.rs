@@ -1,10 +1,11 @@
 //! From wishes to a running member: checks everything first, then starts.
 //!
-//! Invariant: nothing is started, and no store is created, for a wish that cannot be met.
+//! Invariants: nothing is started, and no store is created, for a wish that cannot be met; and of
+//! all who join one group on one node at once, one does.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use raft::{Config, Configuration, NodeId, PeerId, StoreId, Time};
@@ -15,6 +16,7 @@ use crate::{
     Network, Peer, StateMachine, Status, StorageError,
     group::{
         Bootstrap, ConfigError, ConsensusConfig, Group, GroupId, GroupKey, LeadershipPreference,
+        alarm::Alarm,
         applier::Applier,
         body::Body,
         bond::{Admittance, Bonds, Member},
@@ -23,7 +25,7 @@ use crate::{
         founding,
         handle::Handle,
         introduction::Acquaintances,
-        life::{self, Life},
+        life::{self, LastWord, Life},
         mailbox::Mailbox,
         metric::GroupMetrics,
         serve,
@@ -53,7 +55,8 @@ pub enum GroupError {
     /// This node is a member of the group already.
     #[error("this node is a member of group {0} already")]
     Joined(GroupId),
-    /// The member has stopped.
+    /// The member has stopped, for this reason. If one of its tasks panicked, or an observer, the
+    /// reason says which, and in which words.
     #[error("the member has stopped: {0}")]
     Stopped(String),
     /// The member could not leave in time, and is a member still as far as it knows. If it has
@@ -150,7 +153,8 @@ impl<M> GroupBuilder<M> {
         self
     }
 
-    /// Is told of every event, by the member's own task: it must be quick and must not block.
+    /// Is told of every event, by the member's own task: it must be quick and must not block. If it
+    /// panics it is told nothing more, and the member stops: "an observer panicked", and with what.
     pub fn observe(mut self, observer: impl Fn(Time, &Event) + Send + Sync + 'static) -> Self {
         self.observer = Some(Arc::new(observer));
         self
@@ -171,7 +175,7 @@ impl<M: StateMachine> GroupBuilder<M> {
     ///
     /// # Errors
     /// Settings or wishes that cannot work, a store that cannot be used, and a group that this
-    /// node is a member of already.
+    /// node is a member of already, or about to be by another call.
     pub async fn join(mut self) -> Result<Group<M>, GroupError> {
         self.consensus.validate()?;
         let me = self.network.peer().id;
@@ -180,16 +184,16 @@ impl<M: StateMachine> GroupBuilder<M> {
             GroupError::Wish("no storage is named: use storage::Disk or storage::Memory".into())
         })?;
         let group = GroupId::of(&self.key, M::SIGNATURE, &self.consensus);
-        if self.network.has_group(group) {
-            return Err(GroupError::Joined(group));
-        }
+        let claim = self.network.claim_group(group, &self.key).ok_or(GroupError::Joined(group))?;
         let fresh =
             StoreId(u128::from(self.network.draw()) << 64 | u128::from(self.network.draw()));
         let mut storage = store.open(Owner { group, peer: me, fresh })?;
         let contents = storage.take_contents();
         let node = NodeId { peer: me, store: storage.id() };
         self.check_contents(node, &contents)?;
-        self.start(group, node, founders, storage, contents)
+        let joined = self.start(group, node, founders, storage, contents)?;
+        claim.keep();
+        Ok(joined)
     }
 
     fn check(&self, me: PeerId) -> Result<Option<BTreeSet<PeerId>>, GroupError> {
@@ -269,7 +273,8 @@ impl<M: StateMachine> GroupBuilder<M> {
             peers: self.peers.clone(),
             admittance,
         };
-        let (bonds, events) = Bonds::spawn(&self.network, member);
+        let alarm = Alarm::default();
+        let (bonds, events) = Bonds::spawn(&self.network, member, alarm.clone());
         let observes = self.preference == LeadershipPreference::Observer;
         let body = Body {
             network: self.network.clone(),
@@ -294,9 +299,14 @@ impl<M: StateMachine> GroupBuilder<M> {
             acquaint_at: None,
             status: status_sender,
             observer: self.observer,
+            observer_fell: AtomicBool::new(false),
+            alarm: alarm.clone(),
+            rung: alarm.heard(),
             metrics: GroupMetrics::new(group.to_string(), node.peer.to_string()),
         };
-        serve::spawn(&self.network, group, &self.key, &self.consensus, &mailbox, &status);
+        let (key, consensus) = (&self.key, &self.consensus);
+        serve::spawn(&self.network, group, key, consensus, &mailbox, &status, alarm);
+        let last_word = LastWord::of(&body);
         let life = Life {
             group,
             founders,
@@ -308,7 +318,7 @@ impl<M: StateMachine> GroupBuilder<M> {
             #[cfg(feature = "planted-faults")]
             planted: self.planted,
         };
-        tokio::spawn(life.live());
+        tokio::spawn(life.live(last_word));
         let handle = Handle::new(group, node.peer, mailbox, handle_sender, status, self.network);
         Ok(Group::new(handle, self.consensus))
     }

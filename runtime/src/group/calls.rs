@@ -336,6 +336,12 @@ impl Calls {
         }
     }
 
+    /// Ends all calls as unknown, because what is noted of them cannot be trusted.
+    pub(crate) fn abandon(&mut self) {
+        // Their answerers say so as they are dropped.
+        *self = Self::new(self.drawn);
+    }
+
     /// Never 0: that number is the driver's own.
     fn draw(&mut self) -> u64 {
         self.drawn = self.drawn.checked_add(1).unwrap_or(1);
@@ -408,6 +414,19 @@ mod tests {
 
     fn answered(answer: &mut Answer) -> Option<Outcome> {
         answer.try_recv().ok().map(|answered| answered.outcome)
+    }
+
+    #[test]
+    fn calls_that_are_abandoned_end_as_unknown_whatever_is_noted_of_them() {
+        let mut calls = Calls::new(0);
+        let (_, mut noted_nowhere) = open(&mut calls, Until::Applied);
+        let (id, mut proposed) = open(&mut calls, Until::Applied);
+        calls.proposed(id, place(1, 1));
+        calls.abandon();
+        for answer in [&mut noted_nowhere, &mut proposed] {
+            assert_eq!(answered(answer), Some(Outcome::Unknown(Reason::Stopped)));
+        }
+        assert_eq!((calls.len(), calls.deadline()), (0, None));
     }
 
     #[test]

@@ -31,7 +31,10 @@ use raft::{
     Barrier, Change, Effect, EntriesRef, Index, Input, NodeId, Position, Raft, Refusal, StoreId,
     Time, WriteId,
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+};
 
 use calling::ENTRIES_ROOM;
 use forwards::Forwards;
@@ -46,10 +49,11 @@ use timer::Timer;
 use crate::{
     StorageError,
     group::{
-        applier::{Applying, Report, Work},
+        applier::{Applier, Applying, Report, Work},
         body::Body,
         bond::BondEvent,
         calls::{CallId, Due},
+        life::ITSELF,
         mailbox::Mail,
         steward::{Cause, Steward},
         transfer::Fetched,
@@ -72,6 +76,7 @@ pub(crate) struct Driver {
     work: mpsc::Sender<Work>,
     applied: watch::Receiver<Index>,
     reports: mpsc::Receiver<Report>,
+    applier: JoinHandle<Option<Applier>>,
     snapshots: Snapshots,
     /// Handed to the applier up to here; the core wants it applied up to there.
     handed: Index,
@@ -117,10 +122,14 @@ pub(crate) struct Dissolved {
     pub(crate) body: Body,
     pub(crate) storage: Box<dyn Storage>,
     pub(crate) store: StoreId,
+    /// About to end.
+    pub(crate) applier: JoinHandle<Option<Applier>>,
 }
 
 /// One thing that happened.
 enum Turn {
+    /// A task of this member panicked.
+    Fell,
     HandlesGone,
     Persisted(Result<WriteId, StorageError>),
     Bond(Option<BondEvent>),
@@ -145,7 +154,7 @@ impl Driver {
         storage: Box<dyn Storage>,
         applying: Applying,
     ) -> Self {
-        let Applying { work, applied, reports } = applying;
+        let Applying { work, applied, reports, task: applier } = applying;
         let snapshots = Snapshots::new(&*storage);
         let bootstrap_until = match core.term() {
             raft::Term(0) => body.clock.now().plus(body.consensus.bootstrap_delay),
@@ -173,6 +182,7 @@ impl Driver {
             work,
             applied,
             reports,
+            applier,
             snapshots,
             transfers: Vec::new(),
             ready: BTreeSet::new(),
@@ -203,25 +213,35 @@ impl Driver {
     /// Works until the group is left or the member cannot go on, and then stops it; unless its
     /// lineage is given up.
     pub(crate) async fn run(mut self) -> Option<Dissolved> {
+        let alarm = self.body.alarm.clone();
+        let over = alarm.caught(ITSELF, self.turns()).await;
+        let Self { mut body, storage, work, applied, reports, applier, .. } = self;
+        let applying = Applying { work, applied, reports, task: applier };
+        match over {
+            Some(Over::Dissolved(store)) => {
+                return Some(Dissolved { body, storage, store, applier: applying.task });
+            }
+            Some(Over::Stopped(reason)) => body.stop(reason, storage, Some(applying)).await,
+            None => body.fall(storage, Some(applying)).await,
+        }
+        None
+    }
+
+    /// Turn after turn, until it is over.
+    async fn turns(&mut self) -> Over {
         self.snapshots.begin(&self.body);
         for node in self.body.bonded.clone() {
             self.step(Input::Connected(node));
         }
         self.configured();
         self.settle();
-        while self.over.is_none() {
+        loop {
+            if let Some(over) = self.over.take() {
+                return over;
+            }
             let turn = self.next().await;
             self.go_on(turn);
         }
-        let Self { mut body, storage, over, .. } = self;
-        let reason = match over {
-            Some(Over::Dissolved(store)) => return Some(Dissolved { body, storage, store }),
-            Some(Over::Stopped(reason)) => reason,
-            None => String::new(),
-        };
-        tracing::info!(node = %body.node, %reason, "the member stopped");
-        body.stop(reason, storage).await;
-        None
     }
 
     /// Does what follows from one thing that happened, and what else is due by now.
@@ -255,6 +275,7 @@ impl Driver {
         // Biased: what the group needs comes before what users ask; `drain` keeps it fair.
         tokio::select! {
             biased;
+            Ok(()) = body.rung.changed() => Turn::Fell,
             turn = poll_fn(|context| poll_storage(&mut **storage, context)) => turn,
             event = body.events.recv() => Turn::Bond(event),
             Ok(()) = applied.changed() => Turn::Applied,
@@ -271,6 +292,7 @@ impl Driver {
 
     fn take(&mut self, turn: Turn) {
         match turn {
+            Turn::Fell => self.halt(self.body.alarm.told().unwrap_or_default()),
             Turn::Persisted(Ok(id)) => self.persisted(id),
             Turn::Persisted(Err(error)) => self.halt(format!("its store failed: {error}")),
             Turn::Report(report) => self.reported(report),
@@ -281,7 +303,7 @@ impl Driver {
             Turn::Mail(Some(mail)) => self.mail(mail),
             Turn::Mail(None) | Turn::HandlesGone => self.halt("all its handles are gone".into()),
             Turn::Time => self.time(),
-            // Only a machine that panics ends it before this task does.
+            // Only a panic ends it before this task does, and that is told elsewhere.
             Turn::ApplierGone => self.halt("the applier is gone".into()),
             // `settle` hands over what there is room for; `publish` shows what is applied.
             Turn::Applied | Turn::Room | Turn::Serve => {}

@@ -10,7 +10,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use raft::{Configuration, NodeId, PeerId};
+use raft::{Configuration, NodeId, PeerId, Refusal};
 
 use crate::{
     group::{
@@ -71,6 +71,9 @@ pub(crate) async fn meet(
         let (due, clock) = (body.due(), body.clock.clone());
         tokio::select! {
             biased;
+            Ok(()) = body.rung.changed() => {
+                return Err(body.alarm.told().unwrap_or_default());
+            }
             event = body.events.recv() => {
                 let Some(event) = event else { return Err("the network is shut down".into()) };
                 if let Some(founding) = hear(body, &mut met, event) {
@@ -82,10 +85,12 @@ pub(crate) async fn meet(
                 Some(Mail::Call { call, deadline, answerer }) => {
                     body.admit(call, deadline, answerer);
                 }
-                // Nothing is committed, nobody leads: dropping the reply says so.
-                Some(Mail::Entries { .. } | Mail::Transfer { .. }) => {}
+                // Nothing is committed yet, and nobody leads. The askers may have gone.
+                Some(Mail::Entries { reply, .. }) => drop(reply.send(Vec::new())),
+                Some(Mail::Transfer { reply, .. }) => {
+                    let _ = reply.send(Err(Refusal::NotLeader { leader: None }));
+                }
                 Some(Mail::Leave { reply }) => {
-                    // The asker may have gone.
                     drop(reply.send(Ok(())));
                     return Err(LEFT_EARLY.into());
                 }

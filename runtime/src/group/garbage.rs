@@ -1,7 +1,7 @@
 //! Garbage from those that have proved the key: members' frames, as far as into the core, and
 //! clients' frames, as far as into the machine.
 
-use std::{cell::RefCell, collections::BTreeMap, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fuzz::{Draws, Target};
@@ -19,11 +19,12 @@ use super::{
     calls::Calls,
     introduction::{Acquaintances, Introduction},
     replay::{Goal, Ledger, Mark, Marks, Order, Plan, ReplayFrame, chunk},
-    transfer::{Ask, Part, SnapshotFrame, parts::Parts},
+    transfer::{Ask, Lending, Library, PART_BYTES, Part, SnapshotFrame, lineage, parts::Parts},
     wire::{Call, ClientFrame, MemberFrame, Outcome, Reason, Until},
 };
 use crate::{
     ApplyContext, ConsensusConfig, Peer, StateMachine,
+    clock::Standing,
     storage::{Founding, SnapshotId},
 };
 
@@ -204,6 +205,8 @@ struct Stepped {
     now: Time,
     /// It fetches what the second member vouches for.
     plan: Plan,
+    /// How many snapshots it would have fetched.
+    offered: u64,
 }
 
 impl Stepped {
@@ -245,7 +248,7 @@ impl Stepped {
         for (from, at) in [(2, 1), (3, 2), (2, 4)] {
             plan.heard(Time::default(), NodeId::small(from), told[at].clone(), &mut orders);
         }
-        Self { core, barrier: Barrier::default(), now: Time::default(), plan }
+        Self { core, barrier: Barrier::default(), now: Time::default(), plan, offered: 0 }
     }
 
     /// A member answers what it was asked, or what not. Returns how many chunks are proven.
@@ -273,6 +276,11 @@ impl Stepped {
                         inputs.insert(0, Input::Persisted(id));
                     }
                     Effect::Send { to, message } => drop(self.barrier.pass(to, message)),
+                    Effect::Install { snapshot, .. } => {
+                        // What is fetched for it is of use.
+                        assert!(snapshot.position.index > self.core.commit(), "{snapshot:?}");
+                        self.offered += 1;
+                    }
                     _ => {}
                 }
             }
@@ -312,6 +320,9 @@ fn garbage_from_a_member_ends_its_bond_and_never_the_core() {
         heap_bytes_max: (1 << 20, 256),
     };
     let heeded = RefCell::new(BTreeMap::<&str, u64>::new());
+    let mut library = Library::open();
+    library.keep(1, 3);
+    let lending = RefCell::new(library.lend(lineage(1), Arc::new(Standing::default())));
     let is_full = target.throw(
         [],
         |draws| talk(draws, &samples),
@@ -324,17 +335,7 @@ fn garbage_from_a_member_ends_its_bond_and_never_the_core() {
                 }
                 let from = NodeId::small(2 + (how & 1));
                 let Ok(frame) = decode_frame(&Bytes::copy_from_slice(words)) else { continue };
-                let kind = match &frame {
-                    MemberFrame::Raft(_) => "raft",
-                    MemberFrame::Forward { .. } => "forward",
-                    MemberFrame::Answer { .. } => "answer",
-                    MemberFrame::Ping => "ping",
-                    MemberFrame::Introduction(_) => "introduction",
-                    MemberFrame::Leave | MemberFrame::Left => "leave",
-                    MemberFrame::Snapshot(_) => "snapshot",
-                    MemberFrame::Replay(_) => "replay",
-                };
-                *heeded.borrow_mut().entry(kind).or_default() += 1;
+                *heeded.borrow_mut().entry(kind(&frame)).or_default() += 1;
                 match frame {
                     MemberFrame::Raft(message) => {
                         stepped.step(Input::Message { from, message });
@@ -344,21 +345,24 @@ fn garbage_from_a_member_ends_its_bond_and_never_the_core() {
                     }
                     MemberFrame::Answer { id, outcome } => answered(from, id, outcome),
                     MemberFrame::Introduction(introduction) => introduced(from, introduction),
-                    MemberFrame::Snapshot(SnapshotFrame::Answer { id, part: Some(part) }) => {
-                        handed_on(id, &part);
+                    MemberFrame::Snapshot(SnapshotFrame::Ask(ask)) => {
+                        *heeded.borrow_mut().entry("lent").or_default() +=
+                            lent(&mut lending.borrow_mut(), from, &ask);
+                    }
+                    MemberFrame::Snapshot(SnapshotFrame::Answer { id, part }) => {
+                        part.iter().for_each(|part| handed_on(id, part));
                     }
                     MemberFrame::Replay(frame) => {
                         *heeded.borrow_mut().entry("proven").or_default() +=
                             stepped.replayed(from, frame);
                     }
-                    MemberFrame::Snapshot(_)
-                    | MemberFrame::Ping
-                    | MemberFrame::Leave
-                    | MemberFrame::Left => {}
+                    // They say nothing besides.
+                    MemberFrame::Ping | MemberFrame::Leave | MemberFrame::Left => {}
                 }
             }
             let core = &stepped.core;
             let mut heeded = heeded.borrow_mut();
+            *heeded.entry("offered").or_default() += stepped.offered;
             *heeded.entry("grown").or_default() += u64::from(core.last().index > Index(0));
             *heeded.entry("committed").or_default() += u64::from(core.commit() > Index(0));
             *heeded.entry("led").or_default() += u64::from(core.role() == raft::Role::Leader);
@@ -366,9 +370,32 @@ fn garbage_from_a_member_ends_its_bond_and_never_the_core() {
     );
     let heeded = heeded.into_inner();
     assert!(
-        !is_full || (heeded.len() == 12 && heeded.values().all(|count| *count > 5)),
+        !is_full || (heeded.len() == 15 && heeded.values().all(|count| *count > 5)),
         "{heeded:?}"
     );
+}
+
+fn kind(frame: &MemberFrame) -> &'static str {
+    match frame {
+        MemberFrame::Raft(_) => "raft",
+        MemberFrame::Forward { .. } => "forward",
+        MemberFrame::Answer { .. } => "answer",
+        MemberFrame::Ping => "ping",
+        MemberFrame::Introduction(_) => "introduction",
+        MemberFrame::Leave => "leave",
+        MemberFrame::Left => "left",
+        MemberFrame::Snapshot(_) => "snapshot",
+        MemberFrame::Replay(_) => "replay",
+    }
+}
+
+/// A member asks for a part of our snapshot, or of another. Returns how many it is given.
+fn lent(lending: &mut Lending, from: NodeId, ask: &Ask) -> u64 {
+    let part = lending.part(from, ask).expect("memory can be read");
+    let Some(part) = part else { return 0 };
+    assert!(part.bytes.len() <= PART_BYTES.min(ask.bytes_max) as usize, "{ask:?}");
+    assert!(part.snapshot.position.index >= ask.least, "{ask:?}");
+    1
 }
 
 /// A member hands a part of a snapshot on, which was asked for, or not so.

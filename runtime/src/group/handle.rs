@@ -1,6 +1,7 @@
 //! The handles of a member: what a program holds, and the way from there to the driver.
 //!
-//! Invariant: the member lives as long as any handle does; dropping one never harms another.
+//! Invariant: the member lives as long as any handle does, unless it cannot; dropping one never
+//! harms another.
 
 use std::{fmt, sync::Arc};
 
@@ -49,15 +50,13 @@ impl Handle {
 
     async fn ask<T>(&self, mail: impl FnOnce(oneshot::Sender<T>) -> Mail) -> Result<T, GroupError> {
         let (sender, receiver) = oneshot::channel();
-        let gone = || GroupError::Stopped(self.why_stopped());
-        if !self.mailbox.leave(mail(sender)).await {
-            return Err(gone());
+        if self.mailbox.leave(mail(sender)).await
+            && let Ok(answer) = receiver.await
+        {
+            return Ok(answer);
         }
-        receiver.await.map_err(|_| gone())
-    }
-
-    fn why_stopped(&self) -> String {
-        self.status.borrow().stopped.clone().unwrap_or_else(|| "it is not founded yet".into())
+        // Only who stops leaves anything unanswered, and says why once all of it is over.
+        Err(GroupError::Stopped(When::new(self.status.clone()).stopped().await))
     }
 }
 
@@ -89,7 +88,8 @@ impl<M: StateMachine> Group<M> {
         self.caller.port().group
     }
 
-    /// This member's present view of the group.
+    /// This member's present view of the group, or what is left of it once it has stopped: see
+    /// [`Status`].
     pub fn status(&self) -> Status {
         self.caller.port().status.borrow().clone()
     }
@@ -164,22 +164,25 @@ impl<M: StateMachine> Group<M> {
         outcome.map_err(|refusal| GroupError::Wish(format!("leadership stays: {refusal:?}")))
     }
 
-    /// Who votes and who learns, in the configuration in force at this member.
+    /// Who votes and who learns, in the configuration in force at this member. One that has
+    /// stopped hears of no other any more: not even of the one without it, if it has left.
     pub fn members(&self) -> Configuration {
         self.caller.port().status.borrow().configuration.clone()
     }
 
     /// Leaves the group: a leader hands over first, then this member's removal goes through the
-    /// log. Returns once that is committed and the member has stopped, its store closed; other
-    /// handles find it stopped. Nobody counts on it any more, so a majority of the others
-    /// suffices, however few they are.
+    /// log. Returns once that is committed and the member has stopped, its machine at rest, its
+    /// store and its bonds closed; other handles find it stopped, and this node may join again at
+    /// once. Nobody counts on it any more, so a majority of the others suffices, however few they
+    /// are.
     ///
     /// # Errors
     /// [`GroupError::NotLeft`] if that was not to be had within `forward_timeout` and two of the
     /// longest elections (`election_timeout + election_timeout_jitter`): no leader is known; too
     /// many of the others are away, so that they could commit nothing without this one; or it is
     /// the only voter, without whom there would be no group; to end that one, drop its handles.
-    /// The member goes on. [`GroupError::Stopped`] if it stops for another reason.
+    /// The member goes on. [`GroupError::Stopped`], with the reason, if it stops for another one
+    /// or had stopped before.
     pub async fn leave(&self) -> Result<(), GroupError> {
         self.caller.port().ask(|reply| Mail::Leave { reply }).await??;
         self.when().stopped().await;

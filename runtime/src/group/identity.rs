@@ -99,3 +99,62 @@ macro_rules! display_prefix {
 }
 display_prefix!(GroupId);
 display_prefix!(Lineage);
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use raft::{StoreId, Term};
+
+    use super::*;
+
+    fn settings() -> ConsensusConfig {
+        ConsensusConfig::default()
+    }
+
+    /// All members come to the same by themselves; where each remembers has no place in it.
+    #[test]
+    fn a_groups_id_is_its_keys_its_machines_and_its_settings() {
+        let of = |secret: &str, machine: &str, consensus: &ConsensusConfig| {
+            GroupId::of(&GroupKey::from_secret(secret), machine, consensus)
+        };
+        let id = of("secret", "counter 1", &settings());
+        assert_eq!(of("secret", "counter 1", &settings()), id);
+        let moment = Duration::from_nanos(1);
+        let later = settings().forward_timeout + moment;
+        let patient = ConsensusConfig { forward_timeout: later, ..settings() };
+        for (what, other) in [
+            ("another key", of("Secret", "counter 1", &settings())),
+            ("another machine", of("secret", "counter 2", &settings())),
+            ("no machine", of("secret", "", &settings())),
+            ("other settings", of("secret", "counter 1", &patient)),
+        ] {
+            assert_ne!(other, id, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_lineage_is_its_groups_and_its_founders_with_their_stores() {
+        let of = |secret: &str, stores: &[u128]| {
+            let group = GroupId::of(&GroupKey::from_secret(secret), "counter 1", &settings());
+            let node = |(number, store): (u8, &u128)| NodeId {
+                peer: PeerId([number; 32]),
+                store: StoreId(*store),
+            };
+            Lineage::of(group, &Configuration::of((1..).zip(stores).map(node)))
+        };
+        let lineage = of("secret", &[1, 2, 3]);
+        assert_eq!(of("secret", &[1, 2, 3]), lineage);
+        for other in [of("Secret", &[1, 2, 3]), of("secret", &[1, 2, 4]), of("secret", &[1, 2])] {
+            assert_ne!(other, lineage);
+        }
+        let forced = |number, index| {
+            let at = Position { term: Term(1), index: raft::Index(index) };
+            lineage.forced(NodeId::small(number), at)
+        };
+        assert_eq!(forced(1, 5), forced(1, 5));
+        for other in [forced(2, 5), forced(1, 6), lineage] {
+            assert_ne!(other, forced(1, 5));
+        }
+    }
+}

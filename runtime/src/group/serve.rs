@@ -3,6 +3,7 @@
 //! A client has proved the group's key before it comes here, and how many there are is bounded at
 //! the door. Invariant: a client that sends nonsense, falls silent or does not read loses its
 //! link, and is told why; it costs no more than its queue, and alone it leaves the others room.
+//! Each has a task of its own, whose panic costs this client its link and nobody anything else.
 
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use tokio::{
 use crate::{
     Clock, ConsensusConfig, GroupId, GroupKey, Link, Network, Status,
     group::{
+        alarm::Alarm,
         answer::Answerer,
         answers::{Answer, AnswerRoom, Answers},
         mailbox::Mailbox,
@@ -47,8 +49,9 @@ pub(crate) fn spawn(
     consensus: &ConsensusConfig,
     mailbox: &Mailbox,
     status: &watch::Receiver<Status>,
+    alarm: Alarm,
 ) {
-    let mut links = network.serve_clients(group, key);
+    let links = network.serve_clients(group, key);
     let (tell, leader) = watch::channel(None);
     let counter = Counter {
         clock: Arc::clone(network.clock()),
@@ -57,8 +60,20 @@ pub(crate) fn spawn(
         leader,
         answers: AnswerRoom::new(),
     };
-    let mut status = status.clone();
+    let status = status.clone();
     tokio::spawn(async move {
+        alarm.caught("the task of its clients", counter.open(links, status, tell)).await;
+    });
+}
+
+impl Counter {
+    /// Takes clients in until the member stops.
+    async fn open(
+        self,
+        mut links: mpsc::Receiver<Link>,
+        mut status: watch::Receiver<Status>,
+        tell: watch::Sender<Option<PeerId>>,
+    ) {
         let mut clients = JoinSet::new();
         loop {
             // Every commit changes the status, and few of them the leader: clients wake for that.
@@ -68,20 +83,18 @@ pub(crate) fn spawn(
                 Ok(()) = status.changed() => {}
                 link = links.recv() => match link {
                     Some(link) => {
-                        clients.spawn(counter.clone().serve(link));
+                        clients.spawn(self.clone().serve(link));
                     }
                     None => break,
                 },
                 Some(_) = clients.join_next() => {}
-                () = counter.mailbox.closed() => break,
+                () = self.mailbox.closed() => break,
             }
         }
         // Each of them says goodbye.
         while clients.join_next().await.is_some() {}
-    });
-}
+    }
 
-impl Counter {
     async fn serve(self, mut link: Link) {
         link.set_frame_bytes_max(self.consensus.frame_bytes_max());
         let (answers, outgoing) = self.answers.queue();

@@ -14,6 +14,11 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use fetch::{Fetch, Fetched, Fetching, Kin};
 pub(crate) use lend::Lender;
+#[cfg(test)]
+pub(crate) use lend::{
+    Lending,
+    tests::{Library, PART_BYTES, lineage},
+};
 
 use crate::{ConsensusConfig, storage::SnapshotId};
 

@@ -142,6 +142,13 @@ impl LinkSender {
         self.flush().await
     }
 
+    /// Sends these bytes, whatever they are of a frame.
+    #[cfg(test)]
+    pub(crate) async fn send_raw(&mut self, bytes: &[u8]) -> Result<(), NetworkError> {
+        self.pending.extend_from_slice(bytes);
+        self.flush().await
+    }
+
     /// Says that no more frames follow, and waits until the peer has received them all.
     ///
     /// # Errors

@@ -1,10 +1,11 @@
 //! Who waits behind the door: groups by id, and the user's protocols by name.
 //!
-//! Invariant: every queue has a bound; who finds it full is turned away, never kept waiting.
+//! Invariants: every queue has a bound; who finds it full is turned away, never kept waiting. And
+//! this node has one seat in a group at most: of all who claim it at once one gets it.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::{BTreeMap, VecDeque, btree_map::Entry},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use iroh::endpoint::Connection;
@@ -36,6 +37,14 @@ pub(crate) struct Seat {
     pub(crate) clients: Option<mpsc::Sender<Link>>,
 }
 
+/// This node's seat in a group, held for who is about to join. Free again if it is dropped.
+#[must_use = "dropped, it is free again"]
+pub(crate) struct Claim {
+    registry: Arc<Registry>,
+    group: GroupId,
+    is_kept: bool,
+}
+
 /// A peer that has proved the group's key and wants to bond.
 pub(crate) struct Applicant {
     pub(crate) connection: Connection,
@@ -65,6 +74,15 @@ impl Registry {
         Self { groups: Mutex::default(), inboxes }
     }
 
+    /// The group's seat for who is about to join, unless somebody has it.
+    pub(crate) fn claim(self: &Arc<Self>, group: GroupId, key: &GroupKey) -> Option<Claim> {
+        let mut groups = self.groups();
+        let Entry::Vacant(place) = groups.entry(group) else { return None };
+        place.insert(Seat::empty(key));
+        Some(Claim { registry: Arc::clone(self), group, is_kept: false })
+    }
+
+    #[cfg(test)]
     pub(crate) fn has_group(&self, group: GroupId) -> bool {
         self.groups().contains_key(&group)
     }
@@ -73,9 +91,10 @@ impl Registry {
         self.inboxes.contains_key(protocol)
     }
 
-    /// The group's seat, if this node is in the group.
+    /// The group's seat, if this node is in the group; one that is merely claimed takes nobody in.
     pub(crate) fn seat(&self, group: GroupId, remote: PeerId) -> Result<Seat, Refusal> {
-        self.groups().get(&group).cloned().ok_or_else(|| {
+        let seat = self.groups().get(&group).filter(|seat| !seat.is_empty()).cloned();
+        seat.ok_or_else(|| {
             Code::GroupNotFound.because(format!(
                 "this node is not in group {group}, which peer {remote} asks for: the key, the \
                  machine's signature and the consensus settings must be the same at both ends"
@@ -155,15 +174,36 @@ impl Registry {
 
     fn reserve(&self, group: GroupId, key: &GroupKey, change: impl FnOnce(&mut Seat)) {
         let mut groups = self.groups();
-        change(groups.entry(group).or_insert_with(|| Seat {
-            key: key.clone(),
-            members: None,
-            clients: None,
-        }));
+        change(groups.entry(group).or_insert_with(|| Seat::empty(key)));
     }
 
     fn groups(&self) -> MutexGuard<'_, BTreeMap<GroupId, Seat>> {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seat {
+    fn empty(key: &GroupKey) -> Self {
+        Self { key: key.clone(), members: None, clients: None }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.members.is_none() && self.clients.is_none()
+    }
+}
+
+impl Claim {
+    /// It belongs to the member that has joined, until this node [leaves](Registry::leave).
+    pub(crate) fn keep(mut self) {
+        self.is_kept = true;
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            self.registry.leave(self.group);
+        }
     }
 }
 
@@ -173,5 +213,6 @@ impl Inbox {
     }
 }
 
-const APPLICANTS_MAX: usize = 64;
+/// Peers that have proved a group's key and that it has not taken up yet.
+pub(super) const APPLICANTS_MAX: usize = 64;
 const LINKS_MAX: usize = 128;

@@ -216,6 +216,7 @@ impl Shared {
     fn push(&self, job: Job) {
         let mut state = self.state();
         if state.failed.is_some() {
+            // The end of a job tells who waits for it, and a draft is left for the next opening.
             return;
         }
         state.backlog_bytes += job.weight_bytes();

@@ -254,7 +254,8 @@ async fn carried_out(works: Vec<Work>, each: Duration) -> Vec<Report> {
     let clock = Standing::default();
     let machine = Box::new(Slow { clock: clock.clone(), each, word: heard });
     let applier = Applier::new(machine, &ConsensusConfig::default());
-    let applying = tokio::spawn(applier.run(to_do, progress, report, Arc::new(clock)));
+    let (clock, alarm) = (Arc::new(clock), Alarm::default());
+    let applying = tokio::spawn(applier.run(to_do, progress, report, clock, alarm));
     let mut reported = Vec::new();
     while let Some(report) = reports.recv().await {
         reported.push(report);

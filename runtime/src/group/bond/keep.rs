@@ -16,7 +16,7 @@ use tokio::{sync::mpsc, task::JoinSet};
 use crate::{
     group::{
         bond::{
-            Side,
+            A_TASK, Side,
             lane::Lane,
             part,
             table::{Bond, Opened, Told},
@@ -66,7 +66,8 @@ pub(super) fn spawn(side: &Arc<Side>, tell: &mpsc::Sender<Told>, kept: Kept) {
         keeper.let_replaced_go();
         keeper.read(control, Some(Lane::Control));
     }
-    tokio::spawn(keeper.run());
+    let alarm = side.alarm.clone();
+    tokio::spawn(async move { alarm.caught(A_TASK, keeper.run()).await });
 }
 
 impl Keeper {
@@ -96,7 +97,7 @@ impl Keeper {
                     self.let_replaced_go();
                     self.read(stream, None);
                 }
-                Some(_) = self.lanes.join_next() => {}
+                Some(ended) = self.lanes.join_next() => self.side.alarm.joined(A_TASK, ended),
                 () = clock.sleep_until(due) => self.beat(due),
                 Ok(()) = admittance.changed() => {
                     let admitted = admittance.borrow().admit(bond.node, &bond.card);

@@ -13,13 +13,13 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use iroh::endpoint::SendStream;
-use metrics::Gauge;
 use raft::Message;
 use tokio::sync::Notify;
 
 use crate::{
     ConsensusConfig,
     group::{
+        bond::metric::QueueBytes,
         replay::ReplayFrame,
         wire::{self, MemberFrame},
     },
@@ -61,7 +61,7 @@ pub(super) struct LaneSender {
     /// Something was queued.
     queued: Notify,
     queue_bytes_max: usize,
-    queue_bytes: Gauge,
+    queue_bytes: QueueBytes,
 }
 
 struct Sending {
@@ -138,7 +138,8 @@ impl Lane {
     fn queue_bytes_max(self, consensus: &ConsensusConfig) -> usize {
         match self {
             Self::Control => 1 << 20,
-            // As much as the core has under way to one follower, and once more what it repeats.
+            // The core's window to one follower, with as much room beside it: the core asks before
+            // it sends anything again, so that little else waits.
             Self::Append => 2 * consensus.inflight_bytes_max as usize,
             Self::Client => 16 << 20,
             // Twice what an honest member may have under way of us.
@@ -170,12 +171,12 @@ impl LaneSender {
         lane: Lane,
         stream: SendStream,
         consensus: &ConsensusConfig,
-        queue_bytes: Gauge,
+        queue_bytes: QueueBytes,
     ) -> Self {
         // Errs only on a stream that is closed already, and then so does the first write.
         drop(stream.set_priority(lane.priority()));
         let name = u8::try_from(lane.index()).expect("lanes are few");
-        queue_bytes.increment(1);
+        queue_bytes.add(1);
         let (queue, scratch) = (VecDeque::from([Bytes::from(vec![name])]), Vec::new());
         Self {
             state: Mutex::new(Sending {
@@ -252,7 +253,7 @@ impl LaneSender {
                 return Err(Dropped::Full);
             }
         }
-        self.queue_bytes.increment((head.len() + body.len()) as f64);
+        self.queue_bytes.add(head.len() + body.len());
         sending.wait(head, body);
         self.queued.notify_one();
         Ok(())
@@ -266,7 +267,7 @@ impl LaneSender {
 impl Drop for LaneSender {
     fn drop(&mut self) {
         let left = self.sending().queue_bytes;
-        self.queue_bytes.decrement(left as f64);
+        self.queue_bytes.take(left);
     }
 }
 
@@ -300,7 +301,7 @@ impl Sending {
     }
 
     /// True once the queue is empty, false once the stream is closed.
-    fn poll_flush(&mut self, context: &mut Context<'_>, queue_bytes: &Gauge) -> Poll<bool> {
+    fn poll_flush(&mut self, context: &mut Context<'_>, queue_bytes: &QueueBytes) -> Poll<bool> {
         self.line_up();
         while let Some(next) = self.queue.front_mut()
             && !self.closed
@@ -309,7 +310,7 @@ impl Sending {
             let polled = poll_write_body(&mut self.stream, context, next);
             let written = before - next.len();
             self.queue_bytes -= written;
-            queue_bytes.decrement(written as f64);
+            queue_bytes.take(written);
             match polled {
                 Poll::Ready(true) => drop(self.queue.pop_front()),
                 Poll::Ready(false) => self.closed = true,

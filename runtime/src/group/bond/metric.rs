@@ -1,5 +1,10 @@
 //! What bonds count. Handles are made once: nothing is allocated where a frame passes.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
 use metrics::{Counter, Gauge, counter, gauge};
 
 use crate::{
@@ -25,7 +30,15 @@ struct LaneMetrics {
     messages_sent: Counter,
     messages_received: Counter,
     dropped: [Counter; Dropped::COUNT],
-    queue_bytes: Gauge,
+    queue_bytes: QueueBytes,
+}
+
+/// What waits in front of a lane of all bonds: in the gauge, which members of one group in one
+/// process share, and in a number of this member's own.
+#[derive(Clone)]
+pub(super) struct QueueBytes {
+    gauge: Gauge,
+    bytes: Arc<AtomicUsize>,
 }
 
 impl BondMetrics {
@@ -43,7 +56,10 @@ impl BondMetrics {
                 messages_sent: counter!(BOND_MESSAGES_SENT, &labels),
                 messages_received: counter!(BOND_MESSAGES_RECEIVED, &labels),
                 dropped,
-                queue_bytes: gauge!(BOND_QUEUE_BYTES, &labels),
+                queue_bytes: QueueBytes {
+                    gauge: gauge!(BOND_QUEUE_BYTES, &labels),
+                    bytes: Arc::default(),
+                },
             }
         });
         let labels = [("group", group.to_owned())];
@@ -71,8 +87,13 @@ impl BondMetrics {
         self.lanes[lane.index()].dropped[dropped.index()].increment(1);
     }
 
-    pub(super) fn queue_bytes(&self, lane: Lane) -> Gauge {
+    pub(super) fn queue_bytes(&self, lane: Lane) -> QueueBytes {
         self.lanes[lane.index()].queue_bytes.clone()
+    }
+
+    /// What waits in front of that lane at present.
+    pub(super) fn waiting(&self, lane: Lane) -> usize {
+        self.lanes[lane.index()].queue_bytes.bytes.load(Ordering::Relaxed)
     }
 
     pub(super) fn dialed(&self, outcome: &'static str) {
@@ -88,5 +109,19 @@ impl BondMetrics {
         // First, so that whoever sees one less finds it among those that ended.
         counter!(BOND_ENDED, "group" => self.group.clone(), "code" => code.name()).increment(1);
         self.active.decrement(1);
+    }
+}
+
+impl QueueBytes {
+    /// So many more wait.
+    pub(super) fn add(&self, bytes: usize) {
+        self.gauge.increment(bytes as f64);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// So many, which waited, do no more.
+    pub(super) fn take(&self, bytes: usize) {
+        self.gauge.decrement(bytes as f64);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     Clock, ConsensusConfig, ConsensusProfile, GroupId, GroupKey, Lineage, Network, Peer, SecretKey,
     SystemClock,
     group::{
+        alarm::Alarm,
         replay::ReplayFrame,
         samples::{JumpingClock, soon, until},
         wire::MemberFrame,
@@ -27,6 +28,7 @@ struct Node {
     bonds: Bonds,
     events: BondEvents,
     admit: watch::Sender<Admittance>,
+    alarm: Alarm,
 }
 
 /// How a member is made.
@@ -98,8 +100,9 @@ impl Wish {
             admittance,
         };
         let node = NodeId { peer: network.peer().id, store: self.store };
-        let (bonds, events) = Bonds::spawn(network, member);
-        Node { network: network.clone(), node, bonds, events, admit }
+        let alarm = Alarm::default();
+        let (bonds, events) = Bonds::spawn(network, member, alarm.clone());
+        Node { network: network.clone(), node, bonds, events, admit, alarm }
     }
 }
 

@@ -56,6 +56,7 @@ impl Driver {
         for (to, message) in self.barrier.persisted(id) {
             self.body.bonds.send(to, MemberFrame::Raft(message));
         }
+        self.tell_end_behind(id);
         self.step(Input::Persisted(id));
     }
 

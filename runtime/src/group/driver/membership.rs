@@ -3,8 +3,8 @@
 //! leader's disk hangs.
 //!
 //! What is due the steward decides, what may be done now the core. Invariant: changes are
-//! proposed by a leader alone, one at a time; a member that has left stops only once its leader
-//! has said that the removal is committed.
+//! proposed by a leader alone, one at a time; a member that has left stops only once it was told
+//! that the removal is committed, by its leader as long as it knows one.
 
 use std::time::Duration;
 
@@ -158,9 +158,16 @@ impl Driver {
     }
 
     /// A leader says that this member's removal is committed.
+    ///
+    /// This member cannot see that for itself, and would stop on the word of whoever is wrong about
+    /// it, while the others count on its vote. So it is the leader's to say, as long as one is
+    /// known. Who was removed hears no leader any more (thesis §4.2.2), not even who the next one
+    /// is, and that one may be all who can tell it; then any member is believed.
     pub(super) fn told_left(&mut self, from: NodeId) {
-        if !self.body.members.contains(from) {
-            return;
+        let leader = self.core.leader().filter(|leader| !self.is_away(*leader));
+        let is_its_word = leader.is_none_or(|leader| leader == from);
+        if !is_its_word || !self.body.members.contains(from) {
+            return tracing::debug!(%from, "says that this member has left, which is not its word");
         }
         let Some(leaving) = self.leave.take() else { return };
         self.body.note(&Event::Left);
@@ -169,6 +176,11 @@ impl Driver {
             drop(reply.send(Ok(())));
         }
         self.halt("it has left the group".into());
+    }
+
+    /// Another node, with which there is no bond.
+    fn is_away(&self, node: NodeId) -> bool {
+        node != self.body.node && !self.body.bonded.contains(&node)
     }
 
     /// Asks for this member's removal until it is told that it is done.
@@ -183,11 +195,7 @@ impl Driver {
                 (_, None) => "no leader was found",
                 (_, Some(_)) => "the leader did not say in time that its removal is committed",
             };
-            for reply in self.leave.take().into_iter().flat_map(|leaving| leaving.replies) {
-                // The asker may have gone.
-                drop(reply.send(Err(GroupError::NotLeft(why.into()))));
-            }
-            return;
+            return self.not_left(why);
         }
         if now < leaving.ask_at {
             return;
@@ -201,6 +209,14 @@ impl Driver {
         for node in &self.body.bonded {
             // If it cannot be sent the bond is over, and we ask again.
             self.body.bonds.send(*node, MemberFrame::Leave);
+        }
+    }
+
+    /// Tells those who wait for this member to have left that it has not.
+    fn not_left(&mut self, why: &str) {
+        for reply in self.leave.take().into_iter().flat_map(|leaving| leaving.replies) {
+            // The asker may have gone.
+            drop(reply.send(Err(GroupError::NotLeft(why.into()))));
         }
     }
 
@@ -263,7 +279,10 @@ impl Driver {
             let network = &self.body.network;
             let fresh = StoreId(u128::from(network.draw()) << 64 | u128::from(network.draw()));
             match self.storage.renew(fresh) {
-                Ok(true) => self.over = Some(Over::Dissolved(fresh)),
+                Ok(true) => {
+                    self.not_left("it gave its lineage up meanwhile and looks for a group to join");
+                    self.over = Some(Over::Dissolved(fresh));
+                }
                 // This kind of store cannot, so the lineage stays.
                 Ok(false) => {}
                 Err(error) => self.halt(format!("its store failed: {error}")),

@@ -1,8 +1,9 @@
 //! Holds back messages that only make a commit known, until something better carries it.
 //!
-//! The next append to the same follower says the same, and under load there always is one. The
-//! core tolerates the delay as it tolerates any other. Invariant: a notice waits no longer than
-//! `NOTICE_PART` of a heartbeat interval.
+//! The next entries for the same follower say the same, and under load there always are some. The
+//! core tolerates the delay as it tolerates any other, and a notice that comes after what says more
+//! changes nothing, for a commit index never falls. Invariant: a notice waits no longer than
+//! `NOTICE_PART` of a heartbeat interval, unless something took its place.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -20,8 +21,10 @@ impl Notices {
         Self { patience: heartbeat_interval / NOTICE_PART, due: None, held: BTreeMap::new() }
     }
 
-    /// Keeps a notice for later and lets every other message pass. What leads or probes a
-    /// follower carries our commit index itself, so it takes the place of a notice that waits.
+    /// Keeps a notice for later and lets every other message pass. What brings a follower entries
+    /// carries our commit index itself, and so does a round: each takes the place of a notice that
+    /// waits. An append without entries asks whether the follower has what was sent ahead. One that
+    /// has not refuses it, and then takes no commit from it: the notice goes all the same.
     pub(super) fn pass(&mut self, now: Time, to: NodeId, message: Message) -> Option<Message> {
         match message {
             Message::Heartbeat { round: NO_ROUND, .. } => {
@@ -29,8 +32,14 @@ impl Notices {
                 self.held.insert(to, message);
                 None
             }
-            Message::Append { .. } | Message::Heartbeat { .. } => {
+            Message::Heartbeat { .. } => {
                 self.held.remove(&to);
+                Some(message)
+            }
+            Message::Append { ref entries, .. } => {
+                if !entries.is_empty() {
+                    self.held.remove(&to);
+                }
                 Some(message)
             }
             message => Some(message),
@@ -57,7 +66,7 @@ const NOTICE_PART: u32 = 20;
 
 #[cfg(test)]
 mod tests {
-    use raft::{Index, Position, Term};
+    use raft::{Entry, Index, Payload, Position, Term};
 
     use super::*;
 
@@ -69,9 +78,12 @@ mod tests {
         Message::Heartbeat { term: Term(1), round, commit: Index(commit) }
     }
 
-    fn append(commit: u64) -> Message {
-        let (prev, entries) = (Position::default(), Vec::new());
-        Message::Append { term: Term(1), prev, entries: entries.into(), commit: Index(commit) }
+    /// With so many entries.
+    fn append(commit: u64, entries: u64) -> Message {
+        let position = |index| Position { term: Term(1), index: Index(index) };
+        let entry = |index| Entry { position: position(index), payload: Payload::Noop };
+        let (prev, entries) = (Position::default(), (1..=entries).map(entry).collect());
+        Message::Append { term: Term(1), prev, entries, commit: Index(commit) }
     }
 
     #[test]
@@ -93,11 +105,20 @@ mod tests {
         for node in [two, three] {
             notices.pass(at(0), node, beat(NO_ROUND, 1));
         }
-        assert_eq!(notices.pass(at(1), two, append(1)), Some(append(1)));
+        assert_eq!(notices.pass(at(1), two, append(1, 1)), Some(append(1, 1)));
         let left: Vec<NodeId> = notices.take(at(5)).into_keys().collect();
         assert_eq!(left, [three]);
         notices.pass(at(6), three, beat(NO_ROUND, 1));
         assert_eq!(notices.pass(at(7), three, beat(9, 1)), Some(beat(9, 1)));
         assert!(notices.take(at(9)).is_empty());
+    }
+
+    #[test]
+    fn a_notice_goes_beside_an_append_that_only_asks() {
+        let mut notices = Notices::new(Duration::from_millis(40));
+        let two = NodeId::small(2);
+        notices.pass(at(0), two, beat(NO_ROUND, 1));
+        assert_eq!(notices.pass(at(1), two, append(1, 0)), Some(append(1, 0)));
+        assert_eq!(notices.take(at(2)), BTreeMap::from([(two, beat(NO_ROUND, 1))]));
     }
 }

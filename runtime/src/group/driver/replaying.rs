@@ -1,12 +1,12 @@
 //! The driver's half that fetches entries in bulk, and serves them.
 //!
 //! What is asked of whom the plan decides; here its orders are carried out, the log is read and
-//! the core is told. Invariants: between two other things at most one chunk is served and at
-//! most one is taken in, so that bulk delays no heartbeat by more; while this member fetches, it
-//! follows exactly the leader and the term in which it began.
+//! the core is told. Invariants: between two other things at most one chunk is served, at most one
+//! is taken in, and each peer is told once what is held, so that bulk delays no heartbeat by more;
+//! while this member fetches, it follows exactly the leader and the term in which it began.
 
 use bytes::Bytes;
-use raft::{Index, Input, Log, NodeId, Position, Role, Term, Time};
+use raft::{Index, Input, Log, NodeId, Position, Role, Term, Time, WriteId};
 
 use super::Driver;
 use crate::{
@@ -28,6 +28,8 @@ pub(super) struct Replaying {
     vouched: Vouched,
     /// After a plan that came to nothing the leader's own appends have their turn.
     rests_until: Time,
+    /// A leader is to be told, behind that write, that nothing is fetched any more in its term.
+    ending: Option<(WriteId, NodeId, Term)>,
     orders: Vec<Order>,
     /// Chunks are encoded here.
     scratch: Vec<u8>,
@@ -56,6 +58,7 @@ impl Replaying {
             serving: Serving::new(consensus),
             vouched: Vouched::default(),
             rests_until: Time::default(),
+            ending: None,
             orders: Vec::new(),
             scratch: Vec::new(),
             is_full: false,
@@ -107,7 +110,7 @@ impl Driver {
     pub(super) fn replay(&mut self, from: NodeId, frame: ReplayFrame) {
         let now = self.body.clock.now();
         match frame {
-            ReplayFrame::AskHeld { id } => self.tell_held(from, id),
+            ReplayFrame::AskHeld { id } => self.replaying.serving.ask_held(from, id),
             ReplayFrame::AskMarks { id, term, after } => {
                 self.asked(now, from, id, Request::Marks { id, term, after });
             }
@@ -156,6 +159,8 @@ impl Driver {
         let sources = sources.collect();
         let mut plan = Box::new(Plan::new(&self.body.consensus, goal, ledger, now));
         self.body.bonded.iter().for_each(|node| plan.bonded(now, *node));
+        // It fetches again.
+        self.replaying.ending = None;
         self.replaying.course = Course::Under { plan, since: now, entries, bytes, sources };
         tracing::info!(leader = %from, behind, "far behind: fetches from all others");
         self.body.note(&Event::ReplayBegan { leader: from, behind });
@@ -164,6 +169,9 @@ impl Driver {
 
     /// Does what is due of fetching and serving.
     pub(super) fn tend_replay(&mut self, now: Time) {
+        while let Some((to, id)) = self.replaying.serving.next_held() {
+            self.tell_held(to, id);
+        }
         self.serve_one(now);
         let backlog = self.storage.backlog_bytes();
         let Replaying { course: Course::Under { plan, .. }, orders, .. } = &mut self.replaying
@@ -245,11 +253,37 @@ impl Driver {
         if !matches!(why, ReplayEnd::CaughtUp | ReplayEnd::LeaderChanged) {
             self.replaying.rests_until = now.plus(self.body.consensus.fetch_timeout);
         }
-        let frame = ReplayFrame::Fetching { term, ends: true };
-        self.body.bonds.send(leader, MemberFrame::Replay(frame));
+        self.tell_end(leader, term);
         tracing::info!(?ended, "fetches no more");
         self.body.metrics.replayed(self.replaying.tally());
         self.body.note(&Event::ReplayEnded(ended));
+    }
+
+    /// Tells the leader that nothing is fetched any more: behind the acknowledgements of what was,
+    /// which wait for the disk, or the leader would send all of that once more. They go by the same
+    /// lane, so they are heard in this order.
+    ///
+    /// Nothing rests on it. A leader that does not hear it, since the disk stalls or the frame is
+    /// lost, goes on by itself after [`FETCHING_BEATS`]; one that hears it early repeats what is
+    /// here already.
+    pub(super) fn tell_end(&mut self, leader: NodeId, term: Term) {
+        match self.barrier.last_held() {
+            Some(behind) => self.replaying.ending = Some((behind, leader, term)),
+            None => self.send_end(leader, term),
+        }
+    }
+
+    /// This write is durable, and the acknowledgements that waited for it are sent.
+    pub(super) fn tell_end_behind(&mut self, durable: WriteId) {
+        let ending = self.replaying.ending.take_if(|(behind, ..)| *behind <= durable);
+        if let Some((_, leader, term)) = ending {
+            self.send_end(leader, term);
+        }
+    }
+
+    fn send_end(&self, leader: NodeId, term: Term) {
+        let frame = ReplayFrame::Fetching { term, ends: true };
+        self.body.bonds.send(leader, MemberFrame::Replay(frame));
     }
 
     fn tell_held(&self, to: NodeId, id: u64) {

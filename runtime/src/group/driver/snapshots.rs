@@ -75,7 +75,8 @@ impl Snapshots {
             show(body, &id);
         }
         let (bonds, clock) = (body.bonds.clone(), Arc::clone(&body.clock));
-        self.lender = Some(Lender::spawn(shelf, lineage, bonds, clock, &body.consensus));
+        let (consensus, alarm) = (&body.consensus, body.alarm.clone());
+        self.lender = Some(Lender::spawn(shelf, lineage, bonds, clock, consensus, alarm));
     }
 
     /// These go to the applier, and weigh so much.
@@ -149,12 +150,11 @@ impl Snapshots {
 
     /// The one that was begun came to nothing. An outdated one cannot wait for its successor until
     /// the log has grown as much again, for nobody can join meanwhile.
-    fn failed(&mut self, now: Time) {
+    fn failed(&mut self, now: Time, draw: impl FnOnce() -> u64) {
         self.taking = None;
         if self.is_outdated {
-            let pause = RENEWAL_PAUSE_MIN * (1 << self.failures.min(16));
+            self.pause_until = now.plus(renewal_pause(self.failures, draw()));
             self.failures = self.failures.saturating_add(1);
-            self.pause_until = now.plus(pause.min(RENEWAL_PAUSE_MAX));
         }
     }
 }
@@ -187,7 +187,7 @@ impl Driver {
             failed: body.metrics.snapshots_failed(Way::Fetch).clone(),
             status: body.status.subscribe(),
         };
-        self.snapshots.fetching = Some(Fetching::spawn(fetch, from, least));
+        self.snapshots.fetching = Some(Fetching::spawn(fetch, from, least, body.alarm.clone()));
     }
 
     /// Goes on from a snapshot that was fetched: in the store, the core and the machine.
@@ -282,7 +282,8 @@ impl Driver {
     /// A snapshot of this member's own came to nothing: the next is due once the log has grown
     /// as much again, or after a pause if the present one is outdated.
     pub(super) fn snapshot_failed(&mut self, error: &str) {
-        self.snapshots.failed(self.body.clock.now());
+        let Body { clock, network, .. } = &self.body;
+        self.snapshots.failed(clock.now(), || network.draw());
         self.body.metrics.snapshots_failed(Way::Take).increment(1);
         tracing::warn!(%error, "no snapshot: the log stays as it is");
     }
@@ -355,6 +356,13 @@ fn show(body: &Body, id: &SnapshotId) {
         (status.snapshot, status.snapshot_bytes) = (id.position, id.bytes);
         true
     });
+}
+
+/// How long another attempt waits after so many that came to nothing before the last. Half fixed,
+/// half drawn: members whose disks filled up together do not all write again at one moment.
+pub(super) fn renewal_pause(failures: u32, draw: u64) -> Duration {
+    let half = (RENEWAL_PAUSE_MIN * (1 << failures.min(16))).min(RENEWAL_PAUSE_MAX) / 2;
+    half + Duration::from_nanos(draw % (half.as_nanos() as u64).max(1))
 }
 
 /// The pauses between attempts to replace a snapshot of another lineage; they double.

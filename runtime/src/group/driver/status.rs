@@ -11,26 +11,28 @@ impl Driver {
         let applied = *self.applied.borrow_and_update();
         self.lag.applied(applied);
         let (core, body, replayed) = (&self.core, &self.body, self.replaying.tally());
-        let (calls, backlog) = (body.calls.len(), self.storage.backlog_bytes());
-        body.metrics.queues(&Depths {
-            calls,
-            storage_bytes: backlog,
+        let depths = Depths {
+            calls: body.calls.len(),
+            storage_bytes: self.storage.backlog_bytes(),
             held: self.barrier.held(),
             mailbox: body.mail.len(),
             bond_events: body.events.len(),
             applier: self.work.max_capacity() - self.work.capacity(),
-        });
+        };
+        body.metrics.queues(&depths);
+        let lane_bytes = body.bonds.waiting();
         body.status.send_if_modified(|status| {
             let is_seen = |status: &Status| {
-                let queues = [status.calls, status.storage_backlog_bytes, status.held_messages];
                 let progress = (status.commit, status.applied, status.last);
-                (status.role, status.term, status.leader, progress, queues.map(|queue| queue == 0))
+                (status.role, status.term, status.leader, progress, status.waits())
             };
             let before = is_seen(status);
             (status.role, status.term, status.leader) = (core.role(), core.term(), core.leader());
             (status.commit, status.applied, status.last) = (core.commit(), applied, core.last());
-            (status.calls, status.storage_backlog_bytes) = (calls, backlog);
-            status.held_messages = self.barrier.held();
+            (status.calls, status.storage_backlog_bytes) = (depths.calls, depths.storage_bytes);
+            (status.held_messages, status.mailbox_calls) = (depths.held, depths.mailbox);
+            (status.bond_events, status.applier_batches) = (depths.bond_events, depths.applier);
+            status.lane_bytes = lane_bytes;
             status.log_bytes = core.log().bytes();
             let mut changed = before != is_seen(status);
             let start = core.log().start().index;

@@ -1,13 +1,15 @@
 //! A driver moved by hand: its clock, its store and its applier stand until they are moved.
 
 mod kin;
+mod leaving;
+mod replaying;
 mod slow;
 mod snapshots;
 
 use std::{
     collections::BTreeMap,
     pin::pin,
-    sync::{Mutex, MutexGuard},
+    sync::{Mutex, MutexGuard, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -19,6 +21,7 @@ use crate::{
     Clock, ConsensusConfig, ConsensusProfile, GroupId, GroupKey, Lineage, Network, Status, When,
     clock::Standing,
     group::{
+        alarm::Alarm,
         answer::{Answered, Answerer},
         bond::{Admittance, Bonds, Member},
         calls::Calls,
@@ -125,7 +128,8 @@ impl Scene {
         let (work, left) = mpsc::channel(2 * ENTRIES_ROOM);
         let (applied, seen) = watch::channel(Index(0));
         let (reports, told) = mpsc::channel(1);
-        let applying = Applying { work, applied: seen, reports: told };
+        let task = tokio::spawn(std::future::ready(None));
+        let applying = Applying { work, applied: seen, reports: told, task };
         let store = Slow::default();
         let owner = Owner { group: body.group, peer: node.peer, fresh: STORE };
         store.state().shelf = Box::new(Memory).open(owner).expect("memory opens").shelf();
@@ -211,6 +215,12 @@ impl Scene {
         self.settle();
     }
 
+    /// A later leader speaks. Heeded by whoever hears it (Raft §5.1).
+    fn later_leader(&mut self, from: NodeId) {
+        let (term, commit) = (self.driver.core.term().next(), Index(0));
+        self.hear(from, MemberFrame::Raft(Message::Heartbeat { term, round: 1, commit }));
+    }
+
     fn propose(&mut self, change: Change) {
         let (id, proposal) = (membership::CHANGE, Proposal::Change(change));
         self.driver.step(Input::Propose { id, proposal });
@@ -248,7 +258,8 @@ fn body(
     let (admit, admittance) = watch::channel(Admittance::of(node.store));
     let (consensus, peers) = (consensus.clone(), Vec::new());
     let member = Member { group, key, consensus: consensus.clone(), peers, admittance };
-    let (bonds, events) = Bonds::spawn(network, member);
+    let alarm = Alarm::default();
+    let (bonds, events) = Bonds::spawn(network, member, alarm.clone());
     Body {
         network: network.clone(),
         group,
@@ -272,6 +283,9 @@ fn body(
         acquaint_at: None,
         status: watch::Sender::new(Status::new(node)),
         observer: None,
+        observer_fell: AtomicBool::new(false),
+        rung: alarm.heard(),
+        alarm,
         metrics: GroupMetrics::new(group.to_string(), node.peer.to_string()),
     }
 }
@@ -358,6 +372,15 @@ async fn who_waits_for_the_last_index_is_woken_when_nothing_else_moves() {
     // Calls and writes wait already, and none is committed.
     let next = scene.driver.core.last().index.next();
     assert!(scene.wakes(|status| status.last.index == next, Scene::append));
+}
+
+#[tokio::test]
+async fn what_waits_for_the_machine_is_shown() {
+    let mut scene = Scene::set().await;
+    scene.settle();
+    let waits = |batches| move |scene: &mut Scene| scene.leave(2 * ENTRIES_ROOM - batches);
+    assert!(scene.wakes(|status| status.applier_batches == 3, waits(3)));
+    assert!(scene.wakes(|status| status.applier_batches == 0, waits(0)));
 }
 
 #[tokio::test]

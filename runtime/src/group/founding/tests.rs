@@ -14,6 +14,7 @@ use crate::{
     Bootstrap, ConsensusProfile, GroupId, GroupKey, Lineage, Network, NodeId, Peer, SecretKey,
     StateMachine, StorageError,
     group::{
+        alarm::Alarm,
         bond::{Admittance, BondEvent, BondEvents, Bonds, Member},
         introduction::Introduction,
         samples::{Sum, network, soon, until},
@@ -43,7 +44,7 @@ fn hand(
     let (admit, admittance) = watch::channel(shown);
     let consensus = ConsensusProfile::Lan.config();
     let member = Member { group: group(), key: key(), consensus, peers, admittance };
-    let (bonds, events) = Bonds::spawn(network, member);
+    let (bonds, events) = Bonds::spawn(network, member, Alarm::default());
     (bonds, events, admit)
 }
 

@@ -1,9 +1,13 @@
 //! What others have asked of this member and wait for.
 //!
 //! Looks at no log: the driver answers, one at a time between other things. Invariant: of each
-//! peer so many requests wait and no more, and no more bytes leave than the rate allows.
+//! peer so many requests wait and no more, one question what is held among them, and no more bytes
+//! leave than the rate allows.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use raft::{Index, NodeId, Term, Time};
 
@@ -22,6 +26,8 @@ pub(crate) enum Request {
 #[derive(Debug)]
 pub(crate) struct Serving {
     waiting: VecDeque<Waiting>,
+    /// Who wants to know what is held here, each with the number of its last question.
+    held_asked: BTreeMap<NodeId, u64>,
     per_peer_max: usize,
     patience: Duration,
     throttle: Throttle,
@@ -38,6 +44,7 @@ impl Serving {
     pub(crate) fn new(consensus: &ConsensusConfig) -> Self {
         Self {
             waiting: VecDeque::new(),
+            held_asked: BTreeMap::new(),
             // What a peer may have under way, and once more what it takes for lost.
             per_peer_max: 2 * consensus.inflight_per_peer_max as usize + 1,
             patience: consensus.fetch_timeout,
@@ -53,6 +60,17 @@ impl Serving {
         }
         self.waiting.push_back(Waiting { from, request, since: now });
         true
+    }
+
+    /// It wants to know what is held here. Only the answer to its last question counts for who asks
+    /// (`Sources::holds`), so that takes the place of an earlier one.
+    pub(crate) fn ask_held(&mut self, from: NodeId, id: u64) {
+        self.held_asked.insert(from, id);
+    }
+
+    /// One who wants to know that, and the number of its question.
+    pub(crate) fn next_held(&mut self) -> Option<(NodeId, u64)> {
+        self.held_asked.pop_first()
     }
 
     /// Forgets who has asked so long ago that it has asked others since, and says how many.
@@ -87,6 +105,7 @@ impl Serving {
     /// The peer is gone, and nobody waits any more.
     pub(crate) fn forget(&mut self, node: NodeId) {
         self.waiting.retain(|waiting| waiting.from != node);
+        self.held_asked.remove(&node);
     }
 }
 
@@ -120,6 +139,20 @@ mod tests {
         serving.forget(two);
         assert_eq!(serving.next(NOW), Some((three, fetch(7))));
         assert_eq!(serving.next(NOW), None);
+    }
+
+    #[test]
+    fn of_what_is_held_each_is_told_once_however_often_it_asks() {
+        let mut serving = serving(u32::MAX);
+        let [two, three, four] = [2, 3, 4].map(NodeId::small);
+        (0..100).for_each(|id| serving.ask_held(two, id));
+        serving.ask_held(three, 7);
+        serving.ask_held(four, 8);
+        serving.forget(three);
+        let told: Vec<_> = std::iter::from_fn(|| serving.next_held()).collect();
+        assert_eq!(told, [(two, 99), (four, 8)]);
+        serving.ask_held(two, 100);
+        assert_eq!(serving.next_held(), Some((two, 100)));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::{ReplayEnd, ReplayFrame};
 use crate::{
     ConsensusConfig, Event, Group, GroupId, GroupKey, Network, Peer, StateMachine,
     group::{
+        alarm::Alarm,
         bond::{Admittance, BondEvent, Bonds, Member},
         samples::{Sum, alone, network, soon, until},
         wire::MemberFrame,
@@ -38,7 +39,7 @@ fn liar(network: &Network, key: &GroupKey) -> (NodeId, JoinHandle<BTreeSet<u64>>
         peers: Vec::new(),
         admittance,
     };
-    let (bonds, mut events) = Bonds::spawn(network, member);
+    let (bonds, mut events) = Bonds::spawn(network, member, Alarm::default());
     let lying = async move {
         let _admit = admit;
         let mut lies = BTreeSet::new();

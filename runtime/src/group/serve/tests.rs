@@ -1,5 +1,7 @@
 //! What clients get that have proved the key and then misbehave.
 
+mod unread;
+
 use std::time::Duration;
 
 use raft::NodeId;
@@ -13,6 +15,7 @@ use crate::{
         wire::{Call, Outcome, Reason},
     },
     metric::{ANSWERS_DROPPED, CLIENTS_TURNED_AWAY, REFUSALS, recorder::Record},
+    network::header,
 };
 
 /// A member that leads alone, a client that behaves, and a hand to misbehave with.
@@ -69,7 +72,7 @@ impl Played {
         let group = GroupId::of(&key, Sum::SIGNATURE, consensus);
         let (mailbox, delivered) = Mailbox::open(consensus);
         let (shown, status) = watch::channel(Status::new(NodeId::small(1)));
-        spawn(&served, group, &key, consensus, &mailbox, &status);
+        spawn(&served, group, &key, consensus, &mailbox, &status, Alarm::default());
         let (peer, bound) = (served.peer(), Duration::from_secs(20));
         let dialed = hand.dial_client(&peer, group, &key, bound);
         let link = soon("a link", dialed).await.expect("it proves the key");
@@ -290,6 +293,38 @@ async fn a_client_that_falls_silent_loses_its_link_and_one_that_pings_keeps_it()
     assert_eq!(code, Code::Timeout, "{reason}");
     assert!(reason.contains("not a word for 1s"), "{reason}");
     assert!(pinging.closing().is_none());
+}
+
+#[tokio::test]
+async fn half_a_frame_is_no_word_also_when_it_comes_byte_by_byte() {
+    let consensus = ConsensusProfile::Lan.config();
+    let scene = Scene::set(&consensus).await;
+    // It takes longer than anybody waits here.
+    let begun = [&header(10_000)[..], &[7; 10_000]].concat();
+    for drips in [false, true] {
+        let (mut sender, receiver) = scene.link().await.split();
+        let (half, rest) = begun.split_at(begun.len() / 2);
+        let mut ticks = tokio::time::interval(consensus.heartbeat_interval);
+        let speaks = async {
+            sender.send_raw(half).await.expect("it is open");
+            for byte in rest.iter().filter(|_| drips) {
+                ticks.tick().await;
+                if sender.send_raw(&[*byte]).await.is_err() {
+                    break;
+                }
+            }
+            // That its link is closed is seen beside this.
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = until("a close", || receiver.closing().is_some()) => {}
+            () = speaks => unreachable!("it never ends"),
+        }
+        let closing = receiver.closing().expect("it is closed");
+        assert_eq!(closing.code(), Some(Code::Timeout), "{closing}");
+        assert!(closing.to_string().contains("not a word for 1s"), "{closing}");
+    }
+    soon("an answer", scene.good.execute(1)).await.expect("the group goes on");
 }
 
 #[tokio::test]

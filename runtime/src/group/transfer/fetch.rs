@@ -16,7 +16,7 @@ use tokio::{
 use super::{Ask, Part, SnapshotFrame, part_bytes_max, parts::Parts};
 use crate::{
     Clock, ConsensusConfig, GroupId, Lineage, Network, Status, StorageError,
-    group::{applier::session_indexes, bond::Bonds, wire::MemberFrame},
+    group::{alarm::Alarm, applier::session_indexes, bond::Bonds, wire::MemberFrame},
     storage::{Draft, LEAD_BYTES, Shelf, SnapshotHead, SnapshotId, Written},
 };
 
@@ -60,14 +60,17 @@ pub(crate) struct Fetching {
 
 impl Fetching {
     /// The fetch of a snapshot that ends at the index or later, which that node offers.
-    pub(crate) fn spawn(fetch: Fetch, from: NodeId, least: Index) -> Self {
+    pub(crate) fn spawn(fetch: Fetch, from: NodeId, least: Index, alarm: Alarm) -> Self {
         let (answers, answered) = mpsc::channel(ANSWERS_MAX);
         let (wanted, wants) = watch::channel((from, least));
         let (done, fetched) = mpsc::channel(1);
         let courier = Courier::new(fetch, answered, wants);
         let task = tokio::spawn(async move {
-            // Errs if nobody wants it any more.
-            drop(done.send(courier.run().await).await);
+            let fetched = alarm.caught("the task that fetches a snapshot", courier.run()).await;
+            if let Some(fetched) = fetched {
+                // Errs if nobody wants it any more.
+                drop(done.send(fetched).await);
+            }
         });
         Self { task, answers, wanted, fetched }
     }
@@ -397,6 +400,23 @@ mod tests {
         }
         let clock = Standing::default();
         hear(&mut answered, &clock, PEER, clock.now().plus(left)).await.map(|(id, _)| id)
+    }
+
+    #[tokio::test]
+    async fn of_many_offers_the_last_peer_and_the_highest_index_are_kept_and_of_answers_a_few() {
+        let (answers, _answered) = mpsc::channel(ANSWERS_MAX);
+        let (wanted, _wants) = watch::channel((PEER, Index(5)));
+        let (_done, fetched) = mpsc::channel(1);
+        let task = tokio::spawn(future::pending());
+        let fetching = Fetching { task, answers, wanted, fetched };
+        let offers = [(PEER, 5, 5), (OTHER, 9, 9), (PEER, 7, 9), (OTHER, 0, 9), (OTHER, 12, 12)];
+        for (from, least, kept) in offers {
+            fetching.want(from, Index(least));
+            assert_eq!(*fetching.wanted.borrow(), (from, Index(kept)), "{least}");
+            assert_eq!(fetching.least(), Index(kept));
+        }
+        let taken = (0..).take_while(|id| fetching.answered(PEER, *id, None));
+        assert_eq!(taken.count(), ANSWERS_MAX);
     }
 
     #[tokio::test]

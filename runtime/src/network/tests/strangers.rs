@@ -2,10 +2,13 @@
 
 use rand::{RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
-use tokio::net::UdpSocket;
+use tokio::{net::UdpSocket, task::JoinSet};
 
 use super::*;
-use crate::metric::{DIALS_REFUSED, DIALS_RETRIED, HANDSHAKES, LINKS, REFUSALS, recorder::Record};
+use crate::{
+    metric::{DIALS_REFUSED, DIALS_RETRIED, HANDSHAKES, LINKS, REFUSALS, recorder::Record},
+    network::registry::APPLICANTS_MAX,
+};
 
 /// A node of its own address among the many that loopback has.
 async fn at(last: u8) -> Network {
@@ -63,6 +66,51 @@ async fn noise_on_the_port_costs_no_place() {
     soon("a link", a.dial(&b.peer(), ECHO)).await.expect("b goes on");
     assert_eq!(record.gauge(HANDSHAKES, &[]), 0.0);
     assert_eq!(record.counter(REFUSALS, &[]), 0, "nothing of it was a dial");
+}
+
+/// What comes back to who sends this.
+async fn answer(to: &Network, noise: &[u8]) -> Vec<u8> {
+    let socket = UdpSocket::bind(loopback()).await.expect("a free port");
+    let (address, mut answer) = (to.peer().addresses[0], vec![0; 2_048]);
+    // Sent again and again, for any datagram may be lost.
+    let mut ticks = tokio::time::interval(Duration::from_millis(100));
+    let asked = async {
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => drop(socket.send_to(noise, address).await),
+                came = socket.recv(&mut answer) => return came.expect("it is open"),
+            }
+        }
+    };
+    let came = soon("an answer", asked).await;
+    answer.truncate(came);
+    answer
+}
+
+/// It goes to the address that is written on what it answers, and that may be somebody else's.
+#[tokio::test]
+async fn noise_is_not_answered_but_for_the_versions_of_quic_to_who_speaks_another() {
+    let (a, b) = (node("n").await, node("n").await);
+    let packet = first_packet(&a, &b).await;
+    let (long, unheard): ([u8; 1], [u8; 4]) = ([0xc0], [1, 2, 3, 4]);
+    let nameless = [&long[..], &unheard, &[0, 0]].concat();
+    let named = [&long[..], &unheard, &[20], &[7; 20], &[20], &[9; 20]].concat();
+    let dial = [&packet[..1], &unheard, &packet[5..]].concat();
+    for noise in [nameless, named, dial] {
+        let answer = answer(&b, &noise).await;
+        assert_eq!(answer[1..5], [0_u8; 4], "a list of versions");
+        let (answer, most) = (answer.len(), noise.len() + VERSIONS_BYTES);
+        assert!(answer <= most, "{answer} bytes for {}", noise.len());
+    }
+    let silent = UdpSocket::bind(loopback()).await.expect("a free port");
+    let cut = packet[..packet.len() / 2].to_vec();
+    for noise in [cut, vec![0x40; 30], vec![0x40; 1_200], vec![0; 1_200], vec![0xff; 4]] {
+        silent.send_to(&noise, b.peer().addresses[0]).await.expect("it is open");
+    }
+    // What came before that was read before it.
+    soon("a link", a.dial(&b.peer(), ECHO)).await.expect("b goes on");
+    let mut answer = [0; 2_048];
+    assert!(silent.try_recv(&mut answer).is_err(), "nothing of it was answered");
 }
 
 #[tokio::test]
@@ -261,3 +309,40 @@ async fn members_and_clients_do_not_come_in_by_each_others_door() {
         assert!(refusal.reason.contains("have a protocol each"), "{refusal}");
     }
 }
+
+/// As when whoever takes members up waits for its disk.
+#[tokio::test]
+async fn as_many_wait_to_be_taken_up_by_their_group_as_may_and_the_next_is_refused() {
+    let places = 2 * APPLICANTS_MAX;
+    let b = builder("n").handshakes_max(places).handshakes_per_address_max(places);
+    let b = b.handshake_timeout(BOUND).build().await.expect("a port");
+    let (a, key) = (node("n").await, GroupKey::from_secret("key"));
+    let mut members = b.serve_members(group(&key), &key);
+    // Waits for a welcome; yields with what it is refused.
+    let apply = |connection: Connection| {
+        let (a, key) = (a.clone(), key.clone());
+        async move {
+            let card = Card { lineage: None, dissolves: false, store: raft::StoreId(1), nonce: 1 };
+            let role = HelloRole::Member(MemberHello { card, attempt: 1, lost: None });
+            let session = a.session(&connection, group(&key));
+            let introduced = a.introduce(&connection, &session, &key, role).await;
+            introduced.expect_err("nobody welcomes it");
+            closed(&connection).await
+        }
+    };
+    let mut applicants = JoinSet::new();
+    for _ in 0..=APPLICANTS_MAX {
+        applicants.spawn(apply(stranger(&a, &b, BOND_ALPN).await));
+    }
+    let refused = soon("a refusal", applicants.join_next()).await.expect("one is too many");
+    let refusal = refused.expect("no panic");
+    assert_eq!(refusal.code, Code::NoCapacity, "{refusal}");
+    assert!(refusal.reason.contains("too many are waiting to be let in"), "{refusal}");
+    let taken: Vec<_> = std::iter::from_fn(|| members.try_recv().ok()).collect();
+    assert_eq!(taken.len(), APPLICANTS_MAX);
+    applicants.spawn(apply(stranger(&a, &b, BOND_ALPN).await));
+    soon("an applicant", members.recv()).await.expect("there is room again");
+}
+
+/// The versions of QUIC that are spoken here, and one that nobody speaks.
+const VERSIONS_BYTES: usize = 32;

@@ -1,5 +1,12 @@
 //! How bonds form, which of two connections is kept, and how they end.
 
+use std::{
+    pin::Pin,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use raft::Time;
+
 use super::*;
 use crate::{
     metric::{BOND_DROPPED, recorder::Record},
@@ -193,4 +200,43 @@ async fn a_lost_bond_is_dialed_again() {
             assert_eq!((node.down().await, node.up().await), (other, other));
         }
     }
+}
+
+/// The host's clock, until it breaks.
+#[derive(Debug, Default)]
+struct Brittle {
+    host: SystemClock,
+    breaks: AtomicBool,
+}
+
+impl Clock for Brittle {
+    fn now(&self) -> Time {
+        assert!(!self.breaks.load(Ordering::SeqCst), "the clock breaks as it was told to");
+        self.host.now()
+    }
+
+    fn wall(&self) -> Duration {
+        self.host.wall()
+    }
+
+    fn sleep_until(&self, deadline: Time) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        self.host.sleep_until(deadline)
+    }
+}
+
+#[tokio::test]
+async fn a_task_of_a_bond_does_not_fall_unheard_and_the_bond_can_still_be_closed() {
+    let clock = Arc::new(Brittle::default());
+    let mut a = Wish { clock: clock.clone(), ..Wish::new(1) }.start(&[]).await;
+    let mut b = Wish::new(2).start(&[a.peer()]).await;
+    assert_eq!((a.up().await, b.up().await), (b.node, a.node));
+    let mut heard = a.alarm.heard();
+    // Whoever keeps the bond looks at it when it is time to speak.
+    clock.breaks.store(true, Ordering::SeqCst);
+    soon("an alarm", heard.changed()).await.expect("the bonds are at work");
+    clock.breaks.store(false, Ordering::SeqCst);
+    let told = "a task of its bonds panicked: the clock breaks as it was told to";
+    assert_eq!(a.alarm.told().as_deref(), Some(told));
+    soon("the end of all bonds", a.bonds.shutdown()).await;
+    assert_eq!(b.down().await, a.node);
 }

@@ -328,6 +328,8 @@ async fn a_flooded_lane_holds_no_other_lane_up() {
     assert_eq!(record.counter(BOND_DROPPED, &dropped), 1, "the one that found no room");
     let waits = record.gauge(BOND_QUEUE_BYTES, &[("lane", "append")]);
     assert!(waits >= f64::from(64 << 10), "{waits} bytes wait in front of the lane");
+    let of_its_own = fast.bonds.waiting();
+    assert!(of_its_own.append >= 64 << 10, "{of_its_own:?}");
     let mut before = 0;
     loop {
         match slow.event().await {

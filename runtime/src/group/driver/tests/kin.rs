@@ -8,14 +8,6 @@ use crate::{
     metric::{MESSAGES_DROPPED, recorder::Record},
 };
 
-impl Scene {
-    /// A later leader speaks. Heeded by whoever hears it (Raft §5.1).
-    fn later_leader(&mut self, from: NodeId) {
-        let (term, commit) = (self.driver.core.term().next(), Index(0));
-        self.hear(from, MemberFrame::Raft(Message::Heartbeat { term, round: 1, commit }));
-    }
-}
-
 #[tokio::test]
 async fn the_core_hears_only_who_is_known_to_be_of_its_lineage() {
     let record = Record::default();

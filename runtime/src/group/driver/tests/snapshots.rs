@@ -5,7 +5,7 @@ use raft::{Appended, RequestId, SessionId, Sessions};
 use super::*;
 use crate::{
     group::{
-        driver::snapshots::RENEWAL_PAUSE_MIN,
+        driver::snapshots::{RENEWAL_PAUSE_MIN, renewal_pause},
         samples::until,
         transfer::{Ask, SnapshotFrame},
         wire::Until,
@@ -173,13 +173,15 @@ async fn an_outdated_snapshot_is_replaced_however_often_that_fails() {
     scene.grow_by(1);
     assert_eq!(scene.begun(), 1, "it is of another lineage");
     scene.fail();
+    let moment = Duration::from_millis(1);
     for pauses in [1, 2, 4] {
+        let half = pauses * RENEWAL_PAUSE_MIN / 2;
         scene.grow_by(1);
-        for _ in 0..pauses {
-            assert_eq!(scene.begun(), 0, "it is not tried all the time");
-            scene.advance(RENEWAL_PAUSE_MIN);
-        }
-        assert_eq!(scene.begun(), 1, "after {pauses} pauses");
+        assert_eq!(scene.begun(), 0, "it is not tried at once");
+        scene.advance(half - moment);
+        assert_eq!(scene.begun(), 0, "nor before half of {pauses} pauses");
+        scene.advance(half + moment);
+        assert_eq!(scene.begun(), 1, "after {pauses} pauses at the latest");
         scene.fail();
     }
     scene.advance(8 * RENEWAL_PAUSE_MIN);
@@ -188,6 +190,18 @@ async fn an_outdated_snapshot_is_replaced_however_often_that_fails() {
     scene.grow_by(1);
     scene.advance(60 * RENEWAL_PAUSE_MIN);
     assert_eq!(scene.begun(), 0, "it is replaced");
+}
+
+#[test]
+fn pauses_of_members_that_failed_together_double_up_to_a_minute_and_differ() {
+    for (failures, whole_s) in [(0, 1), (1, 2), (5, 32), (6, 60), (u32::MAX, 60)] {
+        let whole = Duration::from_secs(whole_s);
+        for draw in [0, 1 << 40, u64::MAX] {
+            let pause = renewal_pause(failures, draw);
+            assert!((whole / 2..whole).contains(&pause), "{pause:?} of {whole:?}");
+        }
+        assert_ne!(renewal_pause(failures, 1), renewal_pause(failures, 2));
+    }
 }
 
 #[tokio::test]
