@@ -360,12 +360,8 @@ pub enum What {
         log_kb: u64,
         /// Processor time since its start.
         cpu_ms: u64,
-        /// Calls under way for its users, its clients and its peers, in all its groups.
-        calls: u64,
-        /// What its stores were given and do not hold durably yet, rounded up.
-        storage_backlog_kb: u64,
-        /// Messages held back until what they promise is durable.
-        held_messages: u64,
+        /// How much waits in its queues.
+        queues: Queues,
     },
     /// The member stopped by itself.
     Stopped {
@@ -377,6 +373,31 @@ pub enum What {
         /// How, and the end of its log.
         reason: String,
     },
+}
+
+/// How much waits in a node's queues, of all its groups together. Kilobytes are rounded up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Queues {
+    /// Calls under way for its users, its clients and its peers.
+    pub calls: u64,
+    /// Calls that its members' own tasks have not taken up yet.
+    pub mailbox_calls: u64,
+    /// Bonds and lanes that came or went, unheard by those tasks.
+    pub bond_events: u64,
+    /// Batches that wait for its machines.
+    pub applier_batches: u64,
+    /// Messages held back until what they promise is durable.
+    pub held_messages: u64,
+    /// What its stores were given and do not hold durably yet.
+    pub storage_backlog_kb: u64,
+    /// What waits in front of the lanes of its bonds: votes, heartbeats and acknowledgements;
+    pub lane_control_kb: u64,
+    /// entries;
+    pub lane_append_kb: u64,
+    /// calls that are passed on, and their answers;
+    pub lane_client_kb: u64,
+    /// and what those fetch who are far behind.
+    pub lane_bulk_kb: u64,
 }
 
 /// Why a cluster does not do what it was asked.

@@ -12,12 +12,13 @@ use std::{
 };
 
 use runtime::{
-    Bootstrap, ConsensusConfig, EntryRef, Event, Group, GroupBuilder, GroupKey, Index, Network,
-    Payload, Peer, PeerId, Planted, Replayed, Role, StateMachine, Time, storage::Store,
+    Bootstrap, ConsensusConfig, EntryRef, Event, Group, GroupBuilder, GroupKey, Index, LaneBytes,
+    Network, Payload, Peer, PeerId, Planted, Replayed, Role, StateMachine, Status, Time,
+    storage::Store,
 };
 
 use crate::{
-    cluster::{Fetched, NodeStatus, Source, What},
+    cluster::{Fetched, NodeStatus, Queues, Source, What},
     fault::NodeNumber,
     history::{LogLine, RequestId},
     register::Command,
@@ -38,17 +39,25 @@ pub(crate) struct Membership {
     pub(crate) nodes: Arc<Vec<(NodeNumber, Peer)>>,
 }
 
-/// How much a member holds.
-#[derive(Clone, Copy, Debug)]
+/// How much a member holds, or several of one node together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Depths {
     /// What its log is reckoned to take.
     pub(crate) log_bytes: usize,
     /// Calls under way.
-    pub(crate) calls: usize,
-    /// Submitted to its store and not yet durable.
-    pub(crate) storage_backlog_bytes: usize,
+    calls: usize,
+    /// Calls that its own task has not taken up.
+    mailbox_calls: usize,
+    /// Bonds and lanes that came or went, unheard by that task.
+    bond_events: usize,
+    /// Batches that wait for its machine.
+    applier_batches: usize,
     /// Held back until what they promise is durable.
-    pub(crate) held_messages: usize,
+    held_messages: usize,
+    /// Submitted to its store and not yet durable.
+    storage_backlog_bytes: usize,
+    /// In front of the lanes of its bonds.
+    lanes: LaneBytes,
 }
 
 /// A node that is a member. Cheap to clone.
@@ -129,15 +138,7 @@ impl<M: StateMachine> Joined<M> {
 
     /// What its log is reckoned to take, and how much waits in its queues.
     pub(crate) fn depths(&self) -> Depths {
-        let status = self.group.status();
-        // The status of one that has stopped still shows what waited last.
-        let waits = |depth: usize| if status.stopped.is_none() { depth } else { 0 };
-        Depths {
-            log_bytes: status.log_bytes,
-            calls: waits(status.calls),
-            storage_backlog_bytes: waits(status.storage_backlog_bytes),
-            held_messages: waits(status.held_messages),
-        }
+        Depths::of(&self.group.status())
     }
 
     /// Resolves once it has applied everything up to the index.
@@ -189,6 +190,64 @@ impl<M: StateMachine> Joined<M> {
             .iter()
             .map(|entry| line(entry.view()))
             .collect())
+    }
+}
+
+impl Depths {
+    fn of(status: &Status) -> Self {
+        let log_bytes = status.log_bytes;
+        // The status of one that has stopped still shows what waited last.
+        if status.stopped.is_some() {
+            return Self { log_bytes, ..Self::default() };
+        }
+        Self {
+            log_bytes,
+            calls: status.calls,
+            mailbox_calls: status.mailbox_calls,
+            bond_events: status.bond_events,
+            applier_batches: status.applier_batches,
+            held_messages: status.held_messages,
+            storage_backlog_bytes: status.storage_backlog_bytes,
+            lanes: status.lane_bytes,
+        }
+    }
+
+    /// Those of two members together.
+    pub(crate) fn and(self, other: Self) -> Self {
+        let (lanes, others) = (self.lanes, other.lanes);
+        Self {
+            log_bytes: self.log_bytes + other.log_bytes,
+            calls: self.calls + other.calls,
+            mailbox_calls: self.mailbox_calls + other.mailbox_calls,
+            bond_events: self.bond_events + other.bond_events,
+            applier_batches: self.applier_batches + other.applier_batches,
+            held_messages: self.held_messages + other.held_messages,
+            storage_backlog_bytes: self.storage_backlog_bytes + other.storage_backlog_bytes,
+            lanes: LaneBytes {
+                control: lanes.control + others.control,
+                append: lanes.append + others.append,
+                client: lanes.client + others.client,
+                bulk: lanes.bulk + others.bulk,
+            },
+        }
+    }
+
+    /// What waits, as the harness is told of it.
+    pub(crate) fn queues(self) -> Queues {
+        // Rounded up: what is small is not nothing.
+        let kb = |bytes: usize| bytes.div_ceil(1_024) as u64;
+        Queues {
+            calls: self.calls as u64,
+            mailbox_calls: self.mailbox_calls as u64,
+            bond_events: self.bond_events as u64,
+            applier_batches: self.applier_batches as u64,
+            held_messages: self.held_messages as u64,
+            storage_backlog_kb: kb(self.storage_backlog_bytes),
+            lane_control_kb: kb(self.lanes.control),
+            lane_append_kb: kb(self.lanes.append),
+            lane_client_kb: kb(self.lanes.client),
+            lane_bulk_kb: kb(self.lanes.bulk),
+        }
     }
 }
 
@@ -245,3 +304,39 @@ pub(crate) const NETWORK: &str = "tessera-chaos";
 const PAGE_ENTRIES: usize = 2_000;
 /// Two of the longest elections of `wan`; whoever asks waits longer.
 const TAKE_OVER_BOUND: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_in_the_groups_of_a_node_is_one_sum_rounded_up() {
+        let lanes = LaneBytes { control: 1, append: 1_000, client: 0, bulk: 2_048 };
+        let one = Depths {
+            log_bytes: 7,
+            calls: 1,
+            mailbox_calls: 2,
+            bond_events: 3,
+            applier_batches: 4,
+            held_messages: 5,
+            storage_backlog_bytes: 600,
+            lanes,
+        };
+        let both = one.and(one);
+        assert_eq!(both.log_bytes, 14);
+        let told = Queues {
+            calls: 2,
+            mailbox_calls: 4,
+            bond_events: 6,
+            applier_batches: 8,
+            held_messages: 10,
+            storage_backlog_kb: 2,
+            lane_control_kb: 1,
+            lane_append_kb: 2,
+            lane_client_kb: 0,
+            lane_bulk_kb: 4,
+        };
+        assert_eq!(both.queues(), told);
+        assert_eq!(Depths::default().queues(), Queues::default());
+    }
+}

@@ -32,11 +32,11 @@ use crate::{
     schedule::{Schedule, Scheduled},
 };
 
-use aim::Aim;
+use aim::{Aim, draw_beside};
 use clocks::Clocks;
 use cuts::Cuts;
 use disks::Disks;
-use due::{Action, Due, flap_at, may_wait};
+use due::{Action, Due, flap_at, may_wait, simultaneous};
 use together::together;
 
 /// What came of the faults of one trial.
@@ -59,6 +59,9 @@ pub(crate) struct Nemesis<'a, C> {
     schedule: &'a mut Schedule,
     begin: Time,
     due: Due,
+    /// Whom strikes will hit that are due at a moment at which another one struck, by their place
+    /// in the schedule.
+    aimed: BTreeMap<usize, Hit>,
     /// The strikes that were carried out, by their place in the schedule.
     strikes: BTreeMap<usize, Strike>,
     /// Nodes that are away from the majority, by the strike that took them.
@@ -76,7 +79,10 @@ pub(crate) struct Nemesis<'a, C> {
 }
 
 /// Who leads, and in which term.
-type Led = Option<(NodeNumber, u64)>;
+pub(crate) type Led = Option<(NodeNumber, u64)>;
+
+/// Whom a strike hits, and who leads then.
+pub(crate) type Hit = (Vec<NodeNumber>, Led);
 
 impl<'a, C: Cluster> Nemesis<'a, C> {
     /// The faults of a trial that begins at `begin`. Who is lost is told, whatever comes of it.
@@ -99,6 +105,7 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
             schedule,
             begin,
             due,
+            aimed: BTreeMap::new(),
             strikes: BTreeMap::new(),
             taken: BTreeMap::new(),
             cuts: Cuts::default(),
@@ -124,7 +131,7 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
             let stopped = self.lab.stop.or(advance).await.is_none();
             match action {
                 Action::Strike | Action::Flap { .. } if stopped => {}
-                Action::Strike => self.strike(place).await?,
+                Action::Strike => self.strike(place, at).await?,
                 Action::Flap { is_gone } => self.flap(place, is_gone, at).await?,
                 Action::Return => self.bring_back(place).await?,
             }
@@ -136,8 +143,8 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         Ok(self.finish())
     }
 
-    async fn strike(&mut self, place: usize) -> Result<(), RunError> {
-        let Some((hit, led)) = self.victims(place).await? else { return Ok(()) };
+    async fn strike(&mut self, place: usize, due: Time) -> Result<(), RunError> {
+        let Some((hit, led)) = self.victims(place, due).await? else { return Ok(()) };
         if self.drawn(place).changes_members() && !self.all_vote().await {
             return self.postpone(place, "not every node was a voter");
         }
@@ -194,8 +201,13 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
     }
 
     /// Whom the strike hits, and who leads then; waits until there is somebody of that kind. If
-    /// something else is due before that, it comes first, and the strike after it.
-    async fn victims(&mut self, place: usize) -> Result<Option<(Vec<NodeNumber>, Led)>, RunError> {
+    /// something else is due before that, it comes first, and the strike after it. Whom others hit
+    /// that are due at the same moment is settled with it: once this one has struck, nobody may
+    /// lead for a while.
+    async fn victims(&mut self, place: usize, due: Time) -> Result<Option<Hit>, RunError> {
+        if let Some(hit) = self.aimed.remove(&place) {
+            return Ok(Some(hit));
+        }
         let (aim, down) = (self.aim(place), self.down());
         let wanted = |view: &View| aim.at(view, &down).is_some();
         let next = self.due.first_key_value().map(|((at, _), _)| *at);
@@ -206,8 +218,12 @@ impl<'a, C: Cluster> Nemesis<'a, C> {
         match (found, next.filter(|_| may_wait)) {
             (Ok(view), _) => {
                 let view = view?;
-                let hit = aim.at(&view, &down);
-                Ok(hit.map(|hit| (hit, view.leader())))
+                let Some(hit) = aim.at(&view, &down) else { return Ok(None) };
+                let beside = simultaneous(&self.due, due);
+                let aims = beside.map(|place| (place, self.aim(place)));
+                let aimed = draw_beside(aims, &view, (&down, &hit[..]));
+                self.aimed.extend(aimed);
+                Ok(Some((hit, view.leader())))
             }
             (Err(_), Some(next)) => {
                 let after = next.max(now).plus(STRIKE_PAUSE);

@@ -48,7 +48,7 @@ pub(crate) use besides::Labs;
 pub use churn::Lapse;
 pub(crate) use churn::votes_again;
 pub use course::course;
-pub(crate) use cutoff::served_rate;
+pub(crate) use cutoff::demand;
 pub(crate) use disks::{Befallen, Came};
 pub use expect::expected;
 pub(crate) use judging::{

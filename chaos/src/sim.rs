@@ -169,6 +169,11 @@ impl Simulation {
                 let _ = done.send(());
             }
             let stepped = catch_unwind(AssertUnwindSafe(|| Sim::step(&mut self.sim)));
+            // Also one that was caught: its member closes its store before it panics with it, which
+            // takes as long as the disk does. By then it may be crashed, or the run be over.
+            if let Some(panic) = panics::first() {
+                return Err(panic.told);
+            }
             match stepped {
                 Ok(Ok(false)) => {}
                 Ok(Ok(true)) => return Ok(()),
@@ -226,3 +231,25 @@ const LATENCY_MIN: Duration = Duration::from_micros(100);
 const ENDLESS: Duration = Duration::from_secs(u32::MAX as u64);
 /// What a socket holds that nobody reads.
 const DATAGRAMS_MAX: usize = 1_024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan;
+
+    #[test]
+    fn no_run_in_which_something_panicked_ends_well_also_if_that_was_caught() {
+        let simulating = thread::spawn(|| {
+            let plan = plan::parse("scenario = \"caught\"\nkind = \"formation\"\nnodes = 3\n");
+            let mut simulation = Simulation::new(&plan.expect("a plan"), Seed(1), Arc::default());
+            simulation.sim.client(HARNESS, async {
+                assert!(catch_unwind::<_, ()>(|| panic!("a brick fell")).is_err());
+                Ok(())
+            });
+            simulation.step_to_the_end()
+        });
+        let stepped = simulating.join().expect("the panic was caught");
+        let told = stepped.expect_err("something panicked");
+        assert!(told.contains("a brick fell"), "{told}");
+    }
+}

@@ -188,6 +188,20 @@ const STORIES: &[Story] = &[
         holds: |outcome| all_struck(outcome, 2),
     },
     Story {
+        // Its clients waited for the leader that it had named, as long as a handshake may take.
+        name: "clients_of_a_node_that_dies_with_its_leader_are_served_by_a_third",
+        plan: "scenario = \"both\"\nkind = \"failover\"\nnodes = 5\n[workload]\n\
+               rate_per_s = 100\nduration_ms = 6000\n[[steps]]\nat = 500\nfault = \"kill\"\n\
+               target = \"follower\"\nreturn_after_ms = 3000\n\
+               [[steps]]\nat = 510\nfault = \"kill\"\nreturn_after_ms = 3000\n",
+        holds: |outcome| {
+            all_struck(outcome, 2)?;
+            let waited_ms = waited_ms(outcome);
+            let is_soon = waited_ms.is_some_and(|waited_ms| waited_ms < 600.0);
+            expect(is_soon, &format!("{waited_ms:?} ms, and a handshake may take 1000"))
+        },
+    },
+    Story {
         name: "clocks_that_differ_a_minority_and_held_links_cost_no_acknowledged_write",
         plan: "scenario = \"clocks\"\nkind = \"failover\"\nnodes = 5\n[workload]\n\
                rate_per_s = 100\nclients = 5\npinned = true\nduration_ms = 9000\n\
@@ -431,6 +445,20 @@ fn all_struck(outcome: &Outcome, strikes: usize) -> Result<(), String> {
     let measured = outcome.trials.iter().filter(|trial| trial.outage_ms.is_some()).count();
     let struck = outcome.schedule.faults.iter().filter(|fault| fault.struck_ns.is_some()).count();
     expect(struck == strikes && measured > 0, &format!("{struck} strikes, {measured} measured"))
+}
+
+/// How long whoever waited longest was not answered, since it asked and since there was a leader
+/// again.
+fn waited_ms(outcome: &Outcome) -> Option<f64> {
+    let ms = |ns: u64| ns as f64 / 1e6;
+    let led_ms = outcome.trials.iter().find_map(|trial| {
+        let parts = [trial.detect_ms?, trial.elect_ms?, trial.commit_ms?];
+        Some(ms(trial.fault_at_ns) + parts.iter().sum::<f64>())
+    })?;
+    let waits = outcome.frozen.history.operations().iter().filter_map(|operation| {
+        Some(ms(operation.completed_ns?) - led_ms.max(ms(operation.invoked_ns)))
+    });
+    waits.reduce(f64::max)
 }
 
 /// Whether a check was made, and says so.

@@ -109,6 +109,30 @@ fn all_nodes_hit_at_once_are_one_fault_with_one_outage() {
 }
 
 #[test]
+fn faults_of_one_moment_strike_together_and_cost_one_outage() {
+    let kill = |target: &str| {
+        let target = format!("target = \"{target}\"");
+        format!("[[steps]]\nat = 1000\nfault = \"kill\"\nreturn_after_ms = 1500\n{target}\n")
+    };
+    for (first, second) in [("leader", "follower"), ("follower", "leader")] {
+        let steps = format!("{}{}", kill(first), kill(second));
+        let outcome = run(&plan("failover", &format!("trials = 5\n[workload]\n{steps}")), 13);
+        valid(&outcome);
+        for pair in outcome.schedule.faults.chunks(2) {
+            assert_eq!(pair[0].struck_ns, pair[1].struck_ns, "at one moment");
+            assert_ne!(pair[0].node, pair[1].node);
+        }
+        assert_eq!(outcome.trials.len(), 5, "{:?}", outcome.trials);
+        for trial in &outcome.trials {
+            assert_eq!((trial.nodes.len(), trial.also.len()), (2, 1), "{trial:?}");
+            assert!(trial.outage_ms >= Some(100.0), "nobody led meanwhile: {trial:?}");
+            assert!(trial.longest_client_gap_ms >= trial.longest_gap_ms, "{trial:?}");
+        }
+        assert_eq!(outcome.samples["longest_client_gap_ms"].len(), 5);
+    }
+}
+
+#[test]
 fn every_fault_of_a_plan_takes_place_and_is_got_over() {
     let lossy = "faults = { loss = 0.2, delay_ms = 3, jitter_ms = 5, duplicate = 0.1, \
                  reorder = 0.2, reorder_ms = 20 }";

@@ -3,7 +3,12 @@
 //! The load is cut into stretches at every fault and every return. In each that lasts longer than
 //! the bound: where nothing is broken any more, operations must come back to their rate within
 //! the bound and keep it; where a majority is up of whom each reaches each other both ways,
-//! somebody must be served within the bound. Bad links promise nothing.
+//! somebody must be served within the bound. Either way each client must be served from then on
+//! that reaches a leader. Bad links promise nothing.
+//!
+//! Who looks for a leader dials one node after the other: where several are down, nobody served
+//! within the bound is a doubt until there was time for a handshake with each, and from then on a
+//! breach.
 //!
 //! A leader that is back before the bound is judged by whether the group went on without it: where
 //! it never did the guarantee broke, and mostly not, or never for long enough, is a doubt.
@@ -12,8 +17,12 @@
 //! so it is where nobody was served, but nothing was due within the bound that must have been.
 
 mod absences;
+mod clients;
 
-use std::{collections::BTreeSet, ops::RangeInclusive};
+use std::{
+    collections::BTreeSet,
+    ops::{Range, RangeInclusive},
+};
 
 use super::{Check, Checker, Complaints, conclude};
 use crate::history::{Course, Frozen, Operation, Outcome, Struck};
@@ -31,14 +40,19 @@ struct Stretch<'a> {
     on: Vec<&'a Struck>,
 }
 
-/// An operation that succeeded: when it was sent, when it was answered.
-type Success = (u64, u64);
+/// An operation that succeeded.
+struct Success {
+    invoked_ns: u64,
+    completed_ns: u64,
+    client: u64,
+}
 
 /// What was asked under which course, and what came of it.
 struct Load<'a> {
     course: &'a Course,
     nodes: &'a [u64],
-    operations: &'a [Operation],
+    /// In the order in which they were due.
+    due: Vec<&'a Operation>,
     /// In the order of their answers.
     successes: Vec<Success>,
 }
@@ -63,21 +77,27 @@ impl Checker for Availability {
             return conclude(self.name(), &breaches, &doubts, String::new);
         };
         let operations = frozen.history.operations();
-        let (nodes, successes) = (&frozen.nodes[..], successes(operations));
-        let load = Load { course, nodes, operations, successes };
+        let (due, successes) = (due(operations), successes(operations));
+        let load = Load { course, nodes: &frozen.nodes, due, successes };
         let (mut healed, mut cut) = (0_u64, 0_u64);
         let stretches = stretches(course, load_ns);
         for stretch in &stretches {
             let served_by_ns = stretch.from_ns.saturating_add(course.service_ns_max);
-            if stretch.on.is_empty() {
-                let lasts = stretch.until_ns >= served_by_ns.saturating_add(KEPT_NS);
-                healed += u64::from(lasts);
-                if lasts {
-                    keeps_rate(&load, stretch, &mut breaches, &mut doubts);
-                }
-            } else if stretch.until_ns > served_by_ns && stretch.ground(nodes).is_able() {
+            let lasts = stretch.until_ns >= served_by_ns.saturating_add(KEPT_NS);
+            if stretch.on.is_empty() && lasts {
+                healed += 1;
+                keeps_rate(&load, stretch, &mut breaches, &mut doubts);
+            } else if !stretch.on.is_empty()
+                && stretch.until_ns > served_by_ns
+                && stretch.ground(load.nodes).is_able()
+            {
                 cut += 1;
                 serves(&load, stretch, &mut breaches, &mut doubts);
+            } else {
+                continue;
+            }
+            if lasts && let Some(what) = clients::left_out(&load, stretch) {
+                blame(course, stretch, &mut breaches, &mut doubts, || what);
             }
         }
         let absences = Absences::of(&load, &stretches, load_ns);
@@ -108,14 +128,22 @@ impl Checker for Availability {
     }
 }
 
+/// In the order in which they were due.
+fn due(operations: &[Operation]) -> Vec<&Operation> {
+    let mut due: Vec<&Operation> = operations.iter().collect();
+    due.sort_by_key(|operation| operation.intended_ns);
+    due
+}
+
 /// In the order of their answers.
 fn successes(operations: &[Operation]) -> Vec<Success> {
-    let mut successes: Vec<Success> = operations
-        .iter()
-        .filter(|operation| operation.outcome == Outcome::Ok)
-        .filter_map(|operation| Some((operation.invoked_ns, operation.completed_ns?)))
-        .collect();
-    successes.sort_unstable_by_key(|(_, completed_ns)| *completed_ns);
+    let answered = operations.iter().filter(|operation| operation.outcome == Outcome::Ok);
+    let success = |operation: &Operation| {
+        let Operation { invoked_ns, client, .. } = *operation;
+        Some(Success { invoked_ns, completed_ns: operation.completed_ns?, client })
+    };
+    let mut successes: Vec<Success> = answered.filter_map(success).collect();
+    successes.sort_unstable_by_key(|success| success.completed_ns);
     successes
 }
 
@@ -136,6 +164,15 @@ impl Stretch<'_> {
     fn ground<'b>(&'b self, nodes: &'b [u64]) -> Ground<'b> {
         Ground { on: &self.on, nodes }
     }
+
+    /// Until when who looks for a leader may have dialled nodes in vain that are down, one after
+    /// the other, beyond the bound: that holds one handshake.
+    fn dialled_by_ns(&self, course: &Course) -> u64 {
+        let down = self.on.iter().flat_map(|fault| fault.down.iter().copied());
+        let more = (down.collect::<BTreeSet<u64>>().len() as u64).saturating_sub(1);
+        let in_vain_ns = course.handshake_ns_max.saturating_mul(more);
+        self.from_ns.saturating_add(course.service_ns_max).saturating_add(in_vain_ns)
+    }
 }
 
 impl<'a> Load<'a> {
@@ -152,13 +189,21 @@ impl<'a> Load<'a> {
             let is_soon = took_ns.is_some_and(|took_ns| took_ns <= soon_ns);
             is_late && is_soon && operation.outcome == Outcome::Ok
         };
-        let due = self.due_within(stretch.from_ns..=served_by_ns).into_iter();
+        let due = self.due_within(stretch.from_ns..=served_by_ns).iter().copied();
         due.filter(|operation| !says_neither(operation)).collect()
     }
 
-    fn due_within(&self, within: RangeInclusive<u64>) -> Vec<&'a Operation> {
-        let operations = self.operations.iter();
-        operations.filter(|operation| within.contains(&operation.intended_ns)).collect()
+    fn due_within(&self, within: RangeInclusive<u64>) -> &[&'a Operation] {
+        let first = self.due.partition_point(|operation| operation.intended_ns < *within.start());
+        let end = self.due.partition_point(|operation| operation.intended_ns <= *within.end());
+        self.due.get(first..end).unwrap_or_default()
+    }
+
+    /// Those that were answered from one moment to before another.
+    fn answered_within(&self, within: Range<u64>) -> &[Success] {
+        let place =
+            |at_ns: u64| self.successes.partition_point(|success| success.completed_ns < at_ns);
+        self.successes.get(place(within.start)..place(within.end)).unwrap_or_default()
     }
 
     /// Whether something of what was due reached whoever led: if no client would have, nothing
@@ -167,13 +212,24 @@ impl<'a> Load<'a> {
         if !self.course.pinned {
             return !due.is_empty();
         }
-        let node_of = |operation: &&Operation| {
-            let place = operation.client.checked_rem(self.nodes.len() as u64)?;
-            self.nodes.get(usize::try_from(place).ok()?).copied()
-        };
-        let asked: BTreeSet<u64> = due.iter().filter_map(node_of).collect();
+        let asked = due.iter().filter_map(|operation| self.node_of(operation.client));
+        let asked: BTreeSet<u64> = asked.collect();
         let ground = stretch.ground(self.nodes);
         ground.leaders().all(|leader| asked.iter().any(|node| ground.reaches(*node, leader)))
+    }
+
+    /// Whether the client reaches whoever leads: one that stays with its node does where that
+    /// reaches all who may.
+    fn is_with_a_leader(&self, client: u64, stretch: &Stretch<'_>) -> bool {
+        let ground = stretch.ground(self.nodes);
+        let reaches_all = |node| ground.leaders().all(|leader| ground.reaches(node, leader));
+        !self.course.pinned || self.node_of(client).is_some_and(reaches_all)
+    }
+
+    /// The node that a client stays with, if clients do.
+    fn node_of(&self, client: u64) -> Option<u64> {
+        let place = client.checked_rem(self.nodes.len() as u64)?;
+        self.nodes.get(usize::try_from(place).ok()?).copied()
     }
 
     /// Whether enough was due in a healed stretch to tell whether the rate was back in time: so
@@ -186,11 +242,8 @@ impl<'a> Load<'a> {
         let from_ns = stretch.from_ns.saturating_add(bound_ns);
         // The last ones may be unanswered for what comes after the stretch.
         let until_ns = stretch.until_ns.saturating_sub(bound_ns);
-        let within = from_ns..until_ns;
-        let later =
-            self.operations.iter().filter(|operation| within.contains(&operation.intended_ns));
-        let mut later = later.peekable();
-        later.peek().is_some() && later.all(|operation| operation.outcome != Outcome::Ok)
+        let later = self.due_within(from_ns..=until_ns.saturating_sub(1));
+        !later.is_empty() && later.iter().all(|operation| operation.outcome != Outcome::Ok)
     }
 }
 
@@ -245,14 +298,15 @@ fn serves(
     breaches: &mut Complaints,
     doubts: &mut Complaints,
 ) {
-    let (course, successes) = (load.course, &load.successes);
-    let bound_ns = stretch.from_ns.saturating_add(course.service_ns_max);
-    let first = successes.partition_point(|(_, completed_ns)| *completed_ns < stretch.from_ns);
-    let in_time =
-        successes[first..].iter().take_while(|(_, completed_ns)| *completed_ns <= bound_ns);
-    if in_time.clone().any(|(invoked_ns, _)| *invoked_ns >= stretch.from_ns) {
+    let course = load.course;
+    let is_served_by = |by_ns: u64| {
+        let mut answered = load.answered_within(stretch.from_ns..by_ns.saturating_add(1)).iter();
+        answered.any(|success| success.invoked_ns >= stretch.from_ns)
+    };
+    if is_served_by(stretch.from_ns.saturating_add(course.service_ns_max)) {
         return;
     }
+    let dialled_by_ns = stretch.dialled_by_ns(course);
     let faults: Vec<String> =
         stretch.on.iter().map(|fault| format!("{} of node {}", fault.what, fault.node)).collect();
     let what = format!(
@@ -261,7 +315,15 @@ fn serves(
         stretch.from_ns / MS,
         faults.join(", ")
     );
-    if load.reach_a_leader(&load.due_in_time(stretch), stretch) {
+    if stretch.until_ns < dialled_by_ns || is_served_by(dialled_by_ns) {
+        doubts.add(|| {
+            format!(
+                "{what}; but who dials those that are down, one after the other, may take until \
+                 {} ms",
+                dialled_by_ns / MS
+            )
+        });
+    } else if load.reach_a_leader(&load.due_in_time(stretch), stretch) {
         blame(course, stretch, breaches, doubts, || {
             format!("{what}, though a majority stood together")
         });
@@ -282,17 +344,19 @@ fn keeps_rate(
     breaches: &mut Complaints,
     doubts: &mut Complaints,
 ) {
-    let (course, successes) = (load.course, &load.successes);
+    let course = load.course;
     let served_by_ns = stretch.from_ns.saturating_add(course.service_ns_max);
-    let place = |at_ns: u64| successes.partition_point(|(_, completed_ns)| *completed_ns < at_ns);
     let healed_ms = stretch.from_ns / MS;
-    let all = &successes[place(stretch.from_ns)..place(stretch.until_ns)];
-    // Nine tenths of the rate over 100 ms, as for an outage.
+    // What had been asked before is answered in a burst, which says nothing of the rate.
+    let within = load.answered_within(stretch.from_ns..stretch.until_ns).iter();
+    let asked_since = within.filter(|success| success.invoked_ns >= stretch.from_ns);
+    let all: Vec<u64> = asked_since.map(|success| success.completed_ns).collect();
+    // Nine tenths of the rate over 100 ms.
     let needed = (course.rate_per_s * 9).div_ceil(100).max(1);
     let needed = usize::try_from(needed).unwrap_or(usize::MAX);
     let mut windows = all.iter().zip(all.get(needed - 1..).unwrap_or_default());
-    let back = windows.find(|((_, first), (_, last))| *last < first + WINDOW_NS);
-    let back_ns = back.map(|((_, first), _)| *first);
+    let back = windows.find(|(first_ns, last_ns)| **last_ns < *first_ns + WINDOW_NS);
+    let back_ns = back.map(|(first_ns, _)| *first_ns);
     if back_ns.is_none_or(|back_ns| back_ns > served_by_ns) {
         let what = not_back(course, stretch, back_ns);
         if load.shows_whether_back(stretch, needed) {
@@ -302,7 +366,7 @@ fn keeps_rate(
         }
         return;
     }
-    let kept = (place(stretch.until_ns) - place(served_by_ns)) as u64;
+    let kept = load.answered_within(served_by_ns..stretch.until_ns).len() as u64;
     let due = course.rate_per_s.saturating_mul((stretch.until_ns - served_by_ns) / MS) / 1_000;
     // Where a burst is due at the edge, all of it may lie on one side or on the other.
     let due_at_least = due.saturating_sub(course.burst);

@@ -21,6 +21,8 @@ pub struct Course {
     /// Within this clients are served by a group that is able to: an election, a link that is
     /// dialled again with the longest pause before it, and a client that notices.
     pub service_ns_max: u64,
+    /// The longest wait for a connection and its handshake, which is part of that.
+    pub handshake_ns_max: u64,
     /// In order of time.
     pub faults: Vec<Struck>,
     /// In order of time.

@@ -2,10 +2,11 @@
 //!
 //! Pure functions of a view. Invariant: nobody is hit who is away already.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     fault::{Fault, NodeNumber, Target},
+    nemesis::Hit,
     plan::Step,
     run::View,
     seed::mix,
@@ -57,6 +58,24 @@ impl Aim<'_> {
         }
         Some(members)
     }
+}
+
+/// Whom strikes hit that come at the same moment as one that hits these, by their place in the
+/// schedule, with who leads: each as the cluster is before any of them, and nobody is hit twice.
+/// Of one for whom there is nobody of its kind nothing is said.
+pub(crate) fn draw_beside<'a>(
+    aims: impl Iterator<Item = (usize, Aim<'a>)>,
+    view: &View,
+    (down, hit): (&BTreeSet<NodeNumber>, &[NodeNumber]),
+) -> BTreeMap<usize, Hit> {
+    let mut taken: BTreeSet<NodeNumber> = down.iter().chain(hit).copied().collect();
+    let mut drawn = BTreeMap::new();
+    for (place, aim) in aims {
+        let Some(hit) = aim.at(view, &taken) else { continue };
+        taken.extend(&hit);
+        drawn.insert(place, (hit, view.leader()));
+    }
+    drawn
 }
 
 /// A node of that kind, as the cluster is now; `None` while there is nobody.
@@ -170,6 +189,29 @@ mod tests {
         assert_eq!(hit(Some(2), &[]), Some(vec![1, 2, 3]));
         assert_eq!(hit(None, &[2]), Some(vec![1, 3]));
         assert_eq!(hit(None, &[1, 2, 3]), None);
+    }
+
+    #[test]
+    fn what_strikes_at_one_moment_is_aimed_before_any_of_it_strikes() {
+        let plan = plan::parse(
+            "scenario = \"x\"\nkind = \"failover\"\n[workload]\n[[steps]]\nat = 1\n\
+             fault = \"kill\"\nreturn_after_ms = 1\n",
+        );
+        let plan = plan.expect("a plan");
+        let aim = |target| Aim { step: &plan.steps[0], target, draw: 1, nodes: 3 };
+        let (led, up) = (view(Some(2)), BTreeSet::new());
+        let drawn = |targets: &[Target], hit: &[u64]| {
+            let hit: Vec<_> = hit.iter().copied().map(NodeNumber).collect();
+            let aims = targets.iter().map(|target| aim(*target));
+            draw_beside((7..).zip(aims), &led, (&up, &hit[..]))
+        };
+        // The leader is hit; two followers are as well, each of them once.
+        let both = drawn(&[Target::Follower, Target::Random, Target::Follower], &[2]);
+        let nodes: BTreeSet<_> = both.values().flat_map(|(hit, _)| hit).copied().collect();
+        assert_eq!(nodes, BTreeSet::from([NodeNumber(1), NodeNumber(3)]));
+        assert_eq!(both.keys().copied().collect::<Vec<_>>(), [7, 8], "for the third none is left");
+        assert!(both.values().all(|(_, led)| *led == Some((NodeNumber(2), 1))));
+        assert!(drawn(&[Target::Leader], &[2]).is_empty(), "it is hit already");
     }
 
     #[test]

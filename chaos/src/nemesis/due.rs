@@ -34,6 +34,12 @@ pub(crate) fn flap_at(due: &mut Due, place: usize, at: Time, is_gone: bool) {
     }
 }
 
+/// The strikes that are due at that moment, by their place in the schedule.
+pub(crate) fn simultaneous(due: &Due, at: Time) -> impl Iterator<Item = usize> {
+    let then = due.range((at, 0)..=(at, usize::MAX));
+    then.filter(|(_, action)| matches!(action, Action::Strike)).map(|((_, place), _)| *place)
+}
+
 /// Whether a strike of a trial that began then is not overdue by more than anybody waits for a
 /// leader.
 pub(crate) fn may_wait(begin: Time, strike: &Scheduled, now: Time) -> bool {
@@ -53,5 +59,15 @@ mod tests {
         }
         let flaps = due.iter().filter(|(_, action)| matches!(action, Action::Flap { .. }));
         assert_eq!(flaps.map(|(key, _)| *key).collect::<Vec<_>>(), [(at(499), 3)]);
+    }
+
+    #[test]
+    fn strikes_of_one_moment_are_found() {
+        let at = |ms| Time(Duration::from_millis(ms));
+        let strikes = [(400, 1), (400, 4), (401, 2)].map(|(ms, place)| (at(ms), place));
+        let mut due: Due = strikes.map(|key| (key, Action::Strike)).into();
+        due.insert((at(400), 3), Action::Return);
+        assert_eq!(simultaneous(&due, at(400)).collect::<Vec<_>>(), [1, 4]);
+        assert_eq!(simultaneous(&due, at(399)).count(), 0);
     }
 }

@@ -226,14 +226,24 @@ fn sizes(plan: &Plan, lag: &LagPlan) -> Result<(), PlanError> {
             return Err(hinted(field(name, error.value, error.rule), option));
         }
     }
-    let all = plan.trials.saturating_mul(count as u64);
-    if all > TRIALS_MAX {
-        let allowed = format!(
-            "with {count} batch sizes that is {all} fresh groups, and there may be {TRIALS_MAX}"
-        );
-        return Err(field("trials", plan.trials, allowed));
-    }
     Ok(())
+}
+
+/// How often it is done with each batch size: so that there are not too many fresh groups in all.
+pub(super) fn trials(plan: &Plan, lag: &LagPlan) -> Result<(), PlanError> {
+    // How many sizes there may be is said elsewhere.
+    let count = lag.batch_sizes.len().clamp(1, SIZES_MAX) as u64;
+    let most = TRIALS_MAX / count;
+    if (1..=most).contains(&plan.trials) {
+        return Ok(());
+    }
+    let mut allowed = format!("must lie between 1 and {most}");
+    if count > 1 {
+        allowed += &format!(
+            ": each of {count} batch sizes has fresh groups of its own, {TRIALS_MAX} at most in all"
+        );
+    }
+    Err(field("trials", plan.trials, allowed))
 }
 
 /// Whether what is missed is compacted exactly where that is meant.
@@ -441,7 +451,12 @@ mod tests {
     fn what_stands_beside_it_must_leave_it_room() {
         for (from, to, expected) in [
             ("nodes = 4", "nodes = 2", "nodes is 2, but lagging needs at least 3"),
-            ("trials = 2", "trials = 400", "1200 fresh groups, and there may be 1000"),
+            (
+                "trials = 2",
+                "trials = 400",
+                "trials is 400, but must lie between 1 and 333: each of 3",
+            ),
+            ("trials = 2", "trials = 0", "trials is 0, but must lie between 1 and 333: each of 3"),
             ("nodes = 4", "groups = 2", "groups is 2"),
             ("nodes = 4", "nodes = 5\nevict_after_ms = 3000", "must stay a member"),
             ("[workload]", "[workload]\npinned = true", "workload.pinned is true"),

@@ -28,7 +28,7 @@ pub fn validate(plan: &Plan) -> Result<(), PlanError> {
     name(&plan.scenario)?;
     within("nodes", plan.nodes, 1, NODES_MAX)?;
     groups(plan)?;
-    within("trials", plan.trials, 1, TRIALS_MAX)?;
+    trials(plan)?;
     planted(plan)?;
     eviction(plan)?;
     within("background_load", plan.background_load, 0, BACKGROUND_LOAD_MAX)?;
@@ -49,6 +49,16 @@ pub fn validate(plan: &Plan) -> Result<(), PlanError> {
         evicts.and_then(|()| under_load(&other)).map_err(|error| of(profile, error))?;
     }
     expect(plan)
+}
+
+/// How often it is done, by what a trial of the kind is.
+fn trials(plan: &Plan) -> Result<(), PlanError> {
+    match (plan.kind, &plan.lag) {
+        (Kind::Lagging, Some(lag)) => lag::trials(plan, lag),
+        // It has one, and `shape` says why.
+        (Kind::Steady, _) => Ok(()),
+        _ => within("trials", plan.trials, 1, TRIALS_MAX),
+    }
 }
 
 /// What is done meanwhile, and to whom, as the profile of the plan has it.
@@ -353,7 +363,10 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(bare("scenario = \"x\"\nkind = \"failover\"\n[workload]\n"), "steps");
-        assert_eq!(bare("scenario = \"x\"\nkind = \"steady\"\ntrials = 2\n[workload]\n"), "trials");
+        for trials in [0, 2, 200_000] {
+            let steady = format!("kind = \"steady\"\ntrials = {trials}\n[workload]\n");
+            assert_eq!(bare(&format!("scenario = \"x\"\n{steady}")), "trials");
+        }
     }
 
     #[test]

@@ -39,6 +39,7 @@ pub fn course(
         // may split: then there is another round.
         election_ns_max: nanos(2 * election),
         service_ns_max: nanos(service),
+        handshake_ns_max: nanos(consensus.handshake_timeout),
         faults: schedule.faults.iter().filter_map(|fault| struck(plan, fault, marks)).collect(),
         elections: marks.iter().filter_map(elected).collect(),
         stalls: marks.iter().filter_map(stalled).collect(),

@@ -4,7 +4,7 @@
 //! Pure functions of strikes, history and terms. Invariant: where nobody was asked, nothing is
 //! said to hold.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use runtime::Time;
 
@@ -13,7 +13,7 @@ use crate::{
     fault::{Fault, NodeNumber},
     history::{Function, History, Operation, Outcome as Answer},
     member::nanos,
-    outage::Strike,
+    outage::{Demand, Strike},
     plan::{Plan, WorkloadPlan, consensus},
     run::{
         lab::{check, pinned_to},
@@ -21,20 +21,34 @@ use crate::{
     },
 };
 
-/// The rate that the strike leaves to be served: clients that stay with a node for better or
-/// worse are served while it is. Where it leaves none, all are served once it is over.
-pub(crate) fn served_rate(plan: &Plan, load: &WorkloadPlan, strike: &Strike) -> u64 {
-    if !load.pinned || strike.served == 0 {
+/// What clients ask while these strikes are on, and what of that can be served.
+pub(crate) fn demand(plan: &Plan, load: &WorkloadPlan, strikes: &[Strike]) -> Demand {
+    let served_per_s = served_rate(plan, load, strikes);
+    Demand { due_per_s: load.rate_per_s, burst: load.burst, served_per_s }
+}
+
+/// The rate that strikes leave to be served: clients that stay with a node for better or worse are
+/// served while it is. Where they leave none, all are served once it is over.
+fn served_rate(plan: &Plan, load: &WorkloadPlan, strikes: &[Strike]) -> u64 {
+    let away: BTreeSet<NodeNumber> =
+        strikes.iter().flat_map(|strike| strike.away.iter().copied()).collect();
+    // Who is taken away by one of them may be among those that another one leaves.
+    let left = strikes.iter().map(|strike| {
+        let by_others = away.difference(&strike.away).count() as u64;
+        strike.served.saturating_sub(by_others)
+    });
+    let served = left.min().unwrap_or(0);
+    if !load.pinned || served == 0 {
         return load.rate_per_s;
     }
     let clients_of = |node: NodeNumber| {
         (0..load.clients).filter(|client| pinned_to(plan, *client) == node).count() as u64
     };
-    let nodes = (1..=plan.nodes).map(NodeNumber).filter(|node| !strike.away.contains(node));
+    let nodes = (1..=plan.nodes).map(NodeNumber).filter(|node| !away.contains(node));
     let mut clients: Vec<u64> = nodes.map(clients_of).collect();
     // Not all nodes have as many, and which of them are served is not always known.
     clients.sort_unstable();
-    let served = usize::try_from(strike.served).unwrap_or(usize::MAX);
+    let served = usize::try_from(served).unwrap_or(usize::MAX);
     let least: u64 = clients.iter().take(served).sum();
     (load.rate_per_s * least / load.clients.max(1)).max(1)
 }
@@ -210,8 +224,6 @@ const TOLD_MAX: usize = 5;
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::{history, plan, run::measures::TermChange};
 
@@ -349,11 +361,26 @@ mod tests {
             let plan = plan(pinned);
             let load = plan.workload.clone().expect("it has one");
             let load = WorkloadPlan { clients, ..load };
-            served_rate(&plan, &load, &Strike { served, ..strike(true) })
+            demand(&plan, &load, &[Strike { served, ..strike(true) }]).served_per_s
         };
         assert_eq!((rate(false, 10, 4), rate(true, 10, 4)), (500, 400));
         assert_eq!((rate(false, 10, 0), rate(true, 10, 0)), (500, 500), "when all are back");
         // Of eight, two are with node 1, which is away, and one each with nodes 4 and 5.
         assert_eq!((rate(true, 8, 4), rate(true, 8, 2)), (375, 125));
+    }
+
+    #[test]
+    fn strikes_that_are_on_together_leave_what_none_of_them_takes() {
+        let plan = plan(true);
+        let load = WorkloadPlan { clients: 10, ..plan.workload.clone().expect("it has one") };
+        let of = |strikes: &[Strike]| demand(&plan, &load, strikes).served_per_s;
+        let hits = |node| Strike { away: BTreeSet::from([NodeNumber(node)]), ..strike(false) };
+        assert_eq!(of(&[hits(1), hits(2)]), 300);
+        assert_eq!(of(&[hits(1), hits(1)]), 400, "the same node");
+        // One that takes nobody away leaves three in a ring; another takes one of them.
+        let ring = Strike { away: BTreeSet::new(), served: 3, ..strike(false) };
+        assert_eq!(of(std::slice::from_ref(&ring)), 300);
+        assert_eq!(of(&[ring, hits(2)]), 200);
+        assert_eq!(of(&[]), 500);
     }
 }

@@ -26,7 +26,7 @@ pub(crate) fn checks(plan: &Plan, outcome: &Outcome, terms: Option<&Terms>) -> V
     let load_ms = plan.workload.as_ref().map_or(0, |load| load.duration_ms.of(plan.profile));
     let lasts = load_ms >= GROWTH_LOAD_MS_MIN;
     let growth = expect.memory_growth_kb_per_min_max.filter(|_| lasts);
-    let outages = outages(plan, &outcome.trials);
+    let trials = &outcome.trials[..];
     let of_profile = |bounds: Option<ByProfile<f64>>| bounds?.of(plan.profile);
     let of_outages = [
         ("outage_ms_p50_max", of_profile(expect.outage_ms_p50_max), median as Reduce),
@@ -34,7 +34,7 @@ pub(crate) fn checks(plan: &Plan, outcome: &Outcome, terms: Option<&Terms>) -> V
     ];
     let of_outages = of_outages
         .into_iter()
-        .filter_map(|(name, bound, reduce)| Some(compare_outages(name, &outages, bound?, reduce)));
+        .filter_map(|(name, bound, reduce)| Some(compare_outages(name, trials, bound?, reduce)));
     let mut checks: Vec<Check> = of_outages.map(|check| by_any_client(plan, check)).collect();
     let bounds = [
         ("forming_ms_p50_max", "forming_ms", expect.forming_ms_p50_max, median as Reduce),
@@ -86,59 +86,34 @@ fn event_of(mark: &Mark) -> Option<NodeEvent> {
 
 type Reduce = fn(&[f64]) -> Option<f64>;
 
-/// An outage, as far as it is known: what was measured, and what it was at most.
-#[derive(Clone, Copy)]
-struct Outage {
-    measured_ms: Option<f64>,
-    ms_max: f64,
-}
-
-/// Those of all trials, in the order of their faults.
-///
-/// Where the next fault of a trial comes before successes are back at their rate, that outage has
-/// no end of its own. But once they are back after the next one, they are back after both.
-fn outages(plan: &Plan, trials: &[Trial]) -> Vec<Outage> {
-    // Clients that stay with their nodes come back to a rate that the next fault may have lowered.
-    let is_pinned = plan.workload.as_ref().is_some_and(|load| load.pinned);
-    let outage = |(place, trial): (usize, &Trial)| {
-        let later = trials[place + 1..].iter().take_while(|other| other.number == trial.number);
-        let mut later = later.filter(|_| !is_pinned);
-        let over_with = later.find_map(|other| {
-            let since_ns = other.fault_at_ns.saturating_sub(trial.fault_at_ns);
-            Some(since_ns as f64 / NS_PER_MS + other.outage_ms?)
-        });
-        let measured_ms = trial.outage_ms;
-        Outage { measured_ms, ms_max: measured_ms.or(over_with).unwrap_or(f64::INFINITY) }
-    };
-    trials.iter().enumerate().map(outage).collect()
-}
-
 /// Whether a figure of all outages keeps its bound, however long those were that were not
-/// measured: if it depends on them, nobody knows.
-fn compare_outages(name: &str, outages: &[Outage], bound: f64, reduce: Reduce) -> Check {
-    let of = |ms: fn(&Outage) -> f64| reduce(&outages.iter().map(ms).collect::<Vec<f64>>());
-    let least = of(|outage| outage.measured_ms.unwrap_or(0.0));
-    let most = of(|outage| outage.ms_max);
-    let unmeasured = outages.iter().filter(|outage| outage.measured_ms.is_none()).count();
-    let (Some(least), Some(most)) = (least, most) else { return compare(name, None, bound) };
+/// measured, since they were not over before the trial was: if it depends on them, nobody knows.
+fn compare_outages(name: &str, trials: &[Trial], bound: f64, reduce: Reduce) -> Check {
+    let of = |unmeasured_ms: f64| {
+        let outages = trials.iter().map(|trial| trial.outage_ms.unwrap_or(unmeasured_ms));
+        reduce(&outages.collect::<Vec<f64>>())
+    };
+    let (Some(least), Some(most)) = (of(0.0), of(f64::INFINITY)) else {
+        return compare(name, None, bound);
+    };
+    let measured: Vec<f64> = trials.iter().filter_map(|trial| trial.outage_ms).collect();
+    let (all, unmeasured) = (trials.len(), trials.len() - measured.len());
     if unmeasured == 0 || least > bound {
         return compare(name, Some(least), bound);
     }
-    let all = outages.len();
     let name = format!("expect.{name}");
     if most <= bound {
         let detail = format!(
-            "{most:.1} or less, at most {bound}; of {all} outages {unmeasured} had no end of their \
-             own before the next fault, and count for as long as they can have been"
+            "{most:.1} or less, at most {bound}; of {all} outages {unmeasured} were not over \
+             before the trial was, and count as longer than all others"
         );
         return check(&name, Verdict::Valid, detail);
     }
-    let measured: Vec<f64> = outages.iter().filter_map(|outage| outage.measured_ms).collect();
     let of_others = reduce(&measured)
         .map_or(String::new(), |ms| format!("; of the others it is {ms:.1}, at most {bound}"));
     let detail = format!(
-        "{unmeasured} of {all} outages were not measured: successes were not back at their rate \
-         before the next fault, or before the trial was over{of_others}"
+        "{unmeasured} of {all} outages were not measured: clients were not served at their rate \
+         again before the trial was over{of_others}"
     );
     check(&name, Verdict::Unknown, detail)
 }
@@ -203,7 +178,6 @@ fn greatest(samples: &[f64]) -> Option<f64> {
     samples.iter().copied().max_by(f64::total_cmp)
 }
 
-const NS_PER_MS: f64 = 1e6;
 const UNMEASURED: &str = "nothing was measured";
 
 #[cfg(test)]
@@ -225,6 +199,7 @@ mod tests {
         Trial {
             number,
             fault: Fault::Kill,
+            also: Vec::new(),
             node: NodeNumber(1),
             nodes: vec![NodeNumber(1)],
             fault_at_ns: fault_at_ms * 1_000_000,
@@ -233,6 +208,7 @@ mod tests {
             leader_after: None,
             outage_ms,
             longest_gap_ms: None,
+            longest_client_gap_ms: None,
             rejoin_ms: None,
             detect_ms: None,
             elect_ms: None,
@@ -296,26 +272,8 @@ mod tests {
         let told = &judged(&[Some(1.0), None])[1].detail;
         assert!(told.starts_with("1 of 2 outages were not measured"), "{told}");
         assert!(told.ends_with("of the others it is 1.0, at most 5"), "{told}");
-    }
-
-    #[test]
-    fn an_outage_that_runs_into_the_next_fault_is_over_with_that_ones() {
-        let bound = |ms: u64, more: &str| plan(&format!("outage_ms_max = {ms}.0\n{more}"));
-        let kills = || {
-            let last = trial(1, 1_300, Some(90.0));
-            vec![trial(1, 1_000, None), trial(1, 1_200, None), last]
-        };
-        let Check { verdict, detail, .. } = &judged(&bound(390, ""), kills())[0];
-        assert_eq!(*verdict, Verdict::Valid, "{detail}");
-        assert!(detail.starts_with("390.0 or less, at most 390; of 3 outages 2"), "{detail}");
-        let verdict = |plan: &Plan, trials| judged(plan, trials)[0].verdict;
-        // It may have been over with the bound, or only with the last fault's.
-        assert_eq!(verdict(&bound(389, ""), kills()), Verdict::Unknown);
-        // The next trial began in health, whatever this one came to.
-        let apart = vec![trial(1, 1_000, None), trial(2, 1_200, Some(90.0))];
-        assert_eq!(verdict(&bound(390, ""), apart), Verdict::Unknown);
-        let pinned = bound(390, "[workload]\npinned = true");
-        assert_eq!(verdict(&pinned, kills()), Verdict::Unknown, "each has a rate of its own");
+        let told = &judged(&[Some(1.0), Some(2.0), None])[0].detail;
+        assert!(told.starts_with("2.0 or less, at most 2; of 3 outages 1 were not"), "{told}");
     }
 
     #[test]

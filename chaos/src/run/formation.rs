@@ -10,8 +10,11 @@ use crate::{
     cluster::{Cluster, World},
     plan::Plan,
     run::{
-        Lab, Mark, Outcome, Phase, RunError, Stage, expect,
+        Lab, Mark, Outcome, Phase, RunError, Stage,
+        course::MARKS_DROPPED,
+        expect,
         lab::{FORM_BOUND, check},
+        recorder::Records,
     },
     schedule,
 };
@@ -21,6 +24,7 @@ use crate::{
 struct Formed {
     forming_ms: Vec<f64>,
     complaints: Vec<String>,
+    events_lost: u64,
 }
 
 pub(super) async fn run<W: World>(stage: &Stage<'_, W>) -> Result<Outcome, RunError> {
@@ -45,8 +49,8 @@ pub(super) async fn run<W: World>(stage: &Stage<'_, W>) -> Result<Outcome, RunEr
     recorder.phase(Phase::Check).await?;
     let records = recorder.freeze().await?;
     let schedule = schedule::draw(plan, *seed);
-    let outcome = Outcome { marks: records.marks, schedule, failure, ..Outcome::default() };
-    Ok(conclude(plan, formed, stop.is_stopped(), outcome))
+    let outcome = Outcome { schedule, failure, ..Outcome::default() };
+    Ok(conclude(plan, formed, records, stop.is_stopped(), outcome))
 }
 
 async fn trial<C: Cluster>(lab: &Lab<C>, number: u64, formed: &mut Formed) -> Result<(), RunError> {
@@ -58,7 +62,7 @@ async fn trial<C: Cluster>(lab: &Lab<C>, number: u64, formed: &mut Formed) -> Re
             lab.recorder.mark(forming(number, begun_ns, Some(view.changed_ns))).await?;
             formed.forming_ms.push(took_ns as f64 / 1e6);
         }
-        None if lab.stop.is_stopped() => {}
+        None if lab.stop.is_stopped() => return Ok(()),
         None => {
             let failed = lab.recorder.view().failed;
             let reasons = failed.iter().map(|(node, reason)| format!("; node {node}: {reason}"));
@@ -68,6 +72,11 @@ async fn trial<C: Cluster>(lab: &Lab<C>, number: u64, formed: &mut Formed) -> Re
                 reasons.collect::<String>()
             ));
         }
+    }
+    for node in lab.nodes() {
+        // Who is gone says nothing.
+        let Ok(status) = lab.cluster.status(node).await else { continue };
+        formed.events_lost += status.events_lost;
     }
     Ok(())
 }
@@ -84,10 +93,19 @@ fn forming(number: u64, at_ns: u64, until_ns: Option<u64>) -> Mark {
     }
 }
 
-fn conclude(plan: &Plan, formed: Formed, stopped: bool, mut outcome: Outcome) -> Outcome {
+fn conclude(
+    plan: &Plan,
+    formed: Formed,
+    records: Records,
+    stopped: bool,
+    mut outcome: Outcome,
+) -> Outcome {
     let count = formed.forming_ms.len() as u64;
     outcome.counts.insert("formed".into(), count);
     outcome.counts.insert("not_formed".into(), formed.complaints.len() as u64);
+    outcome.counts.insert("events_lost".into(), formed.events_lost);
+    outcome.counts.insert(MARKS_DROPPED.into(), records.marks_dropped);
+    outcome.marks = records.marks;
     outcome.checks.push(all_formed(plan, &formed));
     outcome.samples.insert("forming_ms".into(), formed.forming_ms);
     let expected = expect::checks(plan, &outcome, None);
@@ -120,12 +138,12 @@ mod tests {
 
     fn verdict(formed: Formed, stopped: bool) -> Verdict {
         let plan = plan::parse("scenario = \"x\"\nkind = \"formation\"\n").expect("a plan");
-        conclude(&plan, formed, stopped, Outcome::default()).verdict()
+        conclude(&plan, formed, Records::default(), stopped, Outcome::default()).verdict()
     }
 
     #[test]
     fn one_group_that_does_not_form_is_one_too_many() {
-        let formed = || Formed { forming_ms: vec![100.0, 120.0], complaints: Vec::new() };
+        let formed = || Formed { forming_ms: vec![100.0, 120.0], ..Formed::default() };
         assert_eq!(verdict(formed(), false), Verdict::Valid);
         assert_eq!(verdict(formed(), true), Verdict::Unknown);
         let complaints = vec!["trial 3: not formed".into()];
@@ -134,12 +152,23 @@ mod tests {
     }
 
     #[test]
+    fn what_was_not_kept_or_not_heard_is_counted() {
+        let plan = plan::parse("scenario = \"x\"\nkind = \"formation\"\n").expect("a plan");
+        let formed = Formed { events_lost: 3, ..Formed::default() };
+        let records = Records { marks_dropped: 7, ..Records::default() };
+        let outcome = conclude(&plan, formed, records, false, Outcome::default());
+        let counted = ["marks_dropped", "events_lost"].map(|name| outcome.counts[name]);
+        assert_eq!(counted, [7, 3]);
+    }
+
+    #[test]
     fn what_formed_before_a_trial_that_could_not_begin_still_counts() {
         let plan = plan::parse("scenario = \"x\"\nkind = \"formation\"\n").expect("a plan");
         let judged = |complaints: Vec<String>| {
-            let formed = Formed { forming_ms: vec![100.0, 120.0], complaints };
+            let formed = Formed { forming_ms: vec![100.0, 120.0], complaints, events_lost: 0 };
             let failure = Some("trial 3: node 1 did not start".to_owned());
-            conclude(&plan, formed, false, Outcome { failure, ..Outcome::default() })
+            let outcome = Outcome { failure, ..Outcome::default() };
+            conclude(&plan, formed, Records::default(), false, outcome)
         };
         let sound = judged(Vec::new());
         assert_eq!((sound.verdict(), sound.exit_code()), (Verdict::Unknown, 3));

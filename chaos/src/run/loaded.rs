@@ -13,7 +13,7 @@ use crate::{
     cluster::{Cluster, World},
     groups::share,
     nemesis::Nemesis,
-    outage::{Strike, fullest_window, recovery},
+    outage::{Strike, fullest_window, needed},
     plan::WorkloadPlan,
     register::Registers,
     run::{
@@ -167,12 +167,11 @@ async fn trial<C: Cluster>(
     let begin = lab.cluster.now();
     let end = begin.plus(Duration::from_millis(load.duration_ms.of(lab.plan.profile)));
     let carried = Nemesis::new(labs, (schedule, lost), number, begin).carry_out(end).await?;
-    for strike in &carried.strikes {
-        let rate_per_s = cutoff::served_rate(&lab.plan, load, strike);
-        lab.recorder.measure(strike.clone(), rate_per_s).await?;
-        let led = carried.led.get(&strike.at_ns).cloned().unwrap_or_default();
-        lab.recorder.measure_beside(strike.clone(), led, load.rate_per_s).await?;
-    }
+    let strikes = carried.strikes.clone();
+    let (plan, own) = (lab.plan.clone(), load.clone());
+    lab.recorder.measure(strikes.clone(), move |set| cutoff::demand(&plan, &own, set)).await?;
+    let beside = cutoff::demand(&lab.plan, load, &[]);
+    lab.recorder.measure_beside(strikes, carried.led, beside).await?;
     found.strikes.extend(carried.strikes);
     found.disks.extend(carried.disks);
     for (name, count) in carried.befallen.faults().into_iter().filter(|(_, count)| *count > 0) {
@@ -212,8 +211,8 @@ async fn any_rate_missed<C: Cluster>(
     Ok(None)
 }
 
-/// Waits until successes reach 90 % of the rate over 100 ms; what to say where that takes too
-/// long, nothing where it is reached or the run is stopped.
+/// Waits until successes of what is due from now on reach 90 % of the rate over 100 ms; what to say
+/// where that takes too long, nothing where it is reached or the run is stopped.
 pub(super) async fn rate_missed<C: Cluster>(
     lab: &Lab<C>,
     load: &WorkloadPlan,
@@ -224,7 +223,7 @@ pub(super) async fn rate_missed<C: Cluster>(
     let mut successes = Vec::new();
     while lab.cluster.now() < deadline && !lab.stop.is_stopped() {
         successes = lab.recorder.successes(lab.share.number, from_ns).await?;
-        if recovery(&successes, from_ns, u64::MAX, load.rate_per_s).is_some() {
+        if fullest_window(&successes) >= needed(load.rate_per_s) {
             return Ok(None);
         }
         lab.cluster.advance(lab.cluster.now().plus(RATE_PAUSE)).await;

@@ -158,9 +158,10 @@ type Figure = fn(&Trial) -> Option<f64>;
 
 /// Samples of all trials.
 pub(crate) fn trials(outcome: &mut Outcome) {
-    let figures: [(&str, Figure); 7] = [
+    let figures: [(&str, Figure); 8] = [
         ("outage_ms", |trial| trial.outage_ms),
         ("longest_gap_ms", |trial| trial.longest_gap_ms),
+        ("longest_client_gap_ms", |trial| trial.longest_client_gap_ms),
         ("rejoin_ms", |trial| trial.rejoin_ms),
         ("detect_ms", |trial| trial.detect_ms),
         ("elect_ms", |trial| trial.elect_ms),
@@ -313,7 +314,8 @@ mod tests {
             rejoined_ns: None,
         };
         let at_rate = (0..100).map(|number| number * 10 * MS);
-        let at_rate = at_rate.map(|at| Success { completed_ns: at, invoked_ns: at }).collect();
+        let at_rate = at_rate.map(|at| Success { completed_ns: at, due_ns: at, client: 0 });
+        let at_rate = at_rate.collect();
         let mut records = Records { successes: at_rate, ..Records::default() };
         let strikes = std::slice::from_ref(&strike);
         let judged = |load_ns, records: &Records| {
@@ -345,7 +347,7 @@ mod tests {
             rejoined_ns,
         };
         let before_the_first = (0..100).map(|number| number * 10 * MS);
-        let success = |at| Success { completed_ns: at, invoked_ns: at };
+        let success = |at| Success { completed_ns: at, due_ns: at, client: 0 };
         let records =
             Records { successes: before_the_first.map(success).collect(), ..Records::default() };
         let load_ns = Some((100 * MS, 9_000 * MS));

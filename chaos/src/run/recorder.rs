@@ -7,7 +7,11 @@
 mod journal;
 mod view;
 
-use std::{collections::BTreeSet, io, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    time::Duration,
+};
 
 use runtime::Time;
 use tokio::{
@@ -21,7 +25,7 @@ use crate::{
     cluster::NodeEvent,
     fault::NodeNumber,
     history::Operation,
-    outage::{Strike, Trial},
+    outage::{Demand, Strike},
     run::{Listener, Mark, Phase, RunError},
     schedule::Schedule,
 };
@@ -47,11 +51,14 @@ enum Fact {
     Fresh,
     Mark(Mark),
     Schedule(Schedule),
-    Measure { strike: Strike, rate_per_s: u64, reply: oneshot::Sender<Trial> },
-    MeasureBeside { strike: Strike, led: BTreeSet<u64>, rate_per_s: u64 },
+    Measure { strikes: Vec<Strike>, demand: Box<DemandOf>, reply: oneshot::Sender<()> },
+    MeasureBeside { strikes: Vec<Strike>, led: BTreeMap<u64, BTreeSet<u64>>, demand: Demand },
     Successes { group: u64, from_ns: u64, reply: oneshot::Sender<Vec<u64>> },
     Freeze { reply: oneshot::Sender<Records> },
 }
+
+/// What clients ask while these strikes are on.
+type DemandOf = dyn Fn(&[Strike]) -> Demand + Send;
 
 impl Recorder {
     /// Starts to record a run with so many groups: times count from `origin`.
@@ -153,24 +160,29 @@ impl Recorder {
         self.tell(Fact::Schedule(schedule.clone())).await
     }
 
-    /// Measures what a strike cost, from what was recorded so far.
-    pub(crate) async fn measure(&self, strike: Strike, rate_per_s: u64) -> Result<Trial, RunError> {
-        let (reply, trial) = oneshot::channel();
-        self.tell(Fact::Measure { strike, rate_per_s, reply }).await?;
-        trial.await.map_err(|_| gone())
+    /// Measures what the strikes of a trial cost, from what was recorded so far.
+    pub(crate) async fn measure(
+        &self,
+        strikes: Vec<Strike>,
+        demand: impl Fn(&[Strike]) -> Demand + Send + 'static,
+    ) -> Result<(), RunError> {
+        let (reply, measured) = oneshot::channel();
+        let demand = Box::new(demand);
+        self.tell(Fact::Measure { strikes, demand, reply }).await?;
+        measured.await.map_err(|_| gone())
     }
 
-    /// Measures what a strike cost the other groups, of which its nodes led these.
+    /// Measures what they cost the other groups, of which nodes that were hit led these.
     pub(crate) async fn measure_beside(
         &self,
-        strike: Strike,
-        led: BTreeSet<u64>,
-        rate_per_s: u64,
+        strikes: Vec<Strike>,
+        led: BTreeMap<u64, BTreeSet<u64>>,
+        demand: Demand,
     ) -> Result<(), RunError> {
-        self.tell(Fact::MeasureBeside { strike, led, rate_per_s }).await
+        self.tell(Fact::MeasureBeside { strikes, led, demand }).await
     }
 
-    /// The moments of a group's successes since then, in order.
+    /// The moments of a group's successes of what was due since then, in order.
     pub(crate) async fn successes(&self, group: u64, from_ns: u64) -> Result<Vec<u64>, RunError> {
         let (reply, successes) = oneshot::channel();
         self.tell(Fact::Successes { group, from_ns, reply }).await?;
@@ -206,11 +218,12 @@ fn take(journal: &mut Journal, fact: Fact) -> io::Result<()> {
         Fact::Mark(mark) => journal.mark(mark)?,
         Fact::Schedule(schedule) => journal.schedule(&schedule)?,
         // Whoever asked may have been stopped meanwhile.
-        Fact::Measure { strike, rate_per_s, reply } => {
-            drop(reply.send(journal.measure(&strike, rate_per_s)?));
+        Fact::Measure { strikes, demand, reply } => {
+            journal.measure(&strikes, demand)?;
+            let _ = reply.send(());
         }
-        Fact::MeasureBeside { strike, led, rate_per_s } => {
-            journal.measure_beside(&strike, &led, rate_per_s);
+        Fact::MeasureBeside { strikes, led, demand } => {
+            journal.measure_beside(&strikes, &led, demand);
         }
         Fact::Successes { group, from_ns, reply } => {
             drop(reply.send(journal.successes(group, from_ns)));

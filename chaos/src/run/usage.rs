@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    cluster::{NodeEvent, What},
+    cluster::{NodeEvent, Queues, What},
     fault::NodeNumber,
     outage::Strike,
     run::{Outcome, recorder::Records},
@@ -19,9 +19,7 @@ struct Sample {
     resident_kb: u64,
     log_kb: u64,
     cpu_ms: u64,
-    calls: u64,
-    storage_backlog_kb: u64,
-    held_messages: u64,
+    queues: Queues,
 }
 
 /// Adds what the samples of a run come to.
@@ -49,12 +47,9 @@ pub(crate) fn measure(
     add("node_cpu_percent", all().flat_map(|samples| percents(samples)).collect());
     let peaks = all().filter_map(|samples| samples.iter().map(|one| one.resident_kb).max());
     add("node_resident_kb", peaks.map(|kb| kb as f64).collect());
-    let each = |part: fn(&Sample) -> u64| -> Vec<f64> {
-        all().flatten().map(|sample| part(sample) as f64).collect()
-    };
-    add("node_calls", each(|sample| sample.calls));
-    add("node_storage_backlog_kb", each(|sample| sample.storage_backlog_kb));
-    add("node_held_messages", each(|sample| sample.held_messages));
+    for (name, depth) in QUEUES {
+        add(name, all().flatten().map(|sample| depth(&sample.queues) as f64).collect());
+    }
     let settled_ns = from_ns.saturating_add(SETTLED_NS);
     if strikes.is_empty() {
         let growths = all().filter_map(|samples| growth(samples, settled_ns));
@@ -65,20 +60,8 @@ pub(crate) fn measure(
 
 /// The sample that a node told, if that is what it told.
 fn sample(event: &NodeEvent) -> Option<Sample> {
-    let What::Usage { resident_kb, log_kb, cpu_ms, calls, storage_backlog_kb, held_messages } =
-        event.what
-    else {
-        return None;
-    };
-    Some(Sample {
-        at_ns: event.at_ns,
-        resident_kb,
-        log_kb,
-        cpu_ms,
-        calls,
-        storage_backlog_kb,
-        held_messages,
-    })
+    let What::Usage { resident_kb, log_kb, cpu_ms, queues } = event.what else { return None };
+    Some(Sample { at_ns: event.at_ns, resident_kb, log_kb, cpu_ms, queues })
 }
 
 /// Processor use of those who were not hit, from a fault until the node's return.
@@ -128,6 +111,22 @@ fn growth(samples: &[Sample], from_ns: u64) -> Option<f64> {
     (along > 0.0).then(|| across / along)
 }
 
+/// One queue of a node.
+type Depth = fn(&Queues) -> u64;
+
+/// What the distribution of each is called.
+const QUEUES: [(&str, Depth); 10] = [
+    ("node_calls", |queues| queues.calls),
+    ("node_mailbox_calls", |queues| queues.mailbox_calls),
+    ("node_bond_events", |queues| queues.bond_events),
+    ("node_applier_batches", |queues| queues.applier_batches),
+    ("node_held_messages", |queues| queues.held_messages),
+    ("node_storage_backlog_kb", |queues| queues.storage_backlog_kb),
+    ("node_lane_control_kb", |queues| queues.lane_control_kb),
+    ("node_lane_append_kb", |queues| queues.lane_append_kb),
+    ("node_lane_client_kb", |queues| queues.lane_client_kb),
+    ("node_lane_bulk_kb", |queues| queues.lane_bulk_kb),
+];
 const MINUTE_NS: u64 = 60_000_000_000;
 /// Caches and buffers fill up first.
 const SETTLED_NS: u64 = 2 * MINUTE_NS;
@@ -143,9 +142,7 @@ mod tests {
                 resident_kb: resident_kb(second),
                 log_kb: second * 2,
                 cpu_ms: second * 50,
-                calls: 0,
-                storage_backlog_kb: 0,
-                held_messages: 0,
+                queues: Queues::default(),
             })
             .collect()
     }
@@ -171,9 +168,13 @@ mod tests {
                 resident_kb: 1_000 + at_ns,
                 log_kb: 0,
                 cpu_ms: 0,
-                calls: at_ns,
-                storage_backlog_kb: 10 * at_ns,
-                held_messages: node,
+                queues: Queues {
+                    calls: at_ns,
+                    storage_backlog_kb: 10 * at_ns,
+                    held_messages: node,
+                    lane_append_kb: 7,
+                    ..Queues::default()
+                },
             },
         };
         let events = vec![usage(1, 1), usage(2, 1), usage(2, 2), usage(3, 1), usage(9, 2)];
@@ -183,6 +184,9 @@ mod tests {
         assert_eq!(outcome.samples["node_calls"], [2.0, 3.0, 2.0]);
         assert_eq!(outcome.samples["node_storage_backlog_kb"], [20.0, 30.0, 20.0]);
         assert_eq!(outcome.samples["node_held_messages"], [1.0, 1.0, 2.0]);
+        assert_eq!(outcome.samples["node_lane_append_kb"], [7.0, 7.0, 7.0]);
+        let told = outcome.samples.keys().filter(|name| QUEUES.iter().any(|(one, _)| one == name));
+        assert_eq!(told.count(), QUEUES.len(), "each queue: {:?}", outcome.samples.keys());
         assert_eq!(outcome.samples["node_resident_kb"], [1_003.0, 1_002.0], "one for each node");
         let mut outcome = Outcome::default();
         measure(&mut outcome, &Records::default(), &[], Some((2, 5)));

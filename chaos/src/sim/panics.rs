@@ -1,7 +1,9 @@
 //! Whose panic it was that ended a simulation.
 //!
 //! All hosts run on one thread; a runtime that a task panics in takes the whole simulation with
-//! it, and says no more than that. Invariant: panics of other threads are told as ever.
+//! it, and says no more than that. A panic that somebody catches takes nothing with it, and is no
+//! less one. Invariants: each panic of this thread is seen at the moment at which it comes; those
+//! of other threads are told as ever.
 
 use std::{cell::RefCell, panic, sync::Once};
 

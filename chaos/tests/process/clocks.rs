@@ -82,7 +82,9 @@ pub(crate) fn a_leader_in_a_hurry() {
     ));
     let (outcome, _) = judged(&plan, 11);
     valid(&outcome);
-    assert_eq!(outcome.trials.len(), 4);
+    // The first three come within 200 ms, and clients may not be seen to be served in between.
+    let faults: usize = outcome.trials.iter().map(|trial| 1 + trial.also.len()).sum();
+    assert_eq!(faults, 4, "{:?}", outcome.trials);
     let clocks = outcome.marks.iter().filter(|mark| mark.kind == "clock");
     assert!(clocks.clone().all(|mark| mark.until_ns > Some(mark.at_ns)), "{:?}", outcome.marks);
     assert_eq!(clocks.count(), 3);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chaos::{
     cluster::{Cluster, ClusterError, Settings, World},
-    fault::{CrashPoint, LinkRule, NodeNumber},
+    fault::{CrashPoint, Fault, LinkRule, NodeNumber},
     link::LinkFaults,
     plan::Plan,
     process::{ProcessCluster, ProcessWorld},
@@ -159,10 +159,20 @@ pub(crate) fn a_ring_and_flapping_links() {
         5_500,
     );
     assert!(outcome.counts["packets_held"] > 0, "{:?}", outcome.counts);
-    let [ring, flapping, _] = &outcome.trials[..] else { panic!("{:?}", outcome.trials) };
-    assert_eq!(ring.nodes.len(), 5, "{ring:?}");
-    assert_eq!(ring.term_after, None, "whoever leads keeps a majority: {ring:?}");
-    assert_eq!((flapping.nodes.len(), flapping.term_after), (1, None), "{flapping:?}");
+    // On a slow host two of them may be one trial; then it says little of each.
+    let faults: usize = outcome.trials.iter().map(|trial| 1 + trial.also.len()).sum();
+    assert_eq!(faults, 3, "{:?}", outcome.trials);
+    let alone = |fault: Fault| {
+        let mut trials = outcome.trials.iter().filter(|trial| trial.also.is_empty());
+        trials.find(|trial| trial.fault == fault)
+    };
+    if let Some(ring) = alone(Fault::Partition) {
+        assert_eq!(ring.nodes.len(), 5, "{ring:?}");
+        assert_eq!(ring.term_after, None, "whoever leads keeps a majority: {ring:?}");
+    }
+    if let Some(flapping) = alone(Fault::Isolate) {
+        assert_eq!((flapping.nodes.len(), flapping.term_after), (1, None), "{flapping:?}");
+    }
 }
 
 pub(crate) fn a_partition_and_bad_links() {
@@ -175,7 +185,8 @@ pub(crate) fn a_partition_and_bad_links() {
         6_000,
     );
     // The links of the node that is killed are healed before it returns.
-    assert_eq!(outcome.trials.len(), 3);
+    let faults: usize = outcome.trials.iter().map(|trial| 1 + trial.also.len()).sum();
+    assert_eq!(faults, 3, "{:?}", outcome.trials);
     for fault in ["blocked", "lost", "delayed", "jittered", "reordered", "duplicated", "corrupted"]
     {
         assert!(outcome.counts.contains_key(&format!("packets_{fault}")), "{:?}", outcome.counts);

@@ -48,7 +48,7 @@ impl<'a> Absences<'a> {
             }
             let (needs_ns, lasted_ns) = (absence.needs_ns(load), absence.lasted_ns());
             let due = load.due_within(fault.from_ns..=absence.until_ns.saturating_sub(1));
-            if !load.reach_a_leader(&due, first) || absence.is_stalled(load, needs_ns) {
+            if !load.reach_a_leader(due, first) || absence.is_stalled(load, needs_ns) {
                 continue;
             }
             if lasted_ns < needs_ns {
@@ -142,11 +142,8 @@ impl<'a> Absence<'a> {
         let elected =
             elections.find(|elected| elected.node != self.leader && self.lasts(elected.at_ns));
         let Some(elected) = elected else { return false };
-        let successes = &load.successes;
-        let first = successes.partition_point(|(_, completed_ns)| *completed_ns < elected.at_ns);
-        let mut meanwhile =
-            successes[first..].iter().take_while(|(_, completed_ns)| *completed_ns < self.until_ns);
-        meanwhile.any(|(invoked_ns, _)| *invoked_ns >= elected.at_ns)
+        let mut meanwhile = load.answered_within(elected.at_ns..self.until_ns).iter();
+        meanwhile.any(|success| success.invoked_ns >= elected.at_ns)
     }
 
     /// Whether the host kept one of the others from running for a tenth of that time.

@@ -213,17 +213,9 @@ impl Member {
             u64::try_from(ms).unwrap_or(0)
         };
         let cpu_ms = time_ms(usage.user_time()) + time_ms(usage.system_time());
-        let depths: Vec<Depths> = self.joined.iter().map(Joined::depths).collect();
-        let sum = |of: fn(&Depths) -> usize| depths.iter().map(of).sum::<usize>() as u64;
-        self.outbox.event(What::Usage {
-            resident_kb,
-            log_kb: sum(|depths| depths.log_bytes) / 1_024,
-            cpu_ms,
-            calls: sum(|depths| depths.calls),
-            // Rounded up: what is small is not nothing.
-            storage_backlog_kb: sum(|depths| depths.storage_backlog_bytes).div_ceil(1_024),
-            held_messages: sum(|depths| depths.held_messages),
-        });
+        let depths = self.joined.iter().map(Joined::depths).fold(Depths::default(), Depths::and);
+        let (log_kb, queues) = (depths.log_bytes as u64 / 1_024, depths.queues());
+        self.outbox.event(What::Usage { resident_kb, log_kb, cpu_ms, queues });
     }
 }
 

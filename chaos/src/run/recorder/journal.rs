@@ -17,7 +17,7 @@ use crate::{
     fault::NodeNumber,
     groups::{Beside, group_of},
     history::{Operation, Outcome},
-    outage::{Strike, Success, Trial, measure},
+    outage::{Demand, Strike, Success, Trial, measure_all},
     run::{Listener, Mark, Phase},
     schedule::Schedule,
 };
@@ -109,12 +109,14 @@ impl Journal {
         Ok(())
     }
 
-    /// The moments of a group's successes since then, in order.
+    /// The moments of a group's successes of what was due since then, in order.
     pub(crate) fn successes(&mut self, group: u64, from_ns: u64) -> Vec<u64> {
         let successes = self.of_group(group);
         successes.sort_unstable();
         let first = successes.partition_point(|success| success.completed_ns < from_ns);
-        successes[first..].iter().map(|success| success.completed_ns).collect()
+        // What had piled up before says nothing of the rate.
+        let due = successes[first..].iter().filter(|success| success.due_ns >= from_ns);
+        due.map(|success| success.completed_ns).collect()
     }
 
     fn of_group(&mut self, group: u64) -> &mut Vec<Success> {
@@ -141,9 +143,9 @@ impl Journal {
     pub(crate) fn operation(&mut self, operation: Operation) -> io::Result<()> {
         self.listener.operation(&operation)?;
         if let (Outcome::Ok, Some(completed_ns)) = (operation.outcome, operation.completed_ns) {
-            let invoked_ns = operation.invoked_ns;
+            let (due_ns, client) = (operation.intended_ns, operation.client);
             let group = group_of(&operation, self.groups);
-            self.of_group(group).push(Success { completed_ns, invoked_ns });
+            self.of_group(group).push(Success { completed_ns, due_ns, client });
         }
         self.records.operations.push(operation);
         Ok(())
@@ -167,24 +169,43 @@ impl Journal {
         self.listener.marks(&self.records.marks)
     }
 
-    /// Measures what a strike cost, from what was recorded so far.
-    pub(crate) fn measure(&mut self, strike: &Strike, rate_per_s: u64) -> io::Result<Trial> {
+    /// Measures what the strikes of a trial cost, from what was recorded so far; the load depends
+    /// on which of them struck.
+    pub(crate) fn measure(
+        &mut self,
+        strikes: &[Strike],
+        demand: impl Fn(&[Strike]) -> Demand,
+    ) -> io::Result<()> {
         let records = &mut self.records;
         records.successes.sort_unstable();
         // Events of different nodes come by different ways.
         records.events.sort_by_key(|event| event.at_ns);
-        let trial = measure(strike, &records.events, &records.successes, rate_per_s);
-        records.trials.push(trial.clone());
-        self.listener.trials(&self.records.trials)?;
-        Ok(trial)
+        let first_ns = first_fault_ns(&records.trials, strikes);
+        let (events, successes) = (&records.events, &records.successes);
+        let measured = measure_all(strikes, demand, events, successes, first_ns);
+        if measured.is_empty() {
+            return Ok(());
+        }
+        records.trials.extend(measured.into_iter().map(|(_, trial)| trial));
+        self.listener.trials(&self.records.trials)
     }
 
-    /// Measures what a strike cost another group, of which its nodes led some.
-    pub(crate) fn measure_beside(&mut self, strike: &Strike, led: &BTreeSet<u64>, rate_per_s: u64) {
-        for (group, successes) in &mut self.records.others {
+    /// Measures what they cost the other groups, some of which were led by nodes that were hit: by
+    /// the moment of the strike.
+    pub(crate) fn measure_beside(
+        &mut self,
+        strikes: &[Strike],
+        led: &BTreeMap<u64, BTreeSet<u64>>,
+        demand: Demand,
+    ) {
+        let Records { others, beside, trials, .. } = &mut self.records;
+        let first_ns = first_fault_ns(trials, strikes);
+        for (group, successes) in others {
             successes.sort_unstable();
-            let trial = measure(strike, &[], successes, rate_per_s);
-            self.records.beside.add(led.contains(group), trial.outage_ms);
+            for (set, trial) in measure_all(strikes, |_| demand, &[], successes, first_ns) {
+                let mut led = set.iter().filter_map(|strike| led.get(&strike.at_ns));
+                beside.add(led.any(|groups| groups.contains(group)), trial.outage_ms);
+            }
         }
     }
 
@@ -200,6 +221,12 @@ impl Journal {
     fn relative(&self, at_ns: u64) -> u64 {
         at_ns.saturating_sub(nanos(self.origin))
     }
+}
+
+/// When the first fault of the run struck: what was before it was calm.
+fn first_fault_ns(trials: &[Trial], strikes: &[Strike]) -> u64 {
+    let now_ns = strikes.first().map_or(0, |strike| strike.at_ns);
+    trials.first().map_or(now_ns, |trial| trial.fault_at_ns)
 }
 
 /// What of a node's events is worth a mark.

@@ -13,11 +13,11 @@ use crate::{
     fault::NodeNumber,
     invariant::Violation,
     member::nanos,
-    outage::{fullest_window, recovery},
+    outage::{fullest_window, needed},
     plan::{Plan, WorkloadPlan},
     run::{
-        FORM_BOUND, Found, Journal, Outcome, Phase, RATE_BOUND, RunError, Stop, View, formed,
-        judge_all, not_formed, returned, served_rate, too_slow, well_again_ns,
+        FORM_BOUND, Found, Journal, Outcome, Phase, RATE_BOUND, RunError, Stop, View, demand,
+        formed, judge_all, not_formed, returned, too_slow, well_again_ns,
     },
     schedule,
     seed::Seed,
@@ -260,10 +260,7 @@ impl<'a> Conductor<'a> {
             }
             self.journal.progress(trial, self.plan.trials)?;
             let strikes = Strikes::new(self, &mut schedule, trial).carry_out(load)?;
-            for strike in &strikes {
-                let rate_per_s = served_rate(self.plan, load, strike);
-                self.journal.measure(strike, rate_per_s)?;
-            }
+            self.journal.measure(&strikes, |set| demand(self.plan, load, set))?;
             self.found.strikes.extend(strikes);
             if self.plan.steps.is_empty() || self.is_stopped() {
                 continue;
@@ -295,7 +292,7 @@ impl<'a> Conductor<'a> {
         let mut successes = Vec::new();
         while self.world.now < end && !self.is_stopped() {
             successes = self.journal.successes(1, from_ns);
-            if recovery(&successes, from_ns, u64::MAX, load.rate_per_s).is_some() {
+            if fullest_window(&successes) >= needed(load.rate_per_s) {
                 return Ok(true);
             }
             self.advance(self.world.now.plus(RATE_PAUSE))?;

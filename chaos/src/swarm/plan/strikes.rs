@@ -20,10 +20,10 @@ use crate::{
     link::LinkCounts,
     member::nanos,
     nemesis::{
-        LEADER_BOUND, REJOIN_BOUND, STRIKE_PAUSE,
-        aim::Aim,
+        Hit, LEADER_BOUND, REJOIN_BOUND, STRIKE_PAUSE,
+        aim::{Aim, draw_beside},
         cuts::Cuts,
-        due::{Action, Due, flap_at, may_wait},
+        due::{Action, Due, flap_at, may_wait, simultaneous},
         in_order, mark,
     },
     outage::Strike,
@@ -38,6 +38,9 @@ pub(super) struct Strikes<'r, 'a> {
     run: &'r mut Conductor<'a>,
     schedule: &'r mut Schedule,
     due: Due,
+    /// Whom strikes will hit that are due at a moment at which another one struck, by place in the
+    /// schedule.
+    aimed: BTreeMap<usize, Hit>,
     /// What was carried out, by place in the schedule.
     strikes: BTreeMap<usize, Strike>,
     /// Nodes that are away from the majority, by the strike that took them.
@@ -69,10 +72,19 @@ impl<'r, 'a> Strikes<'r, 'a> {
             ((begin.plus(Duration::from_nanos(fault.due_ns)), place), Action::Strike)
         });
         let due = due.collect();
-        let (strikes, taken) = (BTreeMap::new(), BTreeMap::new());
-        let (cuts, witnesses) = (Cuts::default(), BTreeMap::new());
-        let (returning, commit) = (Vec::new(), Index(0));
-        Self { run, schedule, due, strikes, taken, cuts, witnesses, returning, commit, begin }
+        Self {
+            run,
+            schedule,
+            due,
+            aimed: BTreeMap::new(),
+            strikes: BTreeMap::new(),
+            taken: BTreeMap::new(),
+            cuts: Cuts::default(),
+            witnesses: BTreeMap::new(),
+            returning: Vec::new(),
+            commit: Index(0),
+            begin,
+        }
     }
 
     /// Carries all of it out, goes on to the end of the trial, and waits until those who returned
@@ -83,7 +95,7 @@ impl<'r, 'a> Strikes<'r, 'a> {
             self.advance(at, returns)?;
             match action {
                 Action::Strike | Action::Flap { .. } if self.run.is_stopped() => {}
-                Action::Strike => self.strike(place)?,
+                Action::Strike => self.strike(place, at)?,
                 Action::Flap { is_gone } => self.flap(place, is_gone, at),
                 Action::Return => self.bring_back(place)?,
             }
@@ -116,9 +128,8 @@ impl<'r, 'a> Strikes<'r, 'a> {
         Ok(())
     }
 
-    fn strike(&mut self, place: usize) -> Result<(), Broken> {
-        let Some(hit) = self.victims(place)? else { return Ok(()) };
-        let led = self.run.view.leader();
+    fn strike(&mut self, place: usize, due: Time) -> Result<(), Broken> {
+        let Some((hit, led)) = self.victims(place, due)? else { return Ok(()) };
         let (now, at_ns) = (self.run.world.now, self.run.now_ns());
         let Scheduled { trial, step, fault, return_after_ms, .. } = self.schedule.faults[place];
         let planned = self.planned(place);
@@ -164,15 +175,25 @@ impl<'r, 'a> Strikes<'r, 'a> {
         Ok(())
     }
 
-    /// Whom the strike hits; waits until there is somebody of that kind. If something else is due
-    /// before that, it comes first, and the strike after it.
-    fn victims(&mut self, place: usize) -> Result<Option<Vec<NodeNumber>>, Broken> {
+    /// Whom the strike hits, and who leads then; waits until there is somebody of that kind. If
+    /// something else is due before that, it comes first, and the strike after it. Whom others hit
+    /// that are due at the same moment is settled with it.
+    fn victims(&mut self, place: usize, due: Time) -> Result<Option<Hit>, Broken> {
+        if let Some(hit) = self.aimed.remove(&place) {
+            return Ok(Some(hit));
+        }
         let (aim, down) = (self.aim(place), self.down());
         let next = self.due.first_key_value().map(|((at, _), _)| *at);
         let now = self.run.world.now;
         let bound = next.map_or(LEADER_BOUND, |at| at.since(now).min(LEADER_BOUND));
         if self.run.until(bound, |run| aim.at(&run.view, &down).is_some())? {
-            return Ok(aim.at(&self.run.view, &down));
+            let view = &self.run.view;
+            let Some(hit) = aim.at(view, &down) else { return Ok(None) };
+            let beside = simultaneous(&self.due, due);
+            let aims = beside.map(|place| (place, self.aim(place)));
+            let (aimed, led) = (draw_beside(aims, view, (&down, &hit[..])), view.leader());
+            self.aimed.extend(aimed);
+            return Ok(Some((hit, led)));
         }
         match next {
             _ if self.run.is_stopped() => Ok(None),
