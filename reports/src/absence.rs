@@ -4,14 +4,16 @@
 //! is not drawn, and whoever looks for it reads why.
 
 use crate::figures::plural;
-use crate::{Recorder, RunRecord};
+use crate::lanes::FORMING;
+use crate::{Recorder, RunRecord, Trial};
 
 /// Why no outage is shown; nothing where one was measured.
 pub(crate) fn of_outages(record: &RunRecord) -> Option<String> {
     if record.trials.iter().any(|trial| trial.measured_ms().is_some()) {
         return None;
     }
-    let why = match (record.trials.len() as u64, kind(record)) {
+    let faults: u64 = record.trials.iter().map(Trial::faults).sum();
+    let why = match (faults, kind(record)) {
         (0, STEADY) => {
             format!("a plan of kind {STEADY} is load alone, and no fault was carried out")
         }
@@ -20,6 +22,25 @@ pub(crate) fn of_outages(record: &RunRecord) -> Option<String> {
         (faults, _) => format!("none was measured after {}", plural(faults, "fault")),
     };
     Some(format!("No outage is shown: {why}."))
+}
+
+/// Why no time of a catch-up is shown; nothing where one came to its end, and where nobody had to
+/// catch up.
+pub(crate) fn of_catch_ups(record: &RunRecord) -> Option<String> {
+    let trials = record.catch_ups.len() as u64;
+    let ended = record.catch_ups.iter().any(|caught| caught.took_ms().is_some());
+    let why = || format!("none came to its end in {}", plural(trials, "trial"));
+    (trials > 0 && !ended).then(|| format!("No catch-up is drawn: {}.", why()))
+}
+
+/// Why it is not shown how long groups took to form; nothing where one formed, and where none was
+/// to.
+pub(crate) fn of_forming(record: &RunRecord) -> Option<String> {
+    let forming = || record.marks.iter().filter(|mark| mark.kind == FORMING);
+    let groups = forming().count() as u64;
+    let formed = forming().any(|mark| mark.until_ms.is_some());
+    let why = || format!("of {} none was formed", plural(groups, "group"));
+    (groups > 0 && !formed).then(|| format!("No time is shown: {}.", why()))
 }
 
 /// Why neither latency nor throughput is shown; nothing where there was an operation.
@@ -45,7 +66,7 @@ const FORMATION: &str = "formation";
 mod tests {
     use super::*;
     use crate::record::tests::record;
-    use crate::{Kind, Outcome, Sample, Trial};
+    use crate::{CatchUp, Kind, Mark, Outcome, Sample};
 
     fn of_kind(kind: &str) -> RunRecord {
         RunRecord { plan: serde_json::json!({ "kind": kind }), ..record() }
@@ -61,8 +82,41 @@ mod tests {
         hit.trials =
             vec![Trial::default(), Trial { outage_ms: Some(f64::NAN), ..Trial::default() }];
         assert_eq!(why(&hit), "No outage is shown: none was measured after 2 faults.");
+        hit.trials[1].also = vec!["pause".to_owned()];
+        assert!(why(&hit).ends_with("after 3 faults."), "two of them are of one trial");
         hit.trials[0].outage_ms = Some(0.0);
         assert_eq!(of_outages(&hit), None);
+    }
+
+    #[test]
+    fn no_catch_up_is_drawn_where_none_came_to_its_end() {
+        let of = |ends: &[Option<f64>]| {
+            let caught = |end: &Option<f64>| CatchUp { catch_up_ms: *end, ..CatchUp::default() };
+            let catch_ups = ends.iter().map(caught).collect();
+            of_catch_ups(&RunRecord { catch_ups, ..of_kind("lagging") })
+        };
+        assert_eq!((of(&[]), of(&[None, Some(7.0)])), (None, None));
+        let why = of(&[None, Some(f64::NAN)]).expect("none ended");
+        assert_eq!(why, "No catch-up is drawn: none came to its end in 2 trials.");
+    }
+
+    #[test]
+    fn no_time_is_shown_where_no_group_formed() {
+        let of = |ends: &[Option<f64>]| {
+            let mark = |end: &Option<f64>| Mark {
+                at_ms: 1.0,
+                kind: FORMING.to_owned(),
+                node: None,
+                nodes: Vec::new(),
+                detail: String::new(),
+                until_ms: *end,
+            };
+            let marks = ends.iter().map(mark).collect();
+            of_forming(&RunRecord { marks, ..of_kind("formation") })
+        };
+        assert_eq!((of(&[]), of(&[None, Some(7.0)])), (None, None));
+        let why = of(&[None, None]).expect("none formed");
+        assert_eq!(why, "No time is shown: of 2 groups none was formed.");
     }
 
     #[test]

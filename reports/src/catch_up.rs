@@ -118,8 +118,13 @@ impl CatchUp {
         self.per_s(self.bytes as f64 / 1e6)
     }
 
+    /// How long it took, if it came to its end.
+    pub(crate) fn took_ms(&self) -> Option<f64> {
+        self.catch_up_ms.filter(|ms| ms.is_finite() && *ms >= 0.0)
+    }
+
     fn per_s(&self, amount: f64) -> Option<f64> {
-        let ms = self.catch_up_ms.filter(|ms| ms.is_finite() && *ms > 0.0)?;
+        let ms = self.took_ms().filter(|ms| *ms > 0.0)?;
         Some(amount / (ms / 1e3))
     }
 

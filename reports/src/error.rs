@@ -60,13 +60,13 @@ pub enum Error {
         reason: String,
     },
     /// The record was written by another version of this program.
-    #[error("{} has schema_version {found}, this program reads {supported}", path.display())]
+    #[error("{} has schema_version {found}, this program reads 1 to {supported}", path.display())]
     SchemaVersion {
         /// The file.
         path: PathBuf,
         /// What the file says.
         found: String,
-        /// What is read.
+        /// The newest that is read.
         supported: u32,
     },
     /// Something could not be encoded; the text says what.

@@ -83,15 +83,9 @@ pub enum What {
         log_kb: u64,
         /// Processor time since its start.
         cpu_ms: u64,
-        /// Calls under way; like the next two `None` in a run from before they were told.
-        #[serde(default)]
-        calls: Option<u64>,
-        /// What its stores do not hold durably yet.
-        #[serde(default)]
-        storage_backlog_kb: Option<u64>,
-        /// Messages held back until what they promise is durable.
-        #[serde(default)]
-        held_messages: Option<u64>,
+        /// How much waits in its queues, in fields beside these.
+        #[serde(flatten)]
+        queues: Queues,
     },
     /// It stopped by itself.
     Stopped {
@@ -112,6 +106,52 @@ pub enum What {
     #[serde(other)]
     Other,
 }
+
+/// How much waits in a node's queues; each `None` in a run from before it was told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Queues {
+    /// Calls under way.
+    pub calls: Option<u64>,
+    /// What its stores do not hold durably yet.
+    pub storage_backlog_kb: Option<u64>,
+    /// Messages held back until what they promise is durable.
+    pub held_messages: Option<u64>,
+    /// Calls that wait for its members' own tasks.
+    pub mailbox_calls: Option<u64>,
+    /// Bonds and lanes that came or went, unheard by those tasks.
+    pub bond_events: Option<u64>,
+    /// Batches that wait for its machines.
+    pub applier_batches: Option<u64>,
+    /// What waits in front of the lanes of its bonds: votes, heartbeats and acknowledgements;
+    pub lane_control_kb: Option<u64>,
+    /// entries;
+    pub lane_append_kb: Option<u64>,
+    /// calls that are passed on, and their answers;
+    pub lane_client_kb: Option<u64>,
+    /// and what those fetch who are far behind.
+    pub lane_bulk_kb: Option<u64>,
+}
+
+/// A queue of a node: its name, and its depth among the others.
+pub(crate) type Queue = (&'static str, fn(&Queues) -> Option<u64>);
+
+/// Queues by what they count, in the order of a command's way, as people are told of them.
+pub(crate) const QUEUES_COUNTED: [Queue; 5] = [
+    ("calls under way", |queues| queues.calls),
+    ("calls in the mailbox", |queues| queues.mailbox_calls),
+    ("bond events", |queues| queues.bond_events),
+    ("batches for the machine", |queues| queues.applier_batches),
+    ("messages held back", |queues| queues.held_messages),
+];
+/// The same of those whose bytes are counted.
+pub(crate) const QUEUES_KB: [Queue; 5] = [
+    ("not yet durable, kB", |queues| queues.storage_backlog_kb),
+    ("control lanes, kB", |queues| queues.lane_control_kb),
+    ("append lanes, kB", |queues| queues.lane_append_kb),
+    ("client lanes, kB", |queues| queues.lane_client_kb),
+    ("bulk lanes, kB", |queues| queues.lane_bulk_kb),
+];
 
 impl What {
     /// Whether a lane or an outage cannot be told without it.
@@ -219,19 +259,61 @@ mod tests {
     fn a_sample_from_before_depths_were_told_has_none() {
         let line =
             r#"{"at_ns":1500000,"node":3,"what":"usage","resident_kb":9,"log_kb":8,"cpu_ms":7}"#;
-        let usage = |depth| What::Usage {
-            resident_kb: 9,
-            log_kb: 8,
-            cpu_ms: 7,
-            calls: depth,
-            storage_backlog_kb: depth,
-            held_messages: depth,
+        let usage = |queues| What::Usage { resident_kb: 9, log_kb: 8, cpu_ms: 7, queues };
+        assert_eq!(serde_json::from_str::<Event>(line).unwrap(), event(usage(Queues::default())));
+        // Then there were three of them.
+        let three = line.replace('}', r#","calls":0,"storage_backlog_kb":0,"held_messages":4}"#);
+        let (calls, storage_backlog_kb, held_messages) = (Some(0), Some(0), Some(4));
+        let some = Queues { calls, storage_backlog_kb, held_messages, ..Queues::default() };
+        assert_eq!(serde_json::from_str::<Event>(&three).unwrap(), event(usage(some)));
+        assert_eq!(sum(&some), 4, "of what is not told nothing is 0");
+    }
+
+    /// Of all the queues that are told.
+    fn sum(queues: &Queues) -> u64 {
+        let all = QUEUES_COUNTED.into_iter().chain(QUEUES_KB);
+        all.filter_map(|(_, depth)| depth(queues)).sum()
+    }
+
+    #[test]
+    fn each_queue_is_a_field_of_a_sample() {
+        let queues = Queues {
+            calls: Some(1),
+            storage_backlog_kb: Some(2),
+            held_messages: Some(3),
+            mailbox_calls: Some(4),
+            bond_events: Some(5),
+            applier_batches: Some(6),
+            lane_control_kb: Some(7),
+            lane_append_kb: Some(8),
+            lane_client_kb: Some(9),
+            lane_bulk_kb: Some(10),
         };
-        assert_eq!(serde_json::from_str::<Event>(line).unwrap(), event(usage(None)));
-        let told = event(usage(Some(0)));
+        let told = event(What::Usage { resident_kb: 9, log_kb: 8, cpu_ms: 7, queues });
         let line = serde_json::to_string(&told).unwrap();
-        assert!(line.ends_with(r#""calls":0,"storage_backlog_kb":0,"held_messages":0}"#), "{line}");
+        let fields: Vec<(String, u64)> = line
+            .trim_matches(['{', '}'])
+            .split(',')
+            .skip(6)
+            .map(|field| field.split_once(':').unwrap())
+            .map(|(name, value)| (name.trim_matches('"').to_owned(), value.parse().unwrap()))
+            .collect();
+        let names = [
+            "calls",
+            "storage_backlog_kb",
+            "held_messages",
+            "mailbox_calls",
+            "bond_events",
+            "applier_batches",
+            "lane_control_kb",
+            "lane_append_kb",
+            "lane_client_kb",
+            "lane_bulk_kb",
+        ];
+        let expected: Vec<_> = names.into_iter().map(str::to_owned).zip(1..).collect();
+        assert_eq!(fields, expected, "{line}");
         assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), told);
+        assert_eq!(sum(&queues), 55, "each has its name, once");
     }
 
     #[test]

@@ -117,7 +117,8 @@ impl RunFolder {
         };
         // The version first: of another version no other complaint would be to the point.
         let Version { schema_version } = serde_json::from_str(&text).map_err(malformed)?;
-        if schema_version != serde_json::json!(SCHEMA_VERSION) {
+        let is_read = (1..=SCHEMA_VERSION).any(|one| schema_version == serde_json::json!(one));
+        if !is_read {
             let found = schema_version.to_string();
             return Err(Error::SchemaVersion { path, found, supported: SCHEMA_VERSION });
         }
@@ -209,10 +210,11 @@ impl RunFolder {
         let has_load = absence::of_load(record, recorder).is_none();
         let has_outages = absence::of_outages(record).is_none();
         let lags = !record.catch_ups.is_empty();
+        let has_catch_ups = lags && absence::of_catch_ups(record).is_none();
         let plots = [
             ("latency", has_load.then(|| plot::latency(record, recorder))),
             ("outage", (has_outages && !lags).then(|| plot::outage(record))),
-            ("catch-up", lags.then(|| plot::catch_up(record))),
+            ("catch-up", has_catch_ups.then(|| plot::catch_up(record))),
         ];
         plots.iter().try_for_each(|(name, drawing)| match drawing {
             Some(drawing) => self.write_plot(name, drawing),

@@ -28,7 +28,7 @@ mod trace;
 
 pub use catch_up::{CatchUp, CatchUpPoint};
 pub use error::{Error, Result};
-pub use event::{Event, EventLog, Events, What};
+pub use event::{Event, EventLog, Events, Queues, What};
 pub use folder::{LineWriter, RunFolder, create_sweep_folder};
 pub use latency::Recorder;
 pub use record::{

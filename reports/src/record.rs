@@ -2,19 +2,22 @@
 //!
 //! Plain data with public fields; nothing here acts. Fields may be added within a schema version,
 //! so unknown ones are ignored; a changed meaning raises [`SCHEMA_VERSION`]. Times are in
-//! milliseconds from the start of the run.
+//! milliseconds from the start of the run. Invariant: a record keeps the version that it was
+//! written with, so whoever compares two sees whether they mean the same.
 
 use crate::{CatchUp, Summary};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// The only version of `run.json` that this crate writes and reads.
-pub const SCHEMA_VERSION: u32 = 1;
+/// The version of `run.json` that this crate writes; it reads this one and those before it. Since 2
+/// an outage is measured by when operations were due, and faults that strike before it is over
+/// share it: `trials[]`, its metrics and the count `trials` of 1 are those of another rule.
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// Everything about one run except the single operations.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunRecord {
-    /// Version of this layout, [`SCHEMA_VERSION`].
+    /// Version of this layout, at most [`SCHEMA_VERSION`].
     pub schema_version: u32,
     /// Name of the scenario.
     pub scenario: String,
@@ -72,6 +75,11 @@ impl RunRecord {
     /// much later, and nothing of how fast anything is.
     pub fn is_virtual(&self) -> bool {
         self.world != "process"
+    }
+
+    /// Whether its outages were measured by the present rule.
+    pub fn has_present_outages(&self) -> bool {
+        self.schema_version >= OUTAGES_SINCE
     }
 
     /// What a reader must know before he quotes a figure.
@@ -184,17 +192,21 @@ pub struct Fault {
     pub returned_ms: Option<f64>,
 }
 
-/// One fault and what it cost. What could not be measured is `None`.
+/// One fault and what it cost, or several that struck before clients were served again. What could
+/// not be measured is `None`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
-    /// The fault: `kill`, `pause`, …
+    /// The fault: `kill`, `pause`, …; of several the one that hit the leader, or the first.
     pub fault: String,
+    /// The others that struck before the outage was over, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<String>,
     /// The node that was hit; of several the one that led, or the first.
     pub node: u64,
     /// All that were hit.
     #[serde(default)]
     pub nodes: Vec<u64>,
-    /// When it was hit.
+    /// When the first of them struck.
     pub fault_at_ms: f64,
     /// Term before the fault.
     pub term_before: Option<u64>,
@@ -202,11 +214,16 @@ pub struct Trial {
     pub term_after: Option<u64>,
     /// Leader once the outage was over.
     pub leader_after: Option<u64>,
-    /// From the fault to the moment from which successes reach 90 % of the target rate over 100 ms.
+    /// From the fault until 85 % of what was due were answered in good time again, over 100 ms and
+    /// over half a second, and what had piled up by then as well.
     pub outage_ms: Option<f64>,
-    /// The longest time without a success around the fault.
+    /// The longest time without a success of anybody around the fault.
     pub longest_gap_ms: Option<f64>,
-    /// From the node's return until it had caught up.
+    /// The longest time that a single client went without a success around the fault.
+    #[serde(default)]
+    pub longest_client_gap_ms: Option<f64>,
+    /// From the node's return until it had caught up; of several the longest, and `None` where one
+    /// of them never had.
     pub rejoin_ms: Option<f64>,
     /// From the fault to the first campaign of a survivor.
     pub detect_ms: Option<f64>,
@@ -244,6 +261,11 @@ impl Trial {
         [self.detect_ms, self.elect_ms, self.commit_ms, self.client_ms]
     }
 
+    /// How many faults it is about.
+    pub(crate) fn faults(&self) -> u64 {
+        1 + self.also.len() as u64
+    }
+
     /// The outage, where one was measured.
     pub(crate) fn measured_ms(&self) -> Option<f64> {
         self.outage_ms.filter(|ms| ms.is_finite() && *ms >= 0.0)
@@ -254,6 +276,9 @@ impl Trial {
         self.parts().iter().flatten().filter(|ms| ms.is_finite() && **ms > 0.0).sum()
     }
 }
+
+/// The first version whose outages are those of the present rule.
+const OUTAGES_SINCE: u32 = 2;
 
 /// Seeds as `0x` and sixteen digits.
 mod seed {

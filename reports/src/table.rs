@@ -23,7 +23,7 @@ pub fn render(record: &RunRecord, timeouts: Option<&str>, color: bool) -> String
     }
     let sections = [
         ("outage after a fault, ms", outages(record), timeouts),
-        ("catch-up by batch size", catch_ups(&compared(record)), None),
+        ("catch-up by batch size", catch_ups(&compared(record)), Some(CATCH_UP_COLUMNS)),
         ("throughput", throughput(record), None),
         ("distributions", metrics(record), None),
         ("counts", counts(record), None),
@@ -68,13 +68,14 @@ fn head(record: &RunRecord) -> String {
 /// One block per kind of fault, and one for all where there are several: a row per quantity, the outage first, its parts indented.
 fn outages(record: &RunRecord) -> Vec<Vec<String>> {
     type Quantity = (&'static str, fn(&Trial) -> Option<f64>);
-    const QUANTITIES: [Quantity; 7] = [
+    const QUANTITIES: [Quantity; 8] = [
         ("outage", |trial| trial.outage_ms),
         ("  detect", |trial| trial.detect_ms),
         ("  elect", |trial| trial.elect_ms),
         ("  commit", |trial| trial.commit_ms),
         ("  client", |trial| trial.client_ms),
         ("longest gap", |trial| trial.longest_gap_ms),
+        ("longest client gap", |trial| trial.longest_client_gap_ms),
         ("rejoin", |trial| trial.rejoin_ms),
     ];
     let faults: BTreeSet<&str> = record.trials.iter().map(|trial| trial.fault.as_str()).collect();
@@ -338,8 +339,21 @@ const YELLOW: &str = "1;33";
 const ABSENT: &str = "-";
 /// In place of a fault: whichever it was.
 pub(crate) const ALL: &str = "all";
-const OF_TRIALS: [&str; 7] =
-    ["outage_ms", "detect_ms", "elect_ms", "commit_ms", "client_ms", "longest_gap_ms", "rejoin_ms"];
+const OF_TRIALS: [&str; 8] = [
+    "outage_ms",
+    "detect_ms",
+    "elect_ms",
+    "commit_ms",
+    "client_ms",
+    "longest_gap_ms",
+    "longest_client_gap_ms",
+    "rejoin_ms",
+];
+/// What the figures of catch-ups are of.
+const CATCH_UP_COLUMNS: &str = "a follower's time from its first bond; what it lacked over that, \
+    in entries and in millions of bytes of their commands; peers that it fetched from in bulk; \
+    entries in a chunk as they came; terms begun in all trials; acknowledged writes before the \
+    fault, and meanwhile";
 const ROWS_MAX: usize = 40;
 const TEXT_CHARS_MAX: usize = 400;
 

@@ -6,7 +6,7 @@
 //! microseconds from the start of the run. Invariants: events stand in order of time; there is a
 //! limit to them, and of operations those that are left out were faster than those shown.
 
-use crate::event::{Event, What};
+use crate::event::{Event, QUEUES_COUNTED, QUEUES_KB, Queue, Queues, What};
 use crate::lanes::{self, Lane, State, hit};
 use crate::latency::windows;
 use crate::seen::Seen;
@@ -163,21 +163,27 @@ impl Trace {
             What::Stopped { reason } => ("stopped".to_owned(), json!({ "reason": reason })),
             What::Died { reason } => ("died".to_owned(), json!({ "reason": reason })),
             What::Note { text } => ("note".to_owned(), json!({ "text": text })),
-            What::Usage {
-                resident_kb, log_kb, calls, storage_backlog_kb, held_messages, ..
-            } => {
+            What::Usage { resident_kb, log_kb, queues, .. } => {
                 let args = json!({ "resident": resident_kb, "log": log_kb });
                 self.counter(node, "memory, kB", at_ms, &args);
-                let depths = (calls, storage_backlog_kb, held_messages);
-                if let (Some(calls), Some(backlog_kb), Some(held)) = depths {
-                    let args = json!({ "calls": calls, "backlog, kB": backlog_kb, "held": held });
-                    self.counter(node, "queues", at_ms, &args);
-                }
+                self.depths((node, at_ms), "queues", queues, &QUEUES_COUNTED);
+                self.depths((node, at_ms), "queues, kB", queues, &QUEUES_KB);
                 return;
             }
             What::Became { .. } | What::Stall { .. } | What::Other => return,
         };
         self.instant((node, NOTED), &name, at_ms, &args);
+    }
+
+    /// How much waits in those of the queues that the node told of.
+    fn depths(&mut self, (node, at_ms): (u64, f64), name: &str, of: &Queues, queues: &[Queue]) {
+        let told = queues.iter().filter_map(|(name, depth)| Some((*name, depth(of)?)));
+        let args: serde_json::Map<String, Value> = told
+            .map(|(name, depth)| (name.trim_end_matches(", kB").to_owned(), depth.into()))
+            .collect();
+        if !args.is_empty() {
+            self.counter(node, name, at_ms, &args.into());
+        }
     }
 
     fn faults(&mut self, seen: &Seen<'_>, end_ms: f64) {

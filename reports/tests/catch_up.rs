@@ -139,8 +139,41 @@ fn what_never_came_to_an_end_is_drawn_as_far_as_it_came() {
     let (_parent, folder) = drawn(&record);
     let page = read(&folder, "index.html");
     assert!(page.contains("0 of 5") && page.contains("time counts from its return"), "{page}");
-    assert!(page.contains("Nothing was fetched in bulk") && !page.contains("NaN"));
+    let why = "No catch-up is drawn: none came to its end in 10 trials.";
+    assert!(page.contains(why) && !page.contains("NaN"), "{page}");
+    assert!(!page.contains("Nothing was fetched in bulk"), "of each 49,000 entries were");
+    assert!(!folder.path().join("catch-up.svg").exists(), "there would be nothing but an axis");
     assert!(render(&record, None, false).contains("0/5"));
+}
+
+#[test]
+fn a_size_of_which_none_came_to_its_end_has_words_in_place_of_times() {
+    let mut record = record();
+    let of_100 = record.catch_ups.iter_mut().filter(|caught| caught.batch_size == 100);
+    of_100.for_each(|caught| caught.catch_up_ms = None);
+    let (_parent, folder) = drawn(&record);
+    for name in ["index.html", "catch-up.svg"] {
+        let text = read(&folder, name);
+        assert!(text.contains("none came to its end in 5 trials"), "not in {name}");
+        assert!(text.contains("p50 204 ms"), "the others have theirs in {name}");
+    }
+}
+
+#[test]
+fn where_nothing_was_fetched_no_size_is_shown_as_the_best() {
+    let mut record = record();
+    let marks = ["<strong>500</strong>", "f-ok box"];
+    let shown = |record: &RunRecord| {
+        let (_parent, folder) = drawn(record);
+        let page = read(&folder, "index.html");
+        marks.map(|mark| page.contains(mark))
+    };
+    assert_eq!(shown(&record), [true, true]);
+    record.catch_ups.iter_mut().for_each(|caught| {
+        (caught.fetched, caught.chunks, caught.peers) = (0, 0, 0);
+        caught.progress.clear();
+    });
+    assert_eq!(shown(&record), [false, false]);
 }
 
 #[test]

@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "the helpers may fail the way the tests do")]
 
 use reports::{
-    Check, Environment, Event, Events, Fault, Kind, Lapse, Mark, Outcome, Recorder, RunFolder,
-    RunRecord, SCHEMA_VERSION, Sample, Seen, Summary, Trial, Verdict, What, render,
+    Check, Environment, Event, Events, Fault, Kind, Lapse, Mark, Outcome, Queues, Recorder,
+    RunFolder, RunRecord, SCHEMA_VERSION, Sample, Seen, Summary, Trial, Verdict, What, render,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -51,14 +51,20 @@ fn became(at_ms: u64, node: u64, role: &str, term: u64) -> Event {
 
 /// A sample of a node that holds so much of everything.
 fn usage(resident_kb: u64, held: u64) -> What {
-    What::Usage {
-        resident_kb,
-        log_kb: held,
-        cpu_ms: held,
-        calls: Some(held),
-        storage_backlog_kb: Some(held),
-        held_messages: Some(held),
-    }
+    let depth = Some(held);
+    let queues = Queues {
+        calls: depth,
+        storage_backlog_kb: depth,
+        held_messages: depth,
+        mailbox_calls: depth,
+        bond_events: depth,
+        applier_batches: depth,
+        lane_control_kb: depth,
+        lane_append_kb: depth,
+        lane_client_kb: depth,
+        lane_bulk_kb: depth,
+    };
+    What::Usage { resident_kb, log_kb: held, cpu_ms: held, queues }
 }
 
 /// A run of so many seconds at so many operations per second, in which the leader is killed every
@@ -188,6 +194,7 @@ fn ten_minutes_at_a_thousand_per_second_give_a_page_of_less_than_three_megabytes
     assert!(trace.len() < 20_000_000, "{} bytes", trace.len());
     assert!(page.contains("Resident memory, a line for each node"));
     assert!(page.contains("id=\"queues\"") && page.contains("messages held back"));
+    assert!(page.contains("append lanes, kB") && trace.contains("\"append lanes\":"));
     assert!(page.contains("600\u{202f}000 operations, the slowest of each cell drawn"));
     assert!(page.matches("kill of node").count() >= 100, "every fault has its band");
 }

@@ -154,12 +154,28 @@ fn a_record_that_is_not_one_is_refused_by_name_and_place() {
 fn a_record_of_another_version_is_refused_before_its_fields_are() {
     let parent = tempfile::tempdir().unwrap();
     let folder = create(parent.path());
-    for (json, found) in [("{\"schema_version\": 2}", "2"), ("{}", "null")] {
+    for (json, found) in [
+        ("{\"schema_version\": 3}", "3"),
+        ("{\"schema_version\": 0}", "0"),
+        ("{\"schema_version\": \"2\"}", "\"2\""),
+        ("{}", "null"),
+    ] {
         fs::write(folder.path().join("run.json"), json).unwrap();
         let error = folder.read_record().unwrap_err().to_string();
-        let expected = format!("has schema_version {found}, this program reads 1");
+        let expected = format!("has schema_version {found}, this program reads 1 to 2");
         assert!(error.ends_with(&expected), "{error}");
     }
+}
+
+#[test]
+fn an_older_record_is_read_and_keeps_its_version() {
+    let parent = tempfile::tempdir().unwrap();
+    let folder = create(parent.path());
+    let older = RunRecord { schema_version: 1, ..record() };
+    folder.write_record(&older).unwrap();
+    let read = folder.read_record().unwrap();
+    assert_eq!(read, older);
+    assert!(!read.has_present_outages() && record().has_present_outages());
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! few trials for it to ever say so, that is said.
 
 use super::{CatchUp, ranks::mann_whitney};
-use crate::figures::ms;
+use crate::figures::{ms, plural};
 use crate::record::RunRecord;
 use crate::summary::nearest_rank;
 use crate::{P99_SAMPLES_MIN, Summary};
@@ -32,7 +32,7 @@ pub(crate) struct OfSize<'a> {
 pub(crate) struct Compared<'a> {
     /// The smallest first.
     pub(crate) sizes: Vec<OfSize<'a>>,
-    /// The size with the lowest median.
+    /// The size with the lowest median; none where sizes made no difference.
     pub(crate) best: Option<u64>,
     /// Which is the best, in a sentence; nothing where there is only one.
     pub(crate) verdict: Option<String>,
@@ -49,10 +49,11 @@ pub(crate) fn compared(record: &RunRecord) -> Compared<'_> {
     let mut ranked: Vec<(&OfSize<'_>, f64)> =
         sizes.iter().filter_map(|of| Some((of, of.took.as_ref()?.p50))).collect();
     ranked.sort_by(|a, b| a.1.total_cmp(&b.1));
-    let best = ranked.first().map(|(of, _)| of.batch_size);
+    // Else no chunk was ever asked for, and that one size was the fastest is chance.
+    let counts = sizes.iter().any(OfSize::was_fetched);
+    let best = ranked.first().map(|(of, _)| of.batch_size).filter(|_| counts);
     let verdict = match &ranked[..] {
-        // Then no chunk was ever asked for.
-        [_, ..] if record.catch_ups.iter().all(|caught| caught.fetched == 0) => Some(
+        [_, ..] if !counts => Some(
             "Nothing was fetched in bulk, so batch sizes made no difference: what was missed came in \
              the leader's own window, or in a snapshot."
                 .to_owned(),
@@ -64,8 +65,7 @@ pub(crate) fn compared(record: &RunRecord) -> Compared<'_> {
 }
 
 fn of_size<'a>(record: &'a RunRecord, size: u64, trials: Vec<&'a CatchUp>) -> OfSize<'a> {
-    let mut took_ms: Vec<f64> = trials.iter().filter_map(|caught| caught.catch_up_ms).collect();
-    took_ms.retain(|ms| ms.is_finite() && *ms >= 0.0);
+    let mut took_ms: Vec<f64> = trials.iter().filter_map(|caught| caught.took_ms()).collect();
     took_ms.sort_by(f64::total_cmp);
     let median = |of: fn(&CatchUp) -> Option<f64>| {
         let values: Vec<f64> = trials.iter().filter_map(|caught| of(caught)).collect();
@@ -95,6 +95,17 @@ impl<'a> OfSize<'a> {
     pub(crate) fn middle(&self) -> Option<&'a CatchUp> {
         let p50 = self.took.as_ref()?.p50;
         self.trials.iter().find(|caught| caught.catch_up_ms == Some(p50)).copied()
+    }
+
+    /// Whether any of it came in bulk.
+    pub(crate) fn was_fetched(&self) -> bool {
+        self.trials.iter().any(|caught| caught.fetched > 0)
+    }
+
+    /// What stands in place of times where there are none.
+    pub(crate) fn without_end(&self) -> Option<String> {
+        let trials = || plural(self.trials.len() as u64, "trial");
+        self.took_ms.is_empty().then(|| format!("none came to its end in {}", trials()))
     }
 
     /// From how many others entries were fetched, the fewest and the most.
@@ -200,8 +211,10 @@ mod tests {
     fn sizes_of_chunks_that_nobody_asked_for_are_not_compared() {
         let mut record = run(&[(100, &[3.0; 5]), (500, &[2.0; 5])]);
         record.catch_ups.iter_mut().for_each(|caught| (caught.fetched, caught.chunks) = (0, 0));
-        let verdict = compared(&record).verdict.unwrap();
+        let compared = compared(&record);
+        let verdict = compared.verdict.unwrap();
         assert!(verdict.starts_with("Nothing was fetched in bulk"), "{verdict}");
+        assert_eq!(compared.best, None, "and none of them is the best");
     }
 
     #[test]
@@ -214,8 +227,11 @@ mod tests {
         assert_eq!((of.quartiles_ms(), of.peers()), (Some((10.0, 20.0)), "2".to_owned()));
         assert_eq!((of.entries_per_chunk(), of.entries_per_s), (Some(100.0), Some(50_000.0)));
         assert_eq!(of.middle().and_then(|caught| caught.catch_up_ms), Some(10.0));
+        assert_eq!((compared.best, of.without_end()), (Some(7), None));
         record.catch_ups.iter_mut().for_each(|caught| caught.catch_up_ms = None);
         let none = super::compared(&record);
         assert!(none.best.is_none() && none.verdict.is_none() && none.sizes[0].middle().is_none());
+        let told = none.sizes[0].without_end();
+        assert_eq!(told.as_deref(), Some("none came to its end in 3 trials"));
     }
 }

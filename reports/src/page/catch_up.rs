@@ -5,6 +5,7 @@
 
 use super::chart::{Panel, Swatch, WIDTH, legend, x_axis};
 use super::timeline::TICKS_MAX;
+use crate::absence;
 use crate::catch_up::{CatchUp, Compared, OfSize, compared, tail};
 use crate::figures::{ABSENT, count, digits, ms};
 use crate::plot::{Ink, Scale};
@@ -23,8 +24,14 @@ pub(super) fn section(record: &RunRecord) -> Markup {
             p class="note" { (what(record)) }
             @if let Some(verdict) = &compared.verdict { p { (verdict) } }
             div class="wide" { (table(&compared)) }
-            figure class="charts" { (strips(&compared)) }
-            (progress(&compared))
+            p class="note" { (COLUMNS) }
+            @match absence::of_catch_ups(record) {
+                Some(why) => { p class="note" { (why) } }
+                None => {
+                    figure class="charts" { (strips(&compared)) }
+                    (progress(&compared))
+                }
+            }
         }
     }
 }
@@ -106,6 +113,9 @@ fn strips(compared: &Compared<'_>) -> Markup {
         }
         let class = if is_best { "s-ok" } else { "s-stall" };
         panel.dots(of.took_ms.iter().map(|ms| (x.at(*ms), y)), &format!("huge {class}"));
+        if let Some(words) = of.without_end() {
+            panel.word((0.0, y), words, "right");
+        }
         if let Some(took) = &of.took {
             let at = x.at(took.p50);
             panel.line(&[(at, y - 12.0), (at, y + 12.0)], "curve s-text");
@@ -131,12 +141,14 @@ fn progress(compared: &Compared<'_>) -> Markup {
         .filter(|(_, caught)| !caught.curves().is_empty())
         .collect();
     if shown.is_empty() {
-        return html! {
-            p class="note" {
+        let why = match compared.sizes.iter().any(OfSize::was_fetched) {
+            true => "In the middle trial of each size nothing was fetched in bulk.",
+            false => {
                 "Nothing was fetched in bulk: what was missed came from the leader, or from a \
                  snapshot, and was too little to be asked of others."
             }
         };
+        return html! { p class="note" { (why) } };
     }
     let curves = || shown.iter().flat_map(|(_, caught)| caught.curves());
     let all = || curves().flat_map(|(_, points)| points);
@@ -185,6 +197,14 @@ fn fetched(of: &OfSize<'_>, caught: &CatchUp, x: &Scale, most: f64) -> Markup {
     }
 }
 
+/// What stands in the columns of the table.
+const COLUMNS: &str = "\
+    p50, min and max are of the trials that came to their end. Entries/s and MB/s are medians: \
+    what a follower lacked over the time that it took, in entries, and in millions of bytes of \
+    their commands. Peers: how many others it fetched from in bulk. Really in a chunk: entries in \
+    a chunk as they came, on average, since a chunk has a limit in bytes as well. New terms are \
+    those of all trials. Commits: how long acknowledged writes took, before the fault and while \
+    the follower caught up.";
 /// Room to the right for the words.
 const HEADROOM: f64 = 1.18;
 const ROW: f64 = 34.0;

@@ -55,18 +55,13 @@ const AWAY_MS: f64 = 600.0;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Queues;
 
     #[test]
     fn a_line_keeps_the_largest_of_each_stretch() {
         let usage = |at_ms: u64, resident_kb| {
-            let what = What::Usage {
-                resident_kb,
-                log_kb: 0,
-                cpu_ms: 0,
-                calls: None,
-                storage_backlog_kb: None,
-                held_messages: None,
-            };
+            let queues = Queues::default();
+            let what = What::Usage { resident_kb, log_kb: 0, cpu_ms: 0, queues };
             Event { at_ns: at_ms * 1_000_000, node: 2, what }
         };
         let mut events: Vec<Event> = (0..10_000).map(|n| usage(n * 100, 20_000)).collect();

@@ -31,7 +31,7 @@ pub(super) fn section(seen: &Seen<'_>) -> Markup {
     }
 }
 
-/// How long groups took; nothing where none formed.
+/// How long groups took; nothing where none was to form.
 fn forming(record: &RunRecord) -> Markup {
     let forming: Vec<f64> = record
         .marks
@@ -40,6 +40,14 @@ fn forming(record: &RunRecord) -> Markup {
         .filter_map(|mark| Some(mark.until_ms? - mark.at_ms))
         .filter(|ms| ms.is_finite() && *ms >= 0.0)
         .collect();
+    if let Some(why) = absence::of_forming(record) {
+        return html! {
+            section id="forming" {
+                h2 { "Forming" }
+                p class="note" { (why) }
+            }
+        };
+    }
     if forming.is_empty() {
         return html! {};
     }
@@ -70,8 +78,15 @@ fn outages(record: &RunRecord, timeouts: Option<&str>) -> Markup {
         section id="outage" {
             h2 { "Outage" }
             p class="note" {
-                "How long clients could not write: from the fault until successes reach 90 % of \
-                 the rate again, over 100 ms."
+                "How long clients could not write: "
+                @if record.has_present_outages() {
+                    "from the fault until 85 % of what is due is answered in good time again, \
+                     within 100 ms as a rule, and is so for half a second. What had piled up \
+                     counts for when it was due. Faults that strike before that have one outage \
+                     together."
+                } @else {
+                    "by the rule of schema_version 1, so not to be compared with newer runs."
+                }
                 @if unmeasured > 0 {
                     " " strong { (plural(unmeasured, "trial")) " without a measured outage." }
                 }

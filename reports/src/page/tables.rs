@@ -73,6 +73,7 @@ fn trial(trial: &Trial) -> Markup {
         trial.commit_ms,
         trial.client_ms,
         trial.longest_gap_ms,
+        trial.longest_client_gap_ms,
         trial.rejoin_ms,
     ];
     let nodes = if trial.nodes.is_empty() { vec![trial.node] } else { trial.nodes.clone() };
@@ -83,7 +84,7 @@ fn trial(trial: &Trial) -> Markup {
     html! {
         tr {
             td class="n" { (format!("{:.2} s", trial.fault_at_ms / 1e3)) }
-            td { (trial.fault) " " (nodes.join(" ")) }
+            td { (trial.fault) @for also in &trial.also { " + " (also) } " " (nodes.join(" ")) }
             td { (leader) ", " (number(trial.term_before)) " → " (number(trial.term_after)) }
             @for figure in figures {
                 td class="n" { (figure.map_or(ABSENT.to_owned(), digits)) }
@@ -166,6 +167,7 @@ pub(super) fn tiles(record: &RunRecord) -> Markup {
     let mut tiles: Vec<(&str, String, String)> = Vec::new();
     for (name, title, what) in [
         ("outage_ms", "outage, p50", format!("trials{}", record.without_recovery())),
+        ("longest_client_gap_ms", "longest client gap, p50", "trials".to_owned()),
         ("catch_up_ms", "catch-up, p50", "trials".to_owned()),
         ("forming_ms", "forming, p50", "groups".to_owned()),
         ("promote_ms", "a voter again, p50", "returns".to_owned()),
@@ -228,8 +230,8 @@ fn clipped(text: &str, chars_max: usize) -> String {
     clipped
 }
 
-const PARTS: [&str; 7] =
-    ["outage, ms", "detect", "elect", "commit", "client", "longest gap", "rejoin"];
+const PARTS: [&str; 8] =
+    ["outage, ms", "detect", "elect", "commit", "client", "longest gap", "client gap", "rejoin"];
 /// Metrics that repeat the fields of the lapses.
 const OF_LAPSES: [&str; 4] = ["leave_ms", "evict_ms", "join_ms", "promote_ms"];
 const ROWS_MAX: usize = 300;

@@ -7,7 +7,7 @@
 use super::chart::{Panel, Swatch, WIDTH, legend, x_axis};
 use super::{lane, memory};
 use crate::absence;
-use crate::figures::{count, ms};
+use crate::figures::{count, ms, plural};
 use crate::lanes::{self, Lane, called, hit};
 use crate::plot::{self, Ink, Scale, round_up};
 use crate::record::{Fault, Trial};
@@ -147,10 +147,13 @@ fn fault_title(fault: &Fault) -> String {
 }
 
 fn outage_title(trial: &Trial, outage_ms: f64) -> String {
-    let Trial { fault, fault_at_ms, node, .. } = trial;
-    format!("outage of {} after the {fault} of node {node} at {:.3} s", ms(outage_ms), {
-        fault_at_ms / 1e3
-    })
+    let Trial { fault, also, fault_at_ms, node, .. } = trial;
+    let more = match also.len() {
+        0 => String::new(),
+        more => format!(" and {}", plural(more as u64, "more fault")),
+    };
+    let at_s = fault_at_ms / 1e3;
+    format!("outage of {} after the {fault} of node {node}{more} at {at_s:.3} s", ms(outage_ms))
 }
 
 fn fault_label(fault: &Fault) -> String {

@@ -127,8 +127,10 @@ pub(crate) fn label(value: f64) -> String {
         if value == 0.0 { 0 } else { (-value.abs().log10().floor()).clamp(0.0, 6.0) as usize };
     let text = format!("{value:.digits$}");
     // 0.25 at one digit would lie; a step of 2.5 never occurs, but a caller may label any value.
-    let exact = format!("{value}");
-    if exact.len() <= text.len() + 2 { exact } else { text }
+    // Not to the last bit: six steps of 0.2 are 1.2000000000000002, and are called 1.2.
+    let exact = format!("{value:.9}");
+    let exact = exact.trim_end_matches('0').trim_end_matches('.');
+    if exact.len() <= text.len() + 2 { exact.to_owned() } else { text }
 }
 
 #[cfg(test)]
@@ -152,5 +154,20 @@ mod tests {
     fn labels_carry_no_needless_digits() {
         assert_eq!([0.0, 0.1, 0.5, 2.0, 150.0].map(label), ["0", "0.1", "0.5", "2", "150"]);
         assert_eq!(label(0.1 + 0.2), "0.3");
+        assert_eq!([1e-8, 1e9, -0.5].map(label), ["0.00000001", "1000000000", "-0.5"]);
+    }
+
+    #[test]
+    fn no_two_ticks_are_called_the_same() {
+        let labels = |high: f64| -> Vec<String> {
+            Scale::linear(0.0, high, 0.0, 1.0).ticks(10).into_iter().map(label).collect()
+        };
+        assert_eq!(labels(1.5), ["0", "0.2", "0.4", "0.6", "0.8", "1", "1.2", "1.4"]);
+        for tenths in 1..2_000 {
+            let mut labels = labels(f64::from(tenths) / 10.0);
+            let all = labels.len();
+            labels.dedup();
+            assert_eq!(labels.len(), all, "{labels:?}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use crate::RunRecord;
 use crate::catch_up::{CatchUp, Compared, OfSize, compared};
 use crate::figures::{count, digits, ms};
 
-/// Lays the plot out.
+/// Lays the plot out, of a run in which one came to its end.
 pub(crate) fn catch_up(record: &RunRecord) -> Drawing {
     let compared = compared(record);
     let shown: Vec<(&OfSize<'_>, &CatchUp)> = compared
@@ -77,6 +77,10 @@ fn draw_strips(drawing: &mut Drawing, panel: &Panel, compared: &Compared<'_>) {
         }
         for ms in &of.took_ms {
             drawing.dot((x.at(*ms), y), 4.0, ink, 0.8);
+        }
+        if let Some(words) = of.without_end() {
+            let at = (panel.left + 12.0, y + 5.0);
+            drawing.sized_text(at, &words, Ink::Muted, Anchor::Start, 12.0, false);
         }
         let Some(took) = &of.took else { continue };
         let at = x.at(took.p50);

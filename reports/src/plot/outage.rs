@@ -32,7 +32,10 @@ pub(crate) fn outage(record: &RunRecord) -> Drawing {
         drawing.text((upper.right, top + 14.0), &words, Ink::Fail, Anchor::End);
     }
     draw_bars(&mut drawing, &lower, &x, drawn, measured.len());
-    let caption = "milliseconds from the fault until 90 % of the target rate succeeds again";
+    let caption = match record.has_present_outages() {
+        true => "milliseconds from the fault until 85 % of what is due is answered in time again",
+        false => "milliseconds from the fault, by the rule of schema_version 1",
+    };
     drawing.text((WIDTH / 2.0, lower.bottom + 36.0), caption, Ink::Muted, Anchor::Middle);
     drawing
 }
