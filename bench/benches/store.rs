@@ -31,7 +31,7 @@ fn append(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::from_parameter(entries), |bencher| {
             bencher.iter_custom(|writes| {
                 // A store for each sample, so that none grows without end.
-                let filled = Filled::create(place(), 0, BYTES).expect("an empty store");
+                let filled = Filled::create(place(), 0, BYTES, |_| true).expect("an empty store");
                 let (_, mut open) = filled.read_back().expect("what was just written");
                 let clock = SystemClock::new();
                 let began = clock.now();
@@ -51,7 +51,7 @@ fn open(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("store/open");
     group.sample_size(20);
     for entries in [10_000, 100_000] {
-        let filled = Filled::create(place(), entries, BYTES).expect("room in memory");
+        let filled = Filled::create(place(), entries, BYTES, |_| true).expect("room in memory");
         group.throughput(Throughput::Elements(entries));
         group.bench_function(BenchmarkId::from_parameter(entries), |bencher| {
             bencher.iter_custom(|openings| (0..openings).map(|_| reopen(&filled, entries)).sum());

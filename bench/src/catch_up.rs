@@ -13,12 +13,21 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
+use reports::Verdict;
 use runtime::{
     ConsensusConfig, Consistency, Event, Group, GroupKey, LeadershipPreference, Network, Peer,
     Time, storage,
 };
 
-use crate::{node, outcome::Outcome, stream::Stream, tally::Tally};
+use crate::{
+    node,
+    outcome::Outcome,
+    progress::Stage,
+    series::once_each,
+    stream::Stream,
+    tally::Tally,
+    watch::{Kept, Watch},
+};
 
 /// What was asked for.
 pub(crate) struct Wish<'a> {
@@ -48,62 +57,100 @@ pub(crate) struct Followed {
     pub(crate) fetched: u64,
 }
 
-/// By the size of their chunks; and how long the plain stream took.
+/// By the place of their size among the sizes; and how long the plain stream took.
+#[derive(Default)]
 struct Measured {
-    followed: Vec<(u32, Vec<Followed>)>,
+    followed: Vec<Vec<Followed>>,
     stream: Vec<Duration>,
 }
 
-pub(crate) fn main(wish: &Wish<'_>) -> Result<()> {
+pub(crate) fn main(wish: &Wish<'_>) -> Result<Verdict> {
+    once_each("--batch-sizes", wish.batch_sizes)?;
     let plan = serde_json::json!({
         "entries": wish.entries, "command_bytes": wish.bytes, "batch_sizes": wish.batch_sizes,
         "trials": wish.trials, "storage": "memory", "founders": node::NODES, "profile": "lan",
     });
     let mut outcome = Outcome::new("bench-catch-up", plan);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let watch = Watch::begin(stages(wish))?;
     let (entries, bytes, trials) = (wish.entries, wish.bytes, wish.trials);
-    let sizes = wish.batch_sizes.to_vec();
-    let measured = runtime.block_on(runtime.spawn(measure(entries, bytes, sizes, trials)))??;
-    let stream = outcome.summarise("stream_us", &measured.stream).context("nothing was moved")?;
-    for (size, followed) in measured.followed {
+    let (sizes, kept) = (wish.batch_sizes.to_vec(), Kept::default());
+    let measured = measure((entries, bytes, trials), sizes, watch.clone(), kept.clone());
+    watch.carry_out_aside(measured)?;
+    let Measured { followed, stream } = kept.take();
+    let stream = outcome.summarise("stream_us", &stream);
+    for (size, followed) in wish.batch_sizes.iter().zip(followed) {
         let named = |what: &str| format!("batch_{size}_{what}");
         let took: Vec<_> = followed.iter().map(|one| one.took).collect();
-        let took = outcome.summarise(&named("us"), &took).context("nobody caught up")?;
+        let Some(took) = outcome.summarise(&named("us"), &took) else {
+            ensure!(watch.is_cut_short(), "nobody caught up");
+            continue;
+        };
         let seconds = took.p50 / 1e6;
         let moved = f64::from(entries) * bytes as f64 / 1e6;
         outcome.ratio(&named("mb_per_s"), moved / seconds);
-        outcome.ratio(&named("share_of_stream"), stream.p50 / took.p50);
+        let stream = stream.as_ref().map(|stream| stream.p50);
+        outcome.ratio_of(&named("share_of_stream"), stream, Some(took.p50));
         outcome.count(&named("entries_per_s"), (f64::from(entries) / seconds) as u64);
         let least = |figure: fn(&Followed) -> u64| followed.iter().map(figure).min().unwrap_or(0);
         outcome.count(&named("peers_min"), least(|one| one.sources as u64));
         outcome.count(&named("fetched_min"), least(|one| one.fetched));
     }
-    outcome.finish(wish.out, wish.json)
+    outcome.finish(&watch, wish.out, wish.json)
 }
 
-async fn measure(entries: u32, bytes: usize, sizes: Vec<u32>, trials: u32) -> Result<Measured> {
+fn stages(wish: &Wish<'_>) -> Vec<Stage> {
+    let (sizes, entries) = (wish.batch_sizes.len() as u64, u64::from(wish.entries));
+    let followers = FOLLOWED + APPLIED.saturating_mul(wish.entries);
+    vec![
+        Stage {
+            words: "filling a log for each size".into(),
+            unit: "entries",
+            units: sizes * entries,
+            each: FILLED,
+        },
+        Stage {
+            words: "catching up, each size in turn".into(),
+            unit: "followers",
+            units: sizes * u64::from(wish.trials),
+            each: followers,
+        },
+    ]
+}
+
+async fn measure(
+    (entries, bytes, trials): (u32, usize, u32),
+    sizes: Vec<u32>,
+    watch: Watch,
+    kept: Kept<Measured>,
+) -> Result<()> {
+    kept.with(|measured| measured.followed.resize_with(sizes.len(), Vec::new));
+    watch.go_on();
     let networks = bind().await?;
-    let (mut stream, mut moved) = (in_time(Stream::open()).await?, Vec::new());
+    let mut stream = in_time(Stream::open()).await?;
     let weight_bytes = u64::from(entries) * bytes as u64;
     // The first time warms up and is not counted.
     in_time(stream.moves(weight_bytes)).await?;
     let mut all = Vec::new();
-    for size in sizes {
-        all.push((Full::build(&networks, size, entries, bytes).await?, size, Vec::new()));
+    for size in &sizes {
+        let filled = |entries| watch.add(entries);
+        all.push(Full::build(&networks, *size, (entries, bytes), filled).await?);
     }
+    watch.go_on();
     for trial in 0..trials {
-        for (full, size, followed) in &mut all {
+        for (place, (full, size)) in all.iter().zip(&sizes).enumerate() {
             let one = full.one().await;
-            followed.push(one.with_context(|| format!("trial {trial} with chunks of {size}"))?);
+            let one = one.with_context(|| format!("trial {trial} with chunks of {size}"))?;
+            kept.with(|measured| measured.followed[place].push(one));
+            watch.add(1);
         }
-        moved.push(in_time(stream.moves(weight_bytes)).await?);
+        let moved = in_time(stream.moves(weight_bytes)).await?;
+        kept.with(|measured| measured.stream.push(moved));
     }
     stream.close().await;
     for network in networks {
         network.shutdown().await;
     }
-    let followed = all.into_iter().map(|(_, size, followed)| (size, followed)).collect();
-    Ok(Measured { followed, stream: moved })
+    Ok(())
 }
 
 async fn in_time<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
@@ -120,11 +167,12 @@ pub(crate) async fn bind() -> Result<Vec<Network>> {
 }
 
 impl Full {
+    /// A group with so many commands of so many bytes; told of each batch of them.
     pub(crate) async fn build(
         networks: &[Network],
         size: u32,
-        entries: u32,
-        bytes: usize,
+        (entries, bytes): (u32, usize),
+        filled: impl Fn(u64),
     ) -> Result<Self> {
         let consensus = ConsensusConfig { batch_size: size, ..node::whole_log() };
         consensus.validate()?;
@@ -138,6 +186,7 @@ impl Full {
                 executed.context("filling the log")?;
             }
             left -= batch;
+            filled(batch as u64);
         }
         let full = Self { consensus, key, peers, entries, bytes, groups };
         full.settled().await?;
@@ -201,3 +250,7 @@ impl Full {
 /// Not more than one session may have unanswered.
 const BATCH: usize = 4_000;
 const WAIT_MAX: Duration = Duration::from_secs(60);
+/// What an entry may take as it is committed and as it is fetched, and a follower beside that.
+const FILLED: Duration = Duration::from_micros(15);
+const APPLIED: Duration = Duration::from_micros(2);
+const FOLLOWED: Duration = Duration::from_millis(150);

@@ -5,40 +5,59 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result};
+use reports::Verdict;
 use runtime::{Clock, Link, SystemClock};
 
 use crate::{
     echo,
     node::{self, FORMING_MAX, Leading, NODES, Node, NodeProcess, Roster},
     outcome::{Outcome, Samples},
+    progress::Stage,
+    watch::{Kept, Watch},
 };
 
-pub(crate) fn main(rounds: u32, bytes: usize, out: &Path, json: bool) -> Result<()> {
+/// What is measured in one formation, and where it goes.
+#[derive(Clone)]
+struct Wish {
+    rounds: u32,
+    bytes: usize,
+    watch: Watch,
+    kept: Kept<Samples>,
+}
+
+pub(crate) fn main(rounds: u32, bytes: usize, out: &Path, json: bool) -> Result<Verdict> {
     let plan = serde_json::json!({ "rounds": rounds, "bytes": bytes, "storage": "memory" });
     let mut outcome = Outcome::new("bench-commit", plan);
-    outcome.add("one_process", &formed_anew(rounds, |rounds| one_process(rounds, bytes))?);
-    outcome.add("three_processes", &formed_anew(rounds, |rounds| three_processes(rounds, bytes))?);
-    outcome.finish(out, json)
+    let stage = |topology: &str| Stage {
+        words: format!("committing, {topology}"),
+        unit: "rounds",
+        units: rounds.into(),
+        each: ROUND,
+    };
+    let watch = Watch::begin(vec![stage("one process"), stage("three processes")])?;
+    let wish = Wish { rounds, bytes, watch: watch.clone(), kept: Kept::default() };
+    outcome.add("one_process", &formed_anew(&wish, one_process)?);
+    outcome.add("three_processes", &formed_anew(&wish, three_processes)?);
+    outcome.finish(&watch, out, json)
 }
 
 /// Measures several formations: which task settles on which core is decided as nodes start, and
 /// one formation in five or so commits a quarter slower for as long as it lives.
-fn formed_anew<F>(rounds: u32, measure: impl Fn(u32) -> F) -> Result<Samples>
+fn formed_anew<F>(wish: &Wish, measure: impl Fn(Wish) -> F) -> Result<Samples>
 where
-    F: Future<Output = Result<Samples>> + Send + 'static,
+    F: Future<Output = Result<()>> + Send + 'static,
 {
-    let formations = rounds.min(FORMATIONS);
-    let mut samples = Samples::default();
+    let Wish { rounds, watch, kept, .. } = wish;
+    watch.go_on();
+    let formations = FORMATIONS.min(*rounds);
     for formation in 0..formations {
         let share = rounds / formations + u32::from(formation < rounds % formations);
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        // Spawned, so that no other thread stands between the measurement and the endpoint.
-        samples.append(runtime.block_on(runtime.spawn(measure(share)))??);
+        watch.carry_out_aside(measure(Wish { rounds: share, ..wish.clone() }))?;
     }
-    Ok(samples)
+    Ok(kept.take())
 }
 
-async fn one_process(rounds: u32, bytes: usize) -> Result<Samples> {
+async fn one_process(wish: Wish) -> Result<()> {
     let mut networks = Vec::new();
     for _ in 0..NODES {
         networks.push(node::bind().await?);
@@ -50,43 +69,43 @@ async fn one_process(rounds: u32, bytes: usize) -> Result<Samples> {
         nodes.push(node::start(network, &roster).await?);
     }
     let mut link = echo::dial(&nodes[0].network, &peers[1]).await?;
-    let samples = measure(&nodes[0], &mut link, rounds, bytes).await;
+    let measured = measure(&nodes[0], &mut link, &wish).await;
     for node in nodes {
         node.network.shutdown().await;
     }
-    samples
+    measured
 }
 
-async fn three_processes(rounds: u32, bytes: usize) -> Result<Samples> {
+async fn three_processes(wish: Wish) -> Result<()> {
     let network = node::bind().await?;
     let mut peers = vec![network.peer()];
     let mut processes = Vec::new();
     for _ in 1..NODES {
-        let (process, peer) = NodeProcess::spawn()?;
+        let (process, peer) = NodeProcess::spawn().await?;
         processes.push(process);
         peers.push(peer);
     }
     for (process, place) in processes.iter_mut().zip(1..) {
-        process.tell(&Roster { peers: peers.clone(), place, leading: Leading::ByPlace })?;
+        let roster = Roster { peers: peers.clone(), place, leading: Leading::ByPlace };
+        process.tell(&roster).await?;
     }
     let mut link = echo::dial(&network, &peers[1]).await?;
     let roster = Roster { peers, place: 0, leading: Leading::ByPlace };
     let node = node::start(network, &roster).await?;
-    let samples = measure(&node, &mut link, rounds, bytes).await;
+    let measured = measure(&node, &mut link, &wish).await;
     node.network.shutdown().await;
-    samples
+    measured
 }
 
-async fn measure(node: &Node, link: &mut Link, rounds: u32, bytes: usize) -> Result<Samples> {
+async fn measure(node: &Node, link: &mut Link, wish: &Wish) -> Result<()> {
     for group in &node.groups {
         tokio::time::timeout(FORMING_MAX, group.when().leader_elected())
             .await
             .context("no leader was elected in time")??;
     }
-    let clock = SystemClock::new();
-    let mut samples = Samples::default();
+    let (clock, bytes) = (SystemClock::new(), wish.bytes);
     // The first round warms caches and path estimates and is not counted.
-    for round in 0..=rounds {
+    for round in 0..=wish.rounds {
         let mut timed = Samples::default();
         for _ in 0..PER_ROUND {
             timed.echo.push(echo_once(&clock, link, bytes).await?);
@@ -98,10 +117,11 @@ async fn measure(node: &Node, link: &mut Link, rounds: u32, bytes: usize) -> Res
             timed.follower.push(commit_once(&clock, node, 1, bytes).await?);
         }
         if round > 0 {
-            samples.append(timed);
+            wish.kept.with(|samples| samples.append(timed));
+            wish.watch.add(1);
         }
     }
-    Ok(samples)
+    Ok(())
 }
 
 async fn echo_once(clock: &SystemClock, link: &mut Link, bytes: usize) -> Result<Duration> {
@@ -125,3 +145,5 @@ async fn commit_once(
 
 const FORMATIONS: u32 = 10;
 const PER_ROUND: usize = 50;
+/// What one may take, with its share of the forming.
+const ROUND: Duration = Duration::from_millis(80);

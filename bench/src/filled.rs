@@ -34,8 +34,14 @@ pub(crate) struct Open<'a> {
 }
 
 impl Filled {
-    /// A new store in a directory that is not there yet.
-    pub(crate) fn create(path: PathBuf, entries: u64, bytes: usize) -> Result<Self> {
+    /// A new store in a directory that is not there yet, filled as long as `goes_on` says so of
+    /// what was just written.
+    pub(crate) fn create(
+        path: PathBuf,
+        entries: u64,
+        bytes: usize,
+        goes_on: impl Fn(u64) -> bool,
+    ) -> Result<Self> {
         let waiting = tokio::runtime::Builder::new_current_thread().build()?;
         let filled = Self { path, waiting };
         let mut open = filled.begin()?;
@@ -44,6 +50,9 @@ impl Filled {
             let batch = left.min(BATCH);
             open.append(batch, bytes)?;
             left -= batch;
+            if !goes_on(batch) {
+                break;
+            }
         }
         open.close();
         Ok(filled)

@@ -18,7 +18,13 @@ use runtime::{
     storage,
 };
 
-use crate::{echo::Echo, node, outcome::Outcome};
+use crate::{
+    echo::Echo,
+    node,
+    outcome::Outcome,
+    progress::Stage,
+    watch::{Kept, Watch},
+};
 
 /// What was asked for.
 pub(crate) struct Wish<'a> {
@@ -42,32 +48,52 @@ struct Taken {
 /// The stores of one run; they go with it.
 struct Stores(PathBuf);
 
-/// True if every one of them voted in time.
-pub(crate) fn main(wish: &Wish<'_>) -> Result<bool> {
+/// Valid if every one of them voted in time.
+pub(crate) fn main(wish: &Wish<'_>) -> Result<Verdict> {
     let plan = serde_json::json!({
         "entries": wish.entries, "joins": wish.joins, "bytes": wish.bytes, "storage": "disk",
         "founders": FOUNDERS, "profile": "lan",
     });
     let mut outcome = Outcome::new("bench-join", plan);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let (entries, joins, bytes) = (wish.entries, wish.joins, wish.bytes);
-    let taken = runtime.block_on(runtime.spawn(measure(entries, joins, bytes)))??;
-    outcome.summarise("told_of_the_group_us", &taken.told);
-    outcome.summarise("learner_us", &taken.learner);
-    outcome.summarise("left_us", &taken.left);
-    let voter = outcome.summarise("voter_us", &taken.voter).context("nobody joined")?;
-    let is_soon = voter.max <= VOTER_MAX.as_secs_f64() * 1e6;
-    outcome.check(Check {
-        name: "voter_in_time".into(),
-        verdict: if is_soon { Verdict::Valid } else { Verdict::Invalid },
-        detail: format!("the slowest of {joins} voted after {:.0} ms", voter.max / 1e3),
-    });
-    outcome.finish(wish.out, wish.json)?;
-    Ok(is_soon)
+    let stage = |words: &str, unit, units: u32, each| {
+        let (words, units) = (words.into(), units.into());
+        Stage { words, unit, units, each }
+    };
+    let watch = Watch::begin(vec![
+        stage("filling the log", "entries", entries, FILLED),
+        stage("joining", "nodes", joins, JOINED),
+    ])?;
+    // Here, so that nobody writes to them any more when they go.
+    let (stores, kept) = (Stores::create()?, Kept::default());
+    let wanted = (entries, joins, bytes);
+    let measured = measure(wanted, stores.0.clone(), watch.clone(), kept.clone());
+    watch.carry_out_aside(measured)?;
+    drop(stores);
+    let Taken { told, learner, voter, left } = kept.take();
+    outcome.summarise("told_of_the_group_us", &told);
+    outcome.summarise("learner_us", &learner);
+    outcome.summarise("left_us", &left);
+    match outcome.summarise("voter_us", &voter) {
+        Some(voter) => outcome.check(Check {
+            name: "voter_in_time".into(),
+            verdict: match voter.max <= VOTER_MAX.as_secs_f64() * 1e6 {
+                true => Verdict::Valid,
+                false => Verdict::Invalid,
+            },
+            detail: format!("the slowest of {} voted after {:.0} ms", voter.count, voter.max / 1e3),
+        }),
+        None => ensure!(watch.is_cut_short(), "nobody joined"),
+    }
+    outcome.finish(&watch, wish.out, wish.json)
 }
 
-async fn measure(entries: u32, joins: u32, bytes: usize) -> Result<Taken> {
-    let stores = Stores::create()?;
+async fn measure(
+    (entries, joins, bytes): (u32, u32, usize),
+    stores: PathBuf,
+    watch: Watch,
+    kept: Kept<Taken>,
+) -> Result<()> {
     let mut networks = Vec::new();
     for _ in 0..FOUNDERS {
         networks.push(node::bind().await?);
@@ -76,44 +102,51 @@ async fn measure(entries: u32, joins: u32, bytes: usize) -> Result<Taken> {
     let founders = Bootstrap::Voters(peers.iter().map(|peer| peer.id).collect::<BTreeSet<_>>());
     let mut groups = Vec::new();
     for (place, network) in networks.iter().enumerate() {
-        let store = stores.0.join(format!("founder-{place}"));
+        let store = stores.join(format!("founder-{place}"));
         groups.push(join(network, &store, founders.clone(), peers.clone()).await?);
     }
+    watch.go_on();
     for batch in split(entries) {
         for executed in groups[0].execute_many(vec![Bytes::from(vec![7; bytes]); batch]).await {
             executed.context("filling the log")?;
         }
+        watch.add(batch as u64);
     }
-    let mut taken = Taken::default();
+    watch.go_on();
     for number in 0..joins {
         settled(&groups, FOUNDERS).await?;
-        let store = stores.0.join(format!("joiner-{number}"));
-        one(&store, &peers[number as usize % FOUNDERS], u64::from(entries), &mut taken).await?;
+        let store = stores.join(format!("joiner-{number}"));
+        one(&store, &peers[number as usize % FOUNDERS], u64::from(entries), &kept).await?;
+        watch.add(1);
     }
     for network in networks {
         network.shutdown().await;
     }
-    Ok(taken)
+    Ok(())
 }
 
 /// One node joins, votes, and leaves again.
-async fn one(store: &Path, by: &Peer, entries: u64, taken: &mut Taken) -> Result<()> {
+async fn one(store: &Path, by: &Peer, entries: u64, kept: &Kept<Taken>) -> Result<()> {
     let network = node::bind().await?;
     let clock = SystemClock::new();
     let began = clock.now();
     let group = join(&network, store, Bootstrap::Join, vec![by.clone()]).await?;
     let since = |began: Time| clock.now().since(began);
     seen(&group, "being told of the group", |status| status.lineage.is_some()).await?;
-    taken.told.push(since(began));
+    let told = since(began);
+    kept.with(|taken| taken.told.push(told));
     seen(&group, "learning", |status| status.configuration.contains(status.node)).await?;
-    taken.learner.push(since(began));
+    let learner = since(began);
+    kept.with(|taken| taken.learner.push(learner));
     let votes = |status: &Status| status.configuration.voters.contains(&status.node);
     let status = seen(&group, "voting", votes).await?;
-    taken.voter.push(since(began));
+    let voter = since(began);
+    kept.with(|taken| taken.voter.push(voter));
     ensure!(status.last.index.0 >= entries, "it votes without the log: {}", status.last);
     let began = clock.now();
     group.leave().await.context("leaving")?;
-    taken.left.push(since(began));
+    let left = since(began);
+    kept.with(|taken| taken.left.push(left));
     network.shutdown().await;
     Ok(())
 }
@@ -180,6 +213,9 @@ impl Drop for Stores {
     }
 }
 
+/// What an entry and a node may take.
+const FILLED: Duration = Duration::from_micros(20);
+const JOINED: Duration = Duration::from_millis(500);
 const FOUNDERS: usize = 3;
 const BATCH: u32 = 1_000;
 const WAIT_MAX: Duration = Duration::from_secs(30);

@@ -16,8 +16,9 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
+use reports::Verdict;
 use runtime::{Clock, Consistency, SystemClock};
 use tokio::task::JoinSet;
 
@@ -27,22 +28,27 @@ use crate::{
     newcomer::Invitation,
     node::{self, Node},
     outcome::Outcome,
+    progress::Stage,
+    watch::Watch,
 };
 
-/// True if no term changed.
-pub(crate) fn main(rounds: u32, writers: u32, out: &Path, json: bool) -> Result<bool> {
+/// Valid if no term changed.
+pub(crate) fn main(rounds: u32, writers: u32, out: &Path, json: bool) -> Result<Verdict> {
     let plan = serde_json::json!({
         "rounds": rounds, "queries_per_s": QUERIES_PER_S, "writers": writers,
         "entry_bytes": ENTRY_BYTES, "storage": "memory", "profile": "lan",
     });
     let mut outcome = Outcome::new("bench-lanes", plan);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let measured = runtime.block_on(measure(rounds, writers))?;
-    let narrow = runtime.block_on(narrow::measure(rounds))?;
+    let watch = Watch::begin(stages(rounds))?;
+    let (mut measured, mut narrow) = (Measured::default(), narrow::Measured::default());
+    watch.carry_out(measure(rounds, writers, &watch, &mut measured))?;
+    watch.carry_out(narrow::measure(rounds, &watch, &mut narrow))?;
     let mut p99 = |name: &str, times: &[Duration]| {
         let summary = outcome.summarise(&format!("{name}_round_us"), times);
         let p99 = summary.and_then(|summary| summary.p99);
-        p99.context("too few rounds for a p99: take more --rounds")
+        let is_told = p99.is_some() || watch.is_cut_short();
+        ensure!(is_told, "too few rounds for a p99: take more --rounds");
+        Ok(p99)
     };
     let idle = p99("idle", &measured.idle)?;
     let (append, bulk) = (p99("append_full", &measured.append)?, p99("bulk_full", &measured.bulk)?);
@@ -51,15 +57,31 @@ pub(crate) fn main(rounds: u32, writers: u32, out: &Path, json: bool) -> Result<
     let narrow_bulk = p99("narrow_bulk_full", &narrow.bulk)?;
     outcome.count("written_bytes", measured.written_bytes + narrow.written_bytes);
     outcome.count("newcomers_caught_up", measured.caught_up);
-    let is_calm = outcome.no_election(measured.terms);
-    let is_calm_where_narrow = outcome.no_election_in("no_election_narrow", narrow.terms);
-    outcome.ratio("append_full_to_idle_round_p99", append / idle);
-    outcome.ratio("bulk_full_to_idle_round_p99", bulk / idle);
-    outcome.ratio("cores_full_to_idle_round_p99", busy / idle);
-    outcome.ratio("bulk_full_to_cores_full_round_p99", bulk / busy);
-    outcome.ratio("narrow_bulk_full_to_idle_round_p99", narrow_bulk / narrow_idle);
-    outcome.finish(out, json)?;
-    Ok(is_calm && is_calm_where_narrow)
+    outcome.no_election(measured.terms);
+    outcome.no_election_in("no_election_narrow", narrow.terms);
+    outcome.ratio_of("append_full_to_idle_round_p99", append, idle);
+    outcome.ratio_of("bulk_full_to_idle_round_p99", bulk, idle);
+    outcome.ratio_of("cores_full_to_idle_round_p99", busy, idle);
+    outcome.ratio_of("bulk_full_to_cores_full_round_p99", bulk, busy);
+    outcome.ratio_of("narrow_bulk_full_to_idle_round_p99", narrow_bulk, narrow_idle);
+    outcome.finish(&watch, out, json)
+}
+
+fn stages(rounds: u32) -> Vec<Stage> {
+    let rounds_of = |words: &str, each| {
+        let (words, units) = (words.into(), rounds.into());
+        Stage { words, unit: "rounds", units, each }
+    };
+    vec![
+        Stage {
+            words: "filling the log".into(),
+            unit: "entries",
+            units: (HISTORY_BATCHES * HISTORY_BATCH) as u64,
+            each: FILLED,
+        },
+        rounds_of("querying, idle and beside full lanes and cores", KINDS * STRETCH),
+        rounds_of("querying over a narrow link, idle and beside a full lane", narrow::ROUND),
+    ]
 }
 
 #[derive(Default)]
@@ -70,39 +92,45 @@ struct Measured {
     busy: Vec<Duration>,
     written_bytes: u64,
     caught_up: u64,
-    terms: (u64, u64),
+    /// Before the first round, and as it was last seen.
+    terms: Option<(u64, u64)>,
 }
 
-async fn measure(rounds: u32, writers: u32) -> Result<Measured> {
+async fn measure(rounds: u32, writers: u32, watch: &Watch, measured: &mut Measured) -> Result<()> {
     let (node, _processes) = node::led().await?;
-    let mut measured = Measured::default();
-    fill(&node).await?;
+    watch.go_on();
+    fill(&node, watch).await?;
+    watch.go_on();
     // The first stretch warms up and is not counted.
     query_for(&node).await?;
-    measured.terms.0 = node.groups[0].status().term.0;
+    let term = || node.groups[0].status().term.0;
+    let before = term();
     for _ in 0..rounds {
         measured.idle.append(&mut query_for(&node).await?);
         let (times, written_bytes) = while_written(&node, writers).await?;
         measured.append.extend(times);
         measured.written_bytes += written_bytes;
+        measured.terms = Some((before, term()));
         let (times, caught_up) = while_fetched(&node).await?;
         measured.bulk.extend(times);
         measured.caught_up += caught_up;
         measured.busy.append(&mut while_busy(&node).await?);
+        measured.terms = Some((before, term()));
+        watch.add(1);
     }
-    measured.terms.1 = node.groups[0].status().term.0;
     node.network.shutdown().await;
-    Ok(measured)
+    Ok(())
 }
 
 /// Gives a newcomer something to fetch, in more entries than appends would bring it.
-async fn fill(node: &Node) -> Result<()> {
+async fn fill(node: &Node, watch: &Watch) -> Result<()> {
     let command = Bytes::from(vec![7; HISTORY_ENTRY_BYTES]);
     for _ in 0..HISTORY_BATCHES {
         let batch = vec![command.clone(); HISTORY_BATCH];
         for executed in node.groups[0].execute_many(batch).await {
             executed.context("filling the log")?;
         }
+        watch.add(HISTORY_BATCH as u64);
     }
     Ok(())
 }
@@ -132,24 +160,26 @@ async fn while_written(node: &Node, writers_count: u32) -> Result<(Vec<Duration>
 /// With somebody far behind who fetches all that was written, and how often it had it all.
 async fn while_fetched(node: &Node) -> Result<(Vec<Duration>, u64)> {
     let mut newcomer = Companion::spawn("newcomer")?;
-    newcomer.tell(&Invitation {
+    let invitation = Invitation {
         peers: vec![node.network.peer()],
         group: node::group_name(0),
         goal: node.groups[0].status().commit,
-    })?;
-    let mut newcomer =
-        tokio::task::spawn_blocking(move || newcomer.hear::<String>().map(|_fetching| newcomer))
-            .await??;
+    };
+    newcomer.tell(&invitation).await?;
+    let _fetching: String = newcomer.hear().await?;
     let times = query_for(node).await?;
     newcomer.dismiss();
-    let caught_up = tokio::task::spawn_blocking(move || newcomer.hear()).await??;
+    let caught_up = newcomer.hear().await?;
+    newcomer.end().await;
     Ok((times, caught_up))
 }
 
 /// With every core kept busy by somebody else.
 async fn while_busy(node: &Node) -> Result<Vec<Duration>> {
-    let _until_dropped = Companion::spawn("spinner")?;
-    query_for(node).await
+    let spinner = Companion::spawn("spinner")?;
+    let times = query_for(node).await;
+    spinner.end().await;
+    times
 }
 
 /// Queries at a steady pace; a late one does not make those behind it late.
@@ -167,6 +197,10 @@ async fn query_for(node: &Node) -> Result<Vec<Duration>> {
 
 const QUERIES_PER_S: u32 = 100;
 const STRETCH: Duration = Duration::from_secs(2);
+/// How many kinds of stretches a round has.
+const KINDS: u32 = 4;
+/// What an entry may take.
+const FILLED: Duration = Duration::from_micros(30);
 const ENTRY_BYTES: usize = 64 << 10;
 const HISTORY_ENTRY_BYTES: usize = 1 << 10;
 /// Not more than one session may have unanswered.

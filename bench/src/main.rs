@@ -1,4 +1,7 @@
 //! How fast the runtime is, with no faults: measured beside what it cannot beat.
+//!
+//! Exit codes: 0 measured and every bound kept, 1 a bound broke, 2 ended before its time, 3 usage
+//! error or the benchmark itself failed: the same codes as the scenarios'.
 
 mod catch_up;
 mod commit;
@@ -14,22 +17,27 @@ mod newcomer;
 mod node;
 mod open;
 mod outcome;
+mod progress;
+mod series;
 mod spinner;
 mod stranger;
 mod strangers;
 mod stream;
 mod tally;
+mod terminal;
 mod throughput;
 mod turns;
 mod versus;
+mod watch;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use reports::Verdict;
 
 /// Measures the runtime. Build with --release: figures of other builds mean nothing.
 #[derive(Parser)]
-#[command(version, about)]
+#[command(version, about, after_help = AFTER_HELP)]
 struct Arguments {
     #[command(subcommand)]
     bench: Bench,
@@ -81,7 +89,7 @@ enum Bench {
         /// Bytes in each command
         #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=65_536))]
         bytes: u32,
-        /// Entries in a chunk: one group for each of these
+        /// Entries in a chunk: one group for each of these, which must differ
         #[arg(long, value_delimiter = ',', default_value = "500,2000,10000", value_parser = clap::value_parser!(u32).range(1..=1_048_576))]
         batch_sizes: Vec<u32>,
         /// Followers for each size, one after the other
@@ -97,7 +105,7 @@ enum Bench {
     /// Opening a store on disk, by turns beside reading its files once, with the files in memory and
     /// not
     Open {
-        /// Entries in the store: one store for each of these
+        /// Entries in the store: one store for each of these, which must differ
         #[arg(long, value_delimiter = ',', default_value = "1000000,5000000", value_parser = clap::value_parser!(u32).range(1..=20_000_000))]
         entries: Vec<u32>,
         /// Bytes in each command
@@ -175,7 +183,7 @@ enum Bench {
     /// Commands that a group of three with disks commits, by how many are under way at a time, in
     /// turns of two seconds; exit code 1 if a term changed
     Throughput {
-        /// Callers, each with one command after the other on the leader
+        /// Callers, each with one command after the other on the leader: numbers that differ
         #[arg(long, value_delimiter = ',', default_value = "1,16,64,256", value_parser = clap::value_parser!(u32).range(1..=4_096))]
         concurrency: Vec<u32>,
         /// Bytes in each command
@@ -240,9 +248,21 @@ fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { EXIT_USAGE } else { 0 });
         }
     };
-    let done = match arguments.bench {
+    match carry_out(arguments.bench) {
+        Ok(Verdict::Valid) => ExitCode::SUCCESS,
+        Ok(Verdict::Invalid) => ExitCode::from(EXIT_BROKEN),
+        Ok(Verdict::Unknown) => ExitCode::from(EXIT_UNKNOWN),
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}
+
+fn carry_out(bench: Bench) -> anyhow::Result<Verdict> {
+    match bench {
         Bench::Commit { rounds, bytes, out, json } => {
-            commit::main(rounds, bytes as usize, &out, json).map(|()| true)
+            commit::main(rounds, bytes as usize, &out, json)
         }
         Bench::Strangers { strangers, addresses, rate, seconds, out, json } => {
             let wish = strangers::Wish { strangers, addresses, rate_per_s: rate, seconds };
@@ -253,44 +273,42 @@ fn main() -> ExitCode {
             let (concurrency, bytes, out) = (&*concurrency, bytes as usize, &*out);
             throughput::main(&throughput::Wish { concurrency, bytes, rounds, out, json })
         }
-        Bench::Versus { a, b, turns, out, json } => {
-            versus::main([&a, &b], turns, &out, json).map(|()| true)
-        }
+        Bench::Versus { a, b, turns, out, json } => versus::main([&a, &b], turns, &out, json),
         Bench::Join { entries, joins, bytes, out, json } => {
             join::main(&join::Wish { entries, joins, bytes: bytes as usize, out: &out, json })
         }
         Bench::CatchUp { entries, bytes, batch_sizes, trials, out, json } => {
             let (bytes, batch_sizes, out) = (bytes as usize, &*batch_sizes, &*out);
             catch_up::main(&catch_up::Wish { entries, bytes, batch_sizes, trials, out, json })
-                .map(|()| true)
         }
         Bench::Open { entries, bytes, turns, out, json } => {
             let (entries, bytes, out) = (&*entries, bytes as usize, &*out);
-            open::main(&open::Wish { entries, bytes, turns, out, json }).map(|()| true)
+            open::main(&open::Wish { entries, bytes, turns, out, json })
         }
         Bench::Memory { commands, bytes, snapshot_entries, out, json } => {
             let (bytes, out) = (bytes as usize, &*out);
             memory::main(&memory::Wish { commands, bytes, snapshot_entries, out, json })
         }
-        Bench::Node => node::main().map(|()| true),
-        Bench::Stranger => stranger::main().map(|()| true),
-        Bench::Newcomer => newcomer::main().map(|()| true),
-        Bench::Spinner => spinner::main().map(|()| true),
+        Bench::Node => node::main().map(|()| Verdict::Valid),
+        Bench::Stranger => stranger::main().map(|()| Verdict::Valid),
+        Bench::Newcomer => newcomer::main().map(|()| Verdict::Valid),
+        Bench::Spinner => spinner::main().map(|()| Verdict::Valid),
         Bench::Turns { entries, bytes, batch_sizes } => {
-            turns::main(entries, bytes, batch_sizes).map(|()| true)
-        }
-    };
-    match done {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(EXIT_BROKEN),
-        Err(error) => {
-            eprintln!("bench: {error:#}");
-            ExitCode::from(EXIT_USAGE)
+            turns::main(entries, bytes, batch_sizes).map(|()| Verdict::Valid)
         }
     }
 }
 
 /// A bound was not kept.
 const EXIT_BROKEN: u8 = 1;
-/// A usage error, or the benchmark itself failed: the same codes as the scenarios'.
+/// It was ended before its time.
+const EXIT_UNKNOWN: u8 = 2;
+/// A usage error, or the benchmark itself failed.
 const EXIT_USAGE: u8 = 3;
+const AFTER_HELP: &str = "\
+While it measures, standard error shows how far it has come and for how long it still goes on. \
+Ctrl-C ends it: what was measured until then is printed and written, as `unknown`. A second one, a \
+second or more after the first, ends it at once.
+
+Exit codes: 0 measured and every bound kept, 1 a bound broke, 2 ended before its time, 3 usage \
+error or the benchmark itself failed";

@@ -6,12 +6,18 @@
 
 use std::{path::Path, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use reports::{Check, Verdict};
 use runtime::{Clock, ConsensusConfig, GroupKey, SystemClock, storage};
 
-use crate::{echo::Echo, node, outcome::Outcome};
+use crate::{
+    echo::Echo,
+    node,
+    outcome::Outcome,
+    progress::Stage,
+    watch::{Kept, Watch},
+};
 
 /// What was asked for.
 pub(crate) struct Wish<'a> {
@@ -29,19 +35,47 @@ struct Sample {
     rss_kib: f64,
 }
 
-/// True if memory stayed.
-pub(crate) fn main(wish: &Wish<'_>) -> Result<bool> {
+/// What was seen.
+#[derive(Default)]
+struct Measured {
+    samples: Vec<Sample>,
+    /// Until the last of them.
+    took: Duration,
+}
+
+/// Valid if memory stayed.
+pub(crate) fn main(wish: &Wish<'_>) -> Result<Verdict> {
     let plan = serde_json::json!({
         "commands": wish.commands, "command_bytes": wish.bytes, "members": node::NODES,
         "snapshot_log_entries": wish.snapshot_entries, "storage": "memory", "profile": "lan",
     });
     let mut outcome = Outcome::new("bench-memory", plan);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let (commands, bytes, snapshot_entries) = (wish.commands, wish.bytes, wish.snapshot_entries);
-    let measured = runtime.spawn(measure(commands, bytes, snapshot_entries));
-    let (samples, took) = runtime.block_on(measured)??;
-    outcome.count("commands_per_s", (f64::from(commands) / took.as_secs_f64()) as u64);
-    let quarters: Vec<f64> = quarters(&samples).map(median).collect();
+    let watch = Watch::begin(vec![Stage {
+        words: "committing".into(),
+        unit: "commands",
+        units: commands.into(),
+        each: COMMITTED,
+    }])?;
+    let (wanted, kept) = ((commands, bytes, snapshot_entries), Kept::default());
+    watch.carry_out_aside(measure(wanted, watch.clone(), kept.clone()))?;
+    let Measured { samples, took } = kept.take();
+    if let Some(last) = samples.last() {
+        outcome.count("commands_done", last.commands as u64);
+        outcome.count("commands_per_s", (last.commands / took.as_secs_f64()) as u64);
+        outcome.count("rss_last_kib", last.rss_kib as u64);
+    }
+    // Quarters are those of the whole: of less they would say something else.
+    if !watch.is_cut_short() {
+        growth(&mut outcome, &samples)?;
+    }
+    outcome.finish(&watch, wish.out, wish.json)
+}
+
+/// Adds how memory went, and whether it stayed.
+fn growth(outcome: &mut Outcome, samples: &[Sample]) -> Result<()> {
+    ensure!(samples.len() as u64 == SAMPLES, "{} samples of {SAMPLES}", samples.len());
+    let quarters: Vec<f64> = quarters(samples).map(median).collect();
     for (quarter, rss) in quarters.iter().zip(1..) {
         outcome.count(&format!("rss_quarter_{rss}_kib"), *quarter as u64);
     }
@@ -55,15 +89,14 @@ pub(crate) fn main(wish: &Wish<'_>) -> Result<bool> {
         verdict: if is_flat { Verdict::Valid } else { Verdict::Invalid },
         detail: format!("{second:.0} KiB in the second quarter, {last:.0} KiB in the last"),
     });
-    outcome.finish(wish.out, wish.json)?;
-    Ok(is_flat)
+    Ok(())
 }
 
 async fn measure(
-    commands: u32,
-    bytes: usize,
-    snapshot_entries: u32,
-) -> Result<(Vec<Sample>, Duration)> {
+    (commands, bytes, snapshot_entries): (u32, usize, u32),
+    watch: Watch,
+    kept: Kept<Measured>,
+) -> Result<()> {
     // Only their number is a reason, so that 0 is never.
     let config = node::whole_log();
     let consensus = ConsensusConfig { snapshot_log_entries: snapshot_entries, ..config };
@@ -75,9 +108,9 @@ async fn measure(
     let key = GroupKey::from_secret("bench memory");
     let groups =
         node::found_here::<Echo, _>(&networks, &key, &consensus, |_| storage::Memory).await?;
+    watch.go_on();
     let clock = SystemClock::new();
-    let began = clock.now();
-    let (mut done, mut samples) = (0, Vec::new());
+    let (began, mut done) = (clock.now(), 0);
     for sample in 1..=SAMPLES {
         let goal = u64::from(commands) * sample / SAMPLES;
         while done < goal {
@@ -87,14 +120,18 @@ async fn measure(
                 executed.context("a command")?;
             }
             done += batch;
+            watch.add(batch);
         }
-        samples.push(Sample { commands: done as f64, rss_kib: resident_kib()? });
+        let sample = Sample { commands: done as f64, rss_kib: resident_kib()? };
+        kept.with(|measured| {
+            measured.samples.push(sample);
+            measured.took = clock.now().since(began);
+        });
     }
-    let took = clock.now().since(began);
     for network in networks {
         network.shutdown().await;
     }
-    Ok((samples, took))
+    Ok(())
 }
 
 /// What the host says this process has in memory.
@@ -130,6 +167,8 @@ fn slope(samples: &[Sample]) -> f64 {
     covariance / variance
 }
 
+/// What a command may take.
+const COMMITTED: Duration = Duration::from_micros(15);
 /// How often memory is looked at.
 const SAMPLES: u64 = 400;
 /// Not more than one session may have unanswered.

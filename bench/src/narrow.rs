@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use crate::{
     echo::Echo,
     node::{self, FORMING_MAX},
+    watch::Watch,
 };
 
 /// What it came to.
@@ -28,7 +29,8 @@ pub(crate) struct Measured {
     pub(crate) idle: Vec<Duration>,
     pub(crate) bulk: Vec<Duration>,
     pub(crate) written_bytes: u64,
-    pub(crate) terms: (u64, u64),
+    /// Before the first round, and as it was last seen.
+    pub(crate) terms: Option<(u64, u64)>,
 }
 
 /// The members, in the order of their places.
@@ -38,10 +40,10 @@ struct Three {
     groups: Vec<Group<Echo>>,
 }
 
-pub(crate) async fn measure(rounds: u32) -> Result<Measured> {
+pub(crate) async fn measure(rounds: u32, watch: &Watch, measured: &mut Measured) -> Result<()> {
+    watch.go_on();
     let three = Three::start().await?;
-    let mut measured = Measured::default();
-    measured.terms.0 = three.term();
+    let before = three.term();
     for _ in 0..rounds {
         three.hear_only(LAGGARD).await?;
         let end = SystemClock::new();
@@ -56,12 +58,13 @@ pub(crate) async fn measure(rounds: u32) -> Result<Measured> {
         ensure!(lags(), "the link is too wide: all was fetched before anything was measured");
         measured.bulk.append(&mut three.query_while(lags).await?);
         ensure!(begun() > begun_before, "what was missed did not come in bulk");
+        measured.terms = Some((before, three.term()));
+        watch.add(1);
     }
-    measured.terms.1 = three.term();
     for network in &three.networks {
         network.shutdown().await;
     }
-    Ok(measured)
+    Ok(())
 }
 
 impl Three {
@@ -152,6 +155,8 @@ fn narrow() -> LinkFaults {
     }
 }
 
+/// What a round may take: most of it is what comes over the narrow link.
+pub(crate) const ROUND: Duration = Duration::from_secs(12);
 const PLACES: u64 = 3;
 const LEADER: usize = 0;
 const LAGGARD: usize = 1;

@@ -113,13 +113,13 @@ pub(crate) async fn led() -> Result<(Node, Vec<NodeProcess>)> {
     let mut peers = vec![network.peer()];
     let mut processes = Vec::new();
     for _ in 1..NODES {
-        let (process, peer) = NodeProcess::spawn()?;
+        let (process, peer) = NodeProcess::spawn().await?;
         processes.push(process);
         peers.push(peer);
     }
     let roster = |place| Roster { peers: peers.clone(), place, leading: Leading::Anyone };
     for (process, place) in processes.iter_mut().zip(1..) {
-        process.tell(&roster(place))?;
+        process.tell(&roster(place)).await?;
     }
     let node = start(network, &roster(0)).await?;
     // The others hand over to it.
@@ -177,14 +177,14 @@ pub(crate) fn main() -> Result<()> {
 }
 
 impl NodeProcess {
-    pub(crate) fn spawn() -> Result<(Self, Peer)> {
+    pub(crate) async fn spawn() -> Result<(Self, Peer)> {
         let mut companion = Companion::spawn("node")?;
-        let peer = companion.hear()?;
+        let peer = companion.hear().await?;
         Ok((Self(companion), peer))
     }
 
-    pub(crate) fn tell(&mut self, roster: &Roster) -> Result<()> {
-        self.0.tell(roster)
+    pub(crate) async fn tell(&mut self, roster: &Roster) -> Result<()> {
+        self.0.tell(roster).await
     }
 }
 

@@ -11,12 +11,16 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use reports::Verdict;
 use runtime::{Clock, SystemClock};
 use rustix::fs::{Advice, fadvise};
 
 use crate::{
     filled::{self, Filled},
     outcome::Outcome,
+    progress::Stage,
+    series::once_each,
+    watch::Watch,
 };
 
 /// What was asked for.
@@ -37,33 +41,76 @@ struct Taken {
     opened_bytes: Vec<u64>,
 }
 
-pub(crate) fn main(wish: &Wish<'_>) -> Result<()> {
+pub(crate) fn main(wish: &Wish<'_>) -> Result<Verdict> {
+    once_each("--entries", wish.entries)?;
     let plan = serde_json::json!({
         "entries": wish.entries, "command_bytes": wish.bytes, "turns": wish.turns,
         "storage": "disk",
     });
     let mut outcome = Outcome::new("bench-open", plan);
+    let watch = Watch::begin(wish.entries.iter().flat_map(|one| stages(*one, wish)).collect())?;
     for &entries in wish.entries {
+        if watch.ends() {
+            break;
+        }
         let path = filled::place(&std::env::temp_dir());
-        let filled = Filled::create(path, u64::from(entries), wish.bytes)?;
+        watch.go_on();
+        let filled = Filled::create(path, u64::from(entries), wish.bytes, |entries| {
+            watch.add(entries);
+            !watch.ends()
+        })?;
+        watch.go_on();
         let (mut warm, mut cold) = (Taken::default(), Taken::default());
         let mut bytes = 0;
         for _ in 0..wish.turns {
+            // Between any two openings, since one of many entries takes its time.
+            if watch.ends() {
+                break;
+            }
             bytes = turn(&filled, entries, &mut warm, || Ok(()))?;
+            watch.add(1);
+            if watch.ends() {
+                break;
+            }
             turn(&filled, entries, &mut cold, || forget(&filled))?;
+            watch.add(1);
         }
-        outcome.count(&format!("entries_{entries}_file_bytes"), bytes);
-        let most = warm.opened_bytes.iter().chain(&cold.opened_bytes).max();
-        let times = *most.context("no turn")? as f64 / bytes as f64;
-        outcome.ratio(&format!("entries_{entries}_opened_to_file_bytes"), times);
-        for (name, taken) in [("warm", &warm), ("cold", &cold)] {
-            let named = |what: &str| format!("entries_{entries}_{name}_{what}");
-            let open = outcome.summarise(&named("open_us"), &taken.open).context("no turn")?;
-            let read = outcome.summarise(&named("read_us"), &taken.read).context("no turn")?;
-            outcome.ratio(&named("open_to_read"), open.p50 / read.p50);
-        }
+        add(&mut outcome, entries, bytes, [("warm", &warm), ("cold", &cold)]);
     }
-    outcome.finish(wish.out, wish.json)
+    outcome.finish(&watch, wish.out, wish.json)
+}
+
+/// How a store of so many entries comes into being, and is opened.
+fn stages(entries: u32, wish: &Wish<'_>) -> [Stage; 2] {
+    [
+        Stage {
+            words: format!("filling a store with {entries} entries"),
+            unit: "entries",
+            units: entries.into(),
+            each: WRITTEN,
+        },
+        Stage {
+            words: format!("opening and reading {entries} entries, in memory and not"),
+            unit: "turns",
+            units: 2 * u64::from(wish.turns),
+            each: OPENED.saturating_mul(entries),
+        },
+    ]
+}
+
+/// Adds what the turns of one store came to, as far as there were any.
+fn add(outcome: &mut Outcome, entries: u32, bytes: u64, kinds: [(&str, &Taken); 2]) {
+    let most = kinds.iter().flat_map(|(_, taken)| &taken.opened_bytes).max();
+    let Some(most) = most else { return };
+    outcome.count(&format!("entries_{entries}_file_bytes"), bytes);
+    let times = *most as f64 / bytes as f64;
+    outcome.ratio(&format!("entries_{entries}_opened_to_file_bytes"), times);
+    for (name, taken) in kinds {
+        let named = |what: &str| format!("entries_{entries}_{name}_{what}");
+        let open = outcome.summarise(&named("open_us"), &taken.open).map(|open| open.p50);
+        let read = outcome.summarise(&named("read_us"), &taken.read).map(|read| read.p50);
+        outcome.ratio_of(&named("open_to_read"), open, read);
+    }
 }
 
 /// Reads the files, then opens the store, each after `prepare`.
@@ -107,5 +154,8 @@ fn forget(filled: &Filled) -> Result<()> {
     Ok(())
 }
 
+/// What an entry may take as it is written, and as it is read and opened once each.
+const WRITTEN: Duration = Duration::from_micros(2);
+const OPENED: Duration = Duration::from_nanos(400);
 /// See `proc_pid_io(5)`.
 const COUNTS: &str = "/proc/self/io";

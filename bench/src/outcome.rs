@@ -1,10 +1,14 @@
 //! What a benchmark found: samples become ratios, a table and a run folder.
+//!
+//! Invariant: one that ended before its time is never valid. What broke in it broke all the same.
 
 use std::{collections::BTreeMap, io::Write, path::Path, time::Duration};
 
 use anyhow::{Context, Result};
 use reports::{Check, Environment, RunFolder, RunRecord, SCHEMA_VERSION, Summary, Verdict};
 use runtime::{Clock, SystemClock};
+
+use crate::watch::Watch;
 
 /// What one topology took.
 #[derive(Default)]
@@ -65,27 +69,36 @@ impl Outcome {
 
     /// Adds what a bound came to; one that broke makes the whole invalid.
     pub(crate) fn check(&mut self, check: Check) {
-        if check.verdict == Verdict::Invalid {
-            self.record.verdict = Verdict::Invalid;
+        match (check.verdict, self.record.verdict) {
+            (Verdict::Invalid, _) => self.record.verdict = Verdict::Invalid,
+            (Verdict::Unknown, Verdict::Valid) => self.record.verdict = Verdict::Unknown,
+            _ => {}
         }
         self.record.checks.push(check);
     }
 
-    /// Adds whether the term, before and after, stayed what it was.
-    pub(crate) fn no_election(&mut self, terms: (u64, u64)) -> bool {
-        self.no_election_in("no_election", terms)
+    /// Adds whether the term, before and after, stayed what it was; nothing where nobody looked.
+    pub(crate) fn no_election(&mut self, terms: Option<(u64, u64)>) {
+        self.no_election_in("no_election", terms);
     }
 
     /// The same, of one of several groups.
-    pub(crate) fn no_election_in(&mut self, name: &str, (before, after): (u64, u64)) -> bool {
+    pub(crate) fn no_election_in(&mut self, name: &str, terms: Option<(u64, u64)>) {
+        let Some((before, after)) = terms else { return };
         let verdict = if before == after { Verdict::Valid } else { Verdict::Invalid };
         let detail = format!("term {before} before, {after} after");
         self.check(Check { name: name.into(), verdict, detail });
-        before == after
     }
 
     pub(crate) fn ratio(&mut self, name: &str, ratio: f64) {
         self.record.ratios.insert(name.into(), ratio);
+    }
+
+    /// One figure over another, where both were measured.
+    pub(crate) fn ratio_of(&mut self, name: &str, figure: Option<f64>, to: Option<f64>) {
+        if let Some((figure, to)) = figure.zip(to) {
+            self.ratio(name, figure / to);
+        }
     }
 
     /// Whether anything was compared.
@@ -97,8 +110,12 @@ impl Outcome {
         self.record.counts.insert(name.into(), count);
     }
 
-    /// Prints the table or the record, and writes the folder.
-    pub(crate) fn finish(self, out: &Path, json: bool) -> Result<()> {
+    /// Prints the table or the record, writes the folder, and says what it came to.
+    pub(crate) fn finish(mut self, watch: &Watch, out: &Path, json: bool) -> Result<Verdict> {
+        watch.close();
+        if watch.is_cut_short() {
+            self.cut_short();
+        }
         let utc = SystemClock::new().wall().as_secs();
         let folder = RunFolder::create(out, &self.record.scenario, utc, 0, std::process::id())?;
         folder.write_record(&self.record)?;
@@ -108,7 +125,14 @@ impl Outcome {
         };
         // Whoever closed the pipe has read enough, and the folder has everything.
         drop(std::io::stdout().write_all(text.as_bytes()));
-        Ok(())
+        Ok(self.record.verdict)
+    }
+
+    /// What is here counts, and is not all.
+    fn cut_short(&mut self) {
+        let detail = "it was stopped before its end: all this is of what was measured until then";
+        let (name, detail) = ("finished".into(), detail.into());
+        self.check(Check { name, verdict: Verdict::Unknown, detail });
     }
 
     fn table(&self) -> String {
@@ -149,5 +173,53 @@ impl Outcome {
         let summary = Summary::from_samples(&samples)?;
         self.record.metrics.insert(name.into(), summary.clone());
         Some(summary)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict_of(checks: &[Verdict]) -> Verdict {
+        let mut outcome = Outcome::new("bench-nothing", serde_json::Value::Null);
+        for verdict in checks {
+            let (name, detail) = ("bound".into(), String::new());
+            outcome.check(Check { name, verdict: *verdict, detail });
+        }
+        outcome.record.verdict
+    }
+
+    #[test]
+    fn what_broke_is_graver_than_what_nobody_knows() {
+        use Verdict::{Invalid, Unknown, Valid};
+        for (checks, verdict) in [
+            (&[][..], Valid),
+            (&[Valid], Valid),
+            (&[Unknown, Valid], Unknown),
+            (&[Invalid, Unknown], Invalid),
+            (&[Unknown, Invalid], Invalid),
+        ] {
+            assert_eq!(verdict_of(checks), verdict, "{checks:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_cut_short_is_unknown_and_says_so() {
+        let mut outcome = Outcome::new("bench-nothing", serde_json::Value::Null);
+        outcome.no_election(None);
+        assert!(outcome.record.checks.is_empty(), "nobody looked");
+        outcome.no_election(Some((3, 3)));
+        outcome.cut_short();
+        assert_eq!(outcome.record.verdict, Verdict::Unknown);
+        assert!(outcome.table().contains("finished"), "{}", outcome.table());
+    }
+
+    #[test]
+    fn what_was_not_measured_has_no_ratio() {
+        let mut outcome = Outcome::new("bench-nothing", serde_json::Value::Null);
+        outcome.ratio_of("none", Some(3.0), None);
+        assert!(!outcome.has_ratios());
+        outcome.ratio_of("one", Some(3.0), Some(2.0));
+        assert_eq!(outcome.record.ratios["one"], 1.5);
     }
 }

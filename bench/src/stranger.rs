@@ -3,14 +3,10 @@
 //!
 //! They dial by turns, in one of four ways: for a protocol that nobody speaks; and then, once
 //! connected, to say nothing, to say garbage, or to go away at once. Invariant: how many dials
-//! there are, and for how long, is fixed before the first; the process ends with its input.
+//! there are, and for how long, is fixed before the first; the process ends with its input, also
+//! in the middle of a stretch.
 
-use std::{
-    collections::BTreeMap,
-    io::{BufRead, Write},
-    net::Ipv4Addr,
-    time::Duration,
-};
+use std::{collections::BTreeMap, io::Write, net::Ipv4Addr, process, thread, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use iroh::{
@@ -19,7 +15,7 @@ use iroh::{
 };
 use runtime::{Clock, Peer, SystemClock};
 use serde::{Deserialize, Serialize};
-use tokio::task::JoinSet;
+use tokio::{sync::mpsc, task::JoinSet};
 
 /// What the strangers shall do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -48,14 +44,15 @@ pub(crate) type Fates = BTreeMap<String, u64>;
 pub(crate) fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let orders: Orders = serde_json::from_str(&line().await?.context("the orders")?)?;
+        let mut lines = lines();
+        let orders: Orders = serde_json::from_str(&lines.recv().await.context("the orders")?)?;
         let mut strangers = Vec::new();
         for number in 0..orders.strangers {
             strangers.push(endpoint(number % orders.addresses).await?);
         }
         say(&strangers.len())?;
         let mut turn = 0;
-        while let Some(line) = line().await? {
+        while let Some(line) = lines.recv().await {
             let stretch = serde_json::from_str(&line).context("a stretch")?;
             say(&dial(&strangers, &orders, stretch, &mut turn).await?)?;
         }
@@ -140,10 +137,19 @@ async fn endpoint(address: u32) -> Result<Endpoint> {
     Ok(endpoint)
 }
 
-async fn line() -> Result<Option<String>> {
-    // Input is read aside: this thread carries the strangers.
-    let line = tokio::task::spawn_blocking(|| std::io::stdin().lock().lines().next()).await?;
-    Ok(line.transpose()?)
+/// What it is told, line by line. Input is read aside: this thread carries the strangers.
+fn lines() -> mpsc::Receiver<String> {
+    let (told, lines) = mpsc::channel(LINES_MAX);
+    thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            if told.blocking_send(line).is_err() {
+                return;
+            }
+        }
+        // Whoever told it things is gone, and nobody waits for what becomes of the dials.
+        process::exit(0);
+    });
+    lines
 }
 
 fn say(words: &impl Serialize) -> Result<()> {
@@ -152,5 +158,7 @@ fn say(words: &impl Serialize) -> Result<()> {
     Ok(output.flush()?)
 }
 
+/// It is told one thing at a time.
+const LINES_MAX: usize = 4;
 /// Longer than a node has patience with anyone.
 const PATIENCE: Duration = Duration::from_secs(10);

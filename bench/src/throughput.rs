@@ -2,7 +2,7 @@
 //!
 //! All nodes are in this process, with stores in the host's directory for such things; commands
 //! are executed on the leader. The concurrencies take turns. Invariant: stretches are bounded in
-//! time, and the stores are gone afterwards.
+//! time, and the stores are gone afterwards, also after an end before its time.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,12 +13,21 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
+use reports::Verdict;
 use runtime::{Clock, ConsensusProfile, Group, GroupKey, Network, SystemClock, storage::Disk};
 use tokio::task::JoinSet;
 
-use crate::{counted::Counted, echo::Echo, node, outcome::Outcome};
+use crate::{
+    counted::Counted,
+    echo::Echo,
+    node,
+    outcome::Outcome,
+    progress::Stage,
+    series::once_each,
+    watch::{Kept, Watch},
+};
 
 /// What was asked for.
 pub(crate) struct Wish<'a> {
@@ -38,65 +47,97 @@ struct Found {
     reports: u64,
 }
 
-/// The group, and what is to be taken away when it is over.
+/// All of them.
+#[derive(Default)]
+struct Measured {
+    found: Vec<(u32, Found)>,
+    /// Before the first stretch that counts, and after the last.
+    terms: Option<(u64, u64)>,
+}
+
+/// The group.
 struct Formed {
     networks: Vec<Network>,
     groups: Vec<Group<Echo>>,
     reports: Arc<AtomicU64>,
-    _stores: Stores,
 }
 
-/// The directory of all stores.
+/// The directory of all stores, which goes when it is over.
 struct Stores(PathBuf);
 
-/// True if no term changed.
-pub(crate) fn main(wish: &Wish<'_>) -> Result<bool> {
+/// Valid if no term changed.
+pub(crate) fn main(wish: &Wish<'_>) -> Result<Verdict> {
+    once_each("--concurrency", wish.concurrency)?;
     let plan = serde_json::json!({
         "concurrency": wish.concurrency, "command_bytes": wish.bytes, "rounds": wish.rounds,
         "nodes": node::NODES, "storage": "disk", "profile": "lan",
     });
     let mut outcome = Outcome::new("bench-throughput", plan);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let (concurrency, bytes) = (wish.concurrency.to_vec(), wish.bytes);
-    let measured = runtime.block_on(runtime.spawn(measure(concurrency, bytes, wish.rounds)))?;
-    let (all, terms) = measured?;
-    for (concurrency, found) in all {
+    let stage = |words: &str, units: u64, each| {
+        let (words, unit) = (words.into(), "stretches");
+        Stage { words, unit, units, each }
+    };
+    let stretches = wish.concurrency.len() as u64 * u64::from(wish.rounds);
+    let watch = Watch::begin(vec![
+        stage("forming a group and warming up", 1, FORMED),
+        stage("committing, with more and less under way by turns", stretches, STRETCH),
+    ])?;
+    // Here, so that nobody writes to them any more when they go.
+    let (stores, kept) = (Stores::create()?, Kept::default());
+    let wanted = (wish.concurrency.to_vec(), wish.bytes, wish.rounds);
+    let measured = measure(wanted, stores.0.clone(), watch.clone(), kept.clone());
+    watch.carry_out_aside(measured)?;
+    drop(stores);
+    let Measured { found, terms } = kept.take();
+    for (concurrency, found) in found {
         let named = |what: &str| format!("under_way_{concurrency}_{what}");
-        outcome.summarise(&named("commit_us"), &found.took).context("nothing was committed")?;
+        if outcome.summarise(&named("commit_us"), &found.took).is_none() {
+            ensure!(watch.is_cut_short(), "nothing was committed");
+            continue;
+        }
         let commits = found.took.len() as f64;
         outcome.count(&named("commits_per_s"), (commits / found.seconds) as u64);
         outcome.ratio(&named("commits_per_sync"), commits / found.reports.max(1) as f64);
     }
-    let is_calm = outcome.no_election(terms);
-    outcome.finish(wish.out, wish.json)?;
-    Ok(is_calm)
+    outcome.no_election(terms);
+    outcome.finish(&watch, wish.out, wish.json)
 }
 
 async fn measure(
-    concurrency: Vec<u32>,
-    bytes: usize,
-    rounds: u32,
-) -> Result<(Vec<(u32, Found)>, (u64, u64))> {
-    let formed = Formed::new().await?;
+    (concurrency, bytes, rounds): (Vec<u32>, usize, u32),
+    stores: PathBuf,
+    watch: Watch,
+    kept: Kept<Measured>,
+) -> Result<()> {
+    kept.with(|measured| {
+        measured.found = concurrency.iter().map(|count| (*count, Found::default())).collect();
+    });
+    watch.go_on();
+    let formed = Formed::new(&stores).await?;
     let leader = &formed.groups[0];
-    let mut all: Vec<_> = concurrency.into_iter().map(|count| (count, Found::default())).collect();
     // The first stretch warms up and is not counted.
-    stretch(&formed, 1, bytes, &mut Found::default()).await?;
+    stretch(&formed, 1, bytes).await?;
     let before = leader.status().term.0;
+    watch.go_on();
     for _ in 0..rounds {
-        for (count, found) in &mut all {
-            stretch(&formed, *count, bytes, found).await?;
+        for (place, count) in concurrency.iter().enumerate() {
+            let more = stretch(&formed, *count, bytes).await?;
+            let after = leader.status().term.0;
+            kept.with(|measured| {
+                measured.found[place].1.append(more);
+                measured.terms = Some((before, after));
+            });
+            watch.add(1);
         }
     }
-    let after = leader.status().term.0;
     for network in &formed.networks {
         network.shutdown().await;
     }
-    Ok((all, (before, after)))
+    Ok(())
 }
 
 /// So many callers, each with one command after the other.
-async fn stretch(formed: &Formed, count: u32, bytes: usize, found: &mut Found) -> Result<()> {
+async fn stretch(formed: &Formed, count: u32, bytes: usize) -> Result<Found> {
     let clock = Arc::new(SystemClock::new());
     let reports = formed.reports.load(Ordering::Relaxed);
     let until = clock.now().plus(STRETCH);
@@ -114,34 +155,46 @@ async fn stretch(formed: &Formed, count: u32, bytes: usize, found: &mut Found) -
             anyhow::Ok(took)
         });
     }
-    let began = clock.now();
+    let (began, mut all) = (clock.now(), Vec::new());
     while let Some(took) = callers.join_next().await {
-        found.took.append(&mut took??);
+        all.append(&mut took??);
     }
-    found.seconds += clock.now().since(began).as_secs_f64();
-    found.reports += formed.reports.load(Ordering::Relaxed) - reports;
-    Ok(())
+    let seconds = clock.now().since(began).as_secs_f64();
+    Ok(Found { took: all, seconds, reports: formed.reports.load(Ordering::Relaxed) - reports })
+}
+
+impl Found {
+    fn append(&mut self, mut more: Self) {
+        self.took.append(&mut more.took);
+        self.seconds += more.seconds;
+        self.reports += more.reports;
+    }
 }
 
 impl Formed {
-    async fn new() -> Result<Self> {
-        let stores = std::env::temp_dir().join(format!("bench-throughput-{}", std::process::id()));
-        std::fs::create_dir(&stores).with_context(|| format!("creating {}", stores.display()))?;
-        let stores = Stores(stores);
+    async fn new(stores: &Path) -> Result<Self> {
         let mut networks = Vec::new();
         for _ in 0..node::NODES {
             networks.push(node::bind().await?);
         }
         let reports = Arc::<AtomicU64>::default();
         let store = |place: usize| Counted {
-            store: Disk::at(stores.0.join(place.to_string())),
+            store: Disk::at(stores.join(place.to_string())),
             // Only what becomes durable at the leader is counted.
             reports: if place == 0 { Arc::clone(&reports) } else { Arc::default() },
         };
         let (key, consensus) =
             (GroupKey::from_secret("bench throughput"), ConsensusProfile::Lan.config());
         let groups = node::found_here(&networks, &key, &consensus, store).await?;
-        Ok(Self { networks, groups, reports, _stores: stores })
+        Ok(Self { networks, groups, reports })
+    }
+}
+
+impl Stores {
+    fn create() -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("bench-throughput-{}", std::process::id()));
+        std::fs::create_dir(&path).with_context(|| format!("creating {}", path.display()))?;
+        Ok(Self(path))
     }
 }
 
@@ -153,3 +206,5 @@ impl Drop for Stores {
 }
 
 const STRETCH: Duration = Duration::from_secs(2);
+/// What comes before them may take so long.
+const FORMED: Duration = Duration::from_secs(3);

@@ -19,7 +19,7 @@ async fn serve(entries: u32, bytes: usize, sizes: Vec<u32>) -> Result<()> {
     let networks = catch_up::bind().await?;
     let mut all = BTreeMap::new();
     for size in sizes {
-        all.insert(size, Full::build(&networks, size, entries, bytes).await?);
+        all.insert(size, Full::build(&networks, size, (entries, bytes), |_| ()).await?);
     }
     say(&serde_json::json!({ "full": entries }))?;
     while let Some(line) = line().await? {
