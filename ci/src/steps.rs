@@ -205,7 +205,7 @@ fn failover(root: &Path) -> anyhow::Result<Outcome> {
 
 /// Says what changed since the last time on this machine; a figure fails nothing.
 fn benches(root: &Path) -> anyhow::Result<Outcome> {
-    let words = "cargo bench --locked -p tessera-raft -p bench --bench *";
+    let words = "cargo bench --locked -p tessera-raft -p runtime -p bench --bench *";
     program(root, &words.split(' ').collect::<Vec<_>>())
 }
 

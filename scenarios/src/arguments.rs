@@ -356,6 +356,11 @@ mod tests {
                 "leader-failover --fault unplug",
                 "disk, isolate, kill, leave, pause, restart, transfer or wipe, or random",
             ),
+            (
+                "lagging-follower --fault unplug",
+                "is unplug, but must be isolate, kill, pause or wipe",
+            ),
+            ("cold-restart --fault unplug", "must be kill, pause or restart, or random"),
             ("leader-failover --disk rust", "expected sync-error, write-error, no-space"),
             ("leader-failover --duration 5", "1500ms, 5s, 10m, 1h"),
             ("leader-failover --duration -5s", "'-5s' for '--duration <DURATION>': expected a"),

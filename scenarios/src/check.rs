@@ -1,9 +1,10 @@
 //! Judges an earlier run again, from its files alone.
 //!
-//! What the files show is judged anew: what clients saw, what the logs hold, what happened meanwhile,
-//! and whether figures kept their bounds. What only the run itself could see (that the group lived
-//! after healing) stands as it was recorded, and is named. Invariants: files that are incomplete
-//! never make a run better than *unknown*, and a breach of it only what they prove.
+//! What the files show is judged anew: what clients saw, what the logs hold, what happened
+//! meanwhile, and whether figures kept their bounds. What only the run itself could see (that the
+//! group lived after healing), or what an older program measured by another rule, stands as it was
+//! recorded, and is named. Invariants: files that are incomplete never make a run better than
+//! *unknown*, and a breach of it only what they prove.
 
 mod expected;
 #[cfg(test)]
@@ -28,7 +29,8 @@ pub(crate) struct Judged {
     /// Its record, with the verdicts of now; also the figures, if it was saved last before the end
     /// of its history.
     pub(crate) record: RunRecord,
-    /// The checks that its files do not suffice for: they stand as they were recorded.
+    /// The checks that its files do not suffice for, or whose figures are of an older rule: they
+    /// stand as they were recorded.
     pub(crate) as_recorded: Vec<String>,
     /// What was carried out.
     pub(crate) plan: Plan,

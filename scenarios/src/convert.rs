@@ -6,7 +6,7 @@
 mod catch_up;
 
 use chaos::checker;
-use chaos::cluster::{MemberChange, NodeEvent, What as Noted};
+use chaos::cluster::{self, MemberChange, NodeEvent, What as Noted};
 use chaos::fault::NodeNumber;
 use chaos::history::{Function, Operation, Outcome as Answer};
 use chaos::outage;
@@ -15,7 +15,7 @@ use chaos::run::{self, Outcome};
 use chaos::schedule::{Schedule, Scheduled};
 use chaos::seed::Seed;
 use reports::{
-    Check, Environment, Event, Fault, Kind, Lapse, Mark, RunRecord, SCHEMA_VERSION, Sample,
+    Check, Environment, Event, Fault, Kind, Lapse, Mark, Queues, RunRecord, SCHEMA_VERSION, Sample,
     Summary, Trial, Verdict, What,
 };
 use runtime::Role;
@@ -245,25 +245,28 @@ pub(crate) fn event(event: &NodeEvent) -> Event {
             Noted::Bonded { with } => What::Bonded { with: with.0 },
             Noted::Unbonded { with } => What::Unbonded { with: with.0 },
             Noted::Stall { from_ns } => What::Stall { from_ns },
-            Noted::Usage {
-                resident_kb,
-                log_kb,
-                cpu_ms,
-                calls,
-                storage_backlog_kb,
-                held_messages,
-            } => What::Usage {
-                resident_kb,
-                log_kb,
-                cpu_ms,
-                calls: Some(calls),
-                storage_backlog_kb: Some(storage_backlog_kb),
-                held_messages: Some(held_messages),
-            },
+            Noted::Usage { resident_kb, log_kb, cpu_ms, queues } => {
+                What::Usage { resident_kb, log_kb, cpu_ms, queues: self::queues(queues) }
+            }
             Noted::Stopped { reason } => What::Stopped { reason },
             Noted::Died { reason } => What::Died { reason },
             Noted::Note { text } => What::Note { text },
         },
+    }
+}
+
+fn queues(queues: cluster::Queues) -> Queues {
+    Queues {
+        calls: Some(queues.calls),
+        storage_backlog_kb: Some(queues.storage_backlog_kb),
+        held_messages: Some(queues.held_messages),
+        mailbox_calls: Some(queues.mailbox_calls),
+        bond_events: Some(queues.bond_events),
+        applier_batches: Some(queues.applier_batches),
+        lane_control_kb: Some(queues.lane_control_kb),
+        lane_append_kb: Some(queues.lane_append_kb),
+        lane_client_kb: Some(queues.lane_client_kb),
+        lane_bulk_kb: Some(queues.lane_bulk_kb),
     }
 }
 
@@ -289,6 +292,7 @@ fn role_word(role: Role) -> String {
 pub(crate) fn trial(trial: &outage::Trial) -> Trial {
     Trial {
         fault: trial.fault.word().to_owned(),
+        also: trial.also.iter().map(|fault| fault.word().to_owned()).collect(),
         node: trial.node.0,
         nodes: numbers(&trial.nodes),
         fault_at_ms: ms(trial.fault_at_ns),
@@ -297,6 +301,7 @@ pub(crate) fn trial(trial: &outage::Trial) -> Trial {
         leader_after: trial.leader_after.map(|node| node.0),
         outage_ms: trial.outage_ms,
         longest_gap_ms: trial.longest_gap_ms,
+        longest_client_gap_ms: trial.longest_client_gap_ms,
         rejoin_ms: trial.rejoin_ms,
         detect_ms: trial.detect_ms,
         elect_ms: trial.elect_ms,
@@ -386,6 +391,7 @@ mod tests {
             trials: vec![outage::Trial {
                 number: 1,
                 fault: Hit::Kill,
+                also: vec![Hit::Pause],
                 node: NodeNumber(2),
                 nodes: vec![NodeNumber(2), NodeNumber(3)],
                 fault_at_ns: 1_500_000,
@@ -394,6 +400,7 @@ mod tests {
                 leader_after: Some(NodeNumber(1)),
                 outage_ms: Some(200.0),
                 longest_gap_ms: Some(201.0),
+                longest_client_gap_ms: Some(210.0),
                 rejoin_ms: Some(40.0),
                 detect_ms: Some(150.0),
                 elect_ms: Some(20.0),
@@ -442,6 +449,8 @@ mod tests {
         assert_eq!((trial.leader_after, trial.outage_ms), (Some(1), Some(200.0)));
         assert_eq!(trial.parts(), [Some(150.0), Some(20.0), Some(10.0), Some(20.0)]);
         assert_eq!((trial.longest_gap_ms, trial.rejoin_ms), (Some(201.0), Some(40.0)));
+        assert_eq!(trial.longest_client_gap_ms, Some(210.0));
+        assert_eq!(trial.also, ["pause"]);
         let lapse = &record.lapses[0];
         assert_eq!((lapse.fault.as_str(), lapse.node, lapse.fault_at_ms), ("kill", 3, 1.5));
         assert_eq!((lapse.leave_ms, lapse.evict_ms), (None, Some(3_000.0)));
@@ -552,20 +561,30 @@ mod tests {
                 resident_kb: 1,
                 log_kb: 2,
                 cpu_ms: 3,
-                calls: 4,
-                storage_backlog_kb: 5,
-                held_messages: 6,
+                queues: cluster::Queues {
+                    calls: 4,
+                    mailbox_calls: 5,
+                    bond_events: 6,
+                    applier_batches: 7,
+                    held_messages: 8,
+                    storage_backlog_kb: 9,
+                    lane_control_kb: 10,
+                    lane_append_kb: 11,
+                    lane_client_kb: 12,
+                    lane_bulk_kb: 13,
+                },
             },
         };
-        let what = What::Usage {
-            resident_kb: 1,
-            log_kb: 2,
-            cpu_ms: 3,
-            calls: Some(4),
-            storage_backlog_kb: Some(5),
-            held_messages: Some(6),
-        };
-        assert_eq!(event(&noted), Event { at_ns: 7, node: 2, what });
+        let told = serde_json::to_value(event(&noted)).unwrap();
+        let mut expected = serde_json::to_value(&noted.what).unwrap()["usage"].clone();
+        let queues = expected["queues"].take();
+        let fields = expected.as_object_mut().unwrap();
+        fields.remove("queues");
+        // What the harness is told of queues stands beside the rest, under the same names.
+        fields.extend(queues.as_object().unwrap().clone());
+        fields.extend([("at_ns", 7), ("node", 2)].map(|(key, n)| (key.to_owned(), n.into())));
+        fields.insert("what".to_owned(), "usage".into());
+        assert_eq!(told, expected);
     }
 
     #[test]

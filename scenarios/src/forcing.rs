@@ -10,6 +10,8 @@ use runtime::Lineage;
 use runtime::storage::{Disk, Survey};
 use serde_json::json;
 
+use crate::rerun;
+
 /// What came of it.
 #[derive(Debug)]
 pub(crate) struct Forced {
@@ -89,12 +91,14 @@ fn price(store: &Path, survey: &Survey) -> String {
          - The others and this server refuse each other for good. While a majority of them \
          lives, there would be two groups that both say yes.\n\n\
          Only if a majority of these voters is gone for good, do it with:\n    \
-         scenarios force-new-lineage {store} --yes\n",
+         {again}\n",
         store = store.display(),
         others = others.concat(),
+        again = rerun::of(&["force-new-lineage".into(), store.display().to_string(), YES.into()]),
     )
 }
 
+const YES: &str = "--yes";
 /// Says of a store's directory whose it is.
 const MARKER: &str = "store";
 

@@ -1,8 +1,9 @@
 //! The front door: words become a plan, a plan becomes a run, a run becomes an exit code.
 //!
 //! 0 valid, 1 a guarantee broke, 2 unknown or interrupted, 3 usage error or the laboratory itself
-//! failed. Invariant: when a run was not valid, the last line printed is the command that
-//! repeats it.
+//! failed. Invariants: when a run was not valid, the last line printed is the command that
+//! repeats it; whatever comes of a command with `--json`, standard output is one value of JSON, but
+//! for help and version, which are text.
 
 mod arguments;
 mod catalogue;
@@ -50,6 +51,7 @@ use crate::sweep::Swept;
 use crate::worlds::Setting;
 
 fn main() -> ExitCode {
+    let has_json = env::args_os().skip(1).any(|word| word == JSON);
     let words: Result<Vec<String>, _> = env::args_os().skip(1).map(|w| w.into_string()).collect();
     let done = match &words {
         // The harness starts its nodes from this very program.
@@ -61,9 +63,19 @@ fn main() -> ExitCode {
         Err(word) => Err(anyhow!("{} is not UTF-8", word.display())),
     };
     ExitCode::from(done.unwrap_or_else(|error| {
-        complain(&format!("error: {}", told(&error)));
+        let told = told(&error);
+        complain(&format!("error: {told}"));
+        if has_json {
+            refuse_json(&told);
+        }
         FAILED
     }))
+}
+
+/// The same for programs, in place of what the command has not got to print.
+fn refuse_json(told: &str) {
+    // There is nowhere left to tell that nobody reads it.
+    let _ = say(&format!("{:#}\n", serde_json::json!({ "error": told })));
 }
 
 fn serve(words: &[String]) -> anyhow::Result<u8> {
@@ -73,7 +85,14 @@ fn serve(words: &[String]) -> anyhow::Result<u8> {
         // Help and version, too, come this way; clap knows where each is printed.
         Err(error) => {
             let _ = error.print();
-            return Ok(if error.use_stderr() { FAILED } else { VALID });
+            if !error.use_stderr() {
+                return Ok(VALID);
+            }
+            if words.iter().any(|word| word == JSON) {
+                let text = error.to_string();
+                refuse_json(text.strip_prefix("error: ").unwrap_or(&text).trim_end());
+            }
+            return Ok(FAILED);
         }
     };
     match request {
@@ -183,7 +202,13 @@ fn check_again(run: &Path, has_json: bool) -> anyhow::Result<u8> {
     let Judged { record, as_recorded, plan, .. } = &judged;
     let kept = match as_recorded.is_empty() {
         true => String::new(),
-        false => format!("not judged again, for want of files: {}\n", as_recorded.join(", ")),
+        false => {
+            let why = match record.has_present_outages() {
+                true => "for want of files",
+                false => "for want of files, or since outages were measured by an older rule",
+            };
+            format!("not judged again, {why}: {}\n", as_recorded.join(", "))
+        }
     };
     if has_json {
         say(&format!("{}\n", json(record)?))?;
@@ -194,33 +219,34 @@ fn check_again(run: &Path, has_json: bool) -> anyhow::Result<u8> {
     Ok(convert::exit_code(record))
 }
 
-/// The plan with its overrides, fit to be carried out in that world.
+/// The plan with its overrides, fit to be carried out in that world; if it is not, what is said of
+/// it names the option that is the cause, where one is.
 fn planned(
     origin: &Origin,
     overrides: &Overrides,
     world: WorldKind,
     builtins: Vec<Builtin>,
 ) -> anyhow::Result<Plan> {
-    let settled = |plan: &mut Plan| {
-        overrides.apply(plan, world)?;
-        plan::settle(plan, world);
-        plan::keep_times(plan);
-        Ok::<(), PlanError>(())
+    let settled = |own: &Plan, given: &Overrides| {
+        let mut plan = own.clone();
+        given.apply(&mut plan, world)?;
+        plan::settle(&mut plan, world);
+        plan::keep_times(&mut plan);
+        plan::validate(&plan).and_then(|()| plan::fits(&plan, world))?;
+        Ok::<Plan, PlanError>(plan)
     };
-    let fit = |plan: &Plan| plan::validate(plan).and_then(|()| plan::fits(plan, world));
+    let fit = |own: &Plan| {
+        let is_fit = |given: &Overrides| settled(own, given).is_ok();
+        settled(own, overrides).map_err(|error| overrides.blamed(error, is_fit))
+    };
     let mut plan = match origin {
         Origin::Builtin(name) => {
             let found = builtins.into_iter().find(|builtin| builtin.plan.scenario == *name);
-            let mut plan = found.context("clap lets only known scenarios pass")?.plan;
-            settled(&mut plan)?;
-            fit(&plan)?;
-            plan
+            fit(&found.context("clap lets only known scenarios pass")?.plan)?
         }
         Origin::File(path) => {
-            let mut file = plan_file(path, &builtins)?;
-            settled(&mut file.plan)?;
-            fit(&file.plan).map_err(|error| file.refusal(&error))?;
-            file.plan
+            let file = plan_file(path, &builtins)?;
+            fit(&file.plan).map_err(|error| file.refusal(&error))?
         }
     };
     plan::drop_unmeasured(&mut plan, world).iter().for_each(|line| complain(line));
@@ -326,6 +352,8 @@ fn complain(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
+/// Whoever gives it wants a value of JSON on standard output.
+const JSON: &str = "--json";
 const NODE_LOG: &str = "info,iroh=warn";
 /// That a node which is killed within this process does not close its endpoint is no error.
 const HARNESS_LOG: &str = "error,iroh::socket=off";

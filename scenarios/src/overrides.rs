@@ -3,6 +3,7 @@
 //! Decides only whether a plan has the field at all; whether the value can be carried out is
 //! `validate`'s to say. Invariant: what is not given changes nothing.
 
+mod cause;
 mod conflict;
 mod lag;
 mod load;
@@ -20,7 +21,7 @@ use runtime::ConsensusProfile;
 
 pub(crate) use lag::LagOverrides;
 use place::out_of_place;
-pub(crate) use place::{faults_in, out_of_place_in};
+pub(crate) use place::{FaultsIn, faults_in, out_of_place_in};
 pub(crate) use struck::Struck;
 pub(crate) use value::{count, duration_ms, within};
 

@@ -77,9 +77,11 @@ fn entry(run: &PastRun) -> serde_json::Value {
             "seed": format!("{:#018x}", record.seed), "build": record.environment.build_profile,
             "error": null,
         }),
-        Err(error) => {
-            json!({ "folder": folder, "started": started, "error": error.to_string() })
-        }
+        Err(error) => json!({
+            "folder": folder, "started": started, "scenario": null, "world": null,
+            "verdict": null, "headline": null, "seed": null, "build": null,
+            "error": error.to_string(),
+        }),
     }
 }
 

@@ -33,9 +33,11 @@ impl PlanFile {
         Ok(Self { name, text, plan })
     }
 
-    /// A refusal with the file and, where the field stands in it, the line.
+    /// A refusal with the file and, where the field stands in it, the line; that of an option by
+    /// itself, since it stands in no file.
     pub(crate) fn refusal(&self, error: &PlanError) -> anyhow::Error {
         let line = match error {
+            PlanError::Field { field, .. } if field.starts_with("--") => return anyhow!("{error}"),
             PlanError::Field { field, .. } => line_of(&self.text, field),
             PlanError::Malformed(_) => None,
         };

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use chaos::history::{self, Outcome};
-use chaos::plan::PROFILES;
+use chaos::plan::{PROFILES, WorldKind};
 use runtime::{
     ApplyContext, Bootstrap, ConsensusConfig, Consistency, GroupKey, Network, StateMachine, storage,
 };
@@ -91,9 +91,18 @@ fn fenced<'a>(page: &'a str, language: &str) -> &'a str {
 }
 
 #[test]
-fn the_plan_that_the_readme_shows_can_be_carried_out() {
-    let plan = chaos::plan::parse(fenced(include_str!("../../README.md"), "toml")).unwrap();
-    assert_eq!(chaos::plan::validate(&plan), Ok(()));
+fn the_plans_that_the_readme_shows_can_be_carried_out() {
+    let mut page = include_str!("../../README.md");
+    let mut names = Vec::new();
+    while let Some((_, rest)) = page.split_once("```toml\n") {
+        let (text, rest) = rest.split_once("```").expect("it is closed");
+        let plan = chaos::plan::parse(text).unwrap();
+        assert_eq!(chaos::plan::validate(&plan), Ok(()), "{}", plan.scenario);
+        assert_eq!(chaos::plan::fits(&plan, WorldKind::Process), Ok(()), "{}", plan.scenario);
+        names.push(plan.scenario);
+        page = rest;
+    }
+    assert_eq!(names, ["slow-follower", "two-at-once"]);
 }
 
 #[test]

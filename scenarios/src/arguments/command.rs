@@ -8,7 +8,7 @@ use clap::{Arg, ArgAction, Args, Command};
 
 use super::{Output, Where};
 use crate::catalogue::Builtin;
-use crate::overrides::{Overrides, count, faults_in, out_of_place_in};
+use crate::overrides::{FaultsIn, Overrides, Struck, count, faults_in, out_of_place_in};
 use crate::past::ListOptions;
 use crate::sweep::{self, SweepOptions};
 
@@ -21,7 +21,7 @@ pub(super) fn command(builtins: &[Builtin]) -> Command {
     Command::new(PROGRAM)
         .version(env!("CARGO_PKG_VERSION"))
         .about("Starts real nodes, hurts them under load, and judges what clients were told")
-        .after_help(EXIT_CODES)
+        .after_help(JSON_HELP)
         .disable_help_subcommand(true)
         .subcommand_negates_reqs(true)
         .args_conflicts_with_subcommands(true)
@@ -39,7 +39,8 @@ pub(super) fn command(builtins: &[Builtin]) -> Command {
             Command::new("validate")
                 .about("Says what a plan file would do, or what is wrong with it")
                 .arg(path("FILE", "A plan, TOML"))
-                .arg(json()),
+                .arg(json())
+                .after_help(VALIDATE_HELP),
         )
         .subcommand(
             Command::new("check")
@@ -50,13 +51,15 @@ pub(super) fn command(builtins: &[Builtin]) -> Command {
         )
         .subcommand(
             ListOptions::augment_args(Command::new("list"))
-                .about("Names past runs with verdict and figure, the newest first"),
+                .about("Names past runs with verdict and figure, the newest first")
+                .after_help(LIST_HELP),
         )
         .subcommand(
             Command::new("open")
                 .about("Shows the page of a run, or says where it is")
                 .arg(path("RUN", "The run's folder; runs/latest is the newest"))
-                .arg(json()),
+                .arg(json())
+                .after_help(OPEN_HELP),
         )
         .subcommand(force_command())
 }
@@ -75,7 +78,7 @@ fn force_command() -> Command {
 }
 
 fn json() -> Arg {
-    let help = "Print JSON to standard output, and nothing else";
+    let help = "Print JSON to standard output, and nothing else: {\"error\": ...} if it is refused";
     Arg::new("json").long("json").action(ArgAction::SetTrue).help(help)
 }
 
@@ -87,7 +90,9 @@ fn scenario(builtin: &Builtin) -> Command {
     let hide = |command: Command, name: &str| command.mut_arg(name, |arg| arg.hide(true));
     let command = out_of_place.into_iter().fold(command, hide);
     match faults_in(&builtin.plan) {
-        Some(words) => command.mut_arg("fault", |arg| arg.help(words)),
+        Some(FaultsIn { help, allowed }) => command.mut_arg("fault", |arg| {
+            arg.help(help).value_parser(move |word: &str| Struck::read(word, allowed))
+        }),
         None => command,
     }
 }
@@ -162,9 +167,46 @@ What --json prints:
   voters       who votes by its log, itself included, like node
   forced       whether it was done
   new_lineage  the lineage that it belongs to now; null where nothing was done";
+const VALIDATE_HELP: &str = "\
+Exit codes: 0 it can be carried out, 3 it cannot, or a usage error
+
+What --json prints:
+  plan          the plan, with what it leaves out filled in: as it stands in run.json
+  not_in_world  of each world why it cannot be carried out there; null where it can";
+const LIST_HELP: &str = "\
+Exit codes: 0 done, 3 usage error, or a directory that cannot be read
+
+What --json prints:
+  runs        the newest first:
+    folder    the run's folder
+    started   when, as told in its name; null where that says nothing
+    scenario  what ran
+    world     where: process, sim or swarm
+    verdict   valid, invalid or unknown
+    headline  its figure, in words; null where it has none
+    seed      its seed, as text
+    build     debug or release
+    error     why its record cannot be read, and then all of it but folder and started is null
+  more        how many older ones there are";
+const OPEN_HELP: &str = "\
+Exit codes: 0 done, 3 usage error, or a folder without a page
+
+What --json prints:
+  page    the path of the page
+  url     the same as an address
+  opened  whether it was shown, which it is not with --json";
 const CHECK_EXIT_CODES: &str = "\
 Exit codes: 0 valid, 1 a guarantee broke, 2 unknown, also where files or operations are missing, \
 3 usage error, a folder that cannot be read or is damaged, or a run in which the laboratory itself \
 failed";
 const EXIT_CODES: &str = "Exit codes: 0 valid, 1 a guarantee broke, 2 unknown or interrupted, \
                           3 usage error or the laboratory itself failed";
+const JSON_HELP: &str = "\
+Exit codes: 0 valid, 1 a guarantee broke, 2 unknown or interrupted, 3 usage error or the laboratory \
+itself failed
+
+What --list --json prints:
+  scenarios  the plans, as they stand in run.json
+
+What any command with --json prints where it has no result, with the same exit code:
+  error      why, as standard error says it";

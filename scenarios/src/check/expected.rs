@@ -1,12 +1,13 @@
 //! Whether the figures that a run has left keep the bounds of its plan.
 //!
 //! Looks at the record alone: trials, faults, marks, counts and metrics. Invariant: a bound that
-//! the run itself did not look at, or whose figure is not there, is not judged.
+//! the run itself did not look at, or whose figure is not there or was measured by an older rule,
+//! is not judged.
 
 use std::collections::BTreeMap;
 
 use chaos::{
-    fault::NodeNumber,
+    fault::{Fault, NodeNumber},
     outage,
     plan::Plan,
     run::{self, Outcome},
@@ -17,8 +18,10 @@ use crate::convert;
 
 /// One check for each bound that can be judged again.
 pub(super) fn judge(plan: &Plan, record: &RunRecord) -> Vec<Check> {
+    // By the older rule an outage that was not measured meant something else.
+    let trials = record.has_present_outages().then(|| trials(record)).flatten();
     let held = Outcome {
-        trials: trials(record).unwrap_or_default(),
+        trials: trials.unwrap_or_default(),
         marks: record.marks.iter().map(convert::mark_of_record).collect(),
         counts: record.counts.clone(),
         samples: samples(record),
@@ -41,10 +44,12 @@ fn trials(record: &RunRecord) -> Option<Vec<outage::Trial>> {
 
 /// What a fault cost, read back from a record.
 fn trial(trial: &Trial, number: u64) -> Option<outage::Trial> {
-    let word = serde_json::Value::from(trial.fault.as_str());
+    let fault =
+        |word: &String| -> Option<Fault> { serde_json::from_value(word.as_str().into()).ok() };
     Some(outage::Trial {
         number,
-        fault: serde_json::from_value(word).ok()?,
+        fault: fault(&trial.fault)?,
+        also: trial.also.iter().map(fault).collect::<Option<_>>()?,
         node: NodeNumber(trial.node),
         nodes: trial.nodes.iter().copied().map(NodeNumber).collect(),
         fault_at_ns: convert::ns(trial.fault_at_ms),
@@ -53,6 +58,7 @@ fn trial(trial: &Trial, number: u64) -> Option<outage::Trial> {
         leader_after: trial.leader_after.map(NodeNumber),
         outage_ms: trial.outage_ms,
         longest_gap_ms: trial.longest_gap_ms,
+        longest_client_gap_ms: trial.longest_client_gap_ms,
         rejoin_ms: trial.rejoin_ms,
         detect_ms: trial.detect_ms,
         elect_ms: trial.elect_ms,
@@ -90,7 +96,7 @@ mod tests {
         let plan = json!({ "scenario": "x", "kind": kind, "expect": { bound: max } });
         let name = format!("expect.{bound}");
         let mut record = json!({
-            "schema_version": 1, "scenario": "x", "world": "process", "transport": "",
+            "schema_version": 2, "scenario": "x", "world": "process", "transport": "",
             "seed": "0x1", "verdict": "valid", "plan": plan,
             "environment": { "commit": "", "build_profile": "", "rustc": "", "machine": "" },
             "checks": [{ "name": name, "verdict": "valid", "detail": "" }],
@@ -125,6 +131,25 @@ mod tests {
         let parts = json!({ "faults": [fault], "trials": [trial], "checks": [] });
         let bound = ("outage_ms_max", 1.0);
         assert_eq!(judged("failover", bound, &parts), [], "the run did not come so far");
+    }
+
+    #[test]
+    fn outages_of_an_older_rule_are_not_judged_again() {
+        let trial = |at_ms: f64, outage_ms: Option<f64>| {
+            let mut trial = json!({ "fault": "kill", "node": 1, "fault_at_ms": at_ms });
+            trial["outage_ms"] = outage_ms.into();
+            trial
+        };
+        let fault =
+            |at_ms: f64| json!({ "trial": 1, "fault": "kill", "node": 1, "struck_ms": at_ms });
+        // The first two were not over before the next one: the last one's stood for them.
+        let trials = [trial(1_000.0, None), trial(1_200.0, None), trial(1_300.0, Some(90.0))];
+        let faults = [1_000.0, 1_200.0, 1_300.0].map(fault);
+        let parts = json!({ "schema_version": 1, "faults": faults, "trials": trials });
+        assert_eq!(judged("failover", ("outage_ms_max", 400.0), &parts), [], "it stands");
+        let parts = json!({ "faults": faults, "trials": trials });
+        let found = judged("failover", ("outage_ms_max", 400.0), &parts);
+        assert_eq!(found[0].0, Verdict::Unknown, "{found:?}");
     }
 
     #[test]

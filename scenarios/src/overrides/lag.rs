@@ -2,14 +2,14 @@
 //!
 //! Invariant: a plan of another kind refuses each of these by name.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use chaos::fault::Fault;
 use chaos::link::{LinkFaults, Share};
 use chaos::plan::{LagFrom, LagPlan, Plan, PlanError};
 use clap::Args;
 
-use super::{Struck, duration_ms, out_of_place, within};
+use super::{Struck, duration_ms, out_of_place, value::typed, within};
 
 /// Fields of `[lag]` that can be set on the command line.
 #[derive(Args, Debug, Default, Clone, PartialEq)]
@@ -118,21 +118,25 @@ impl LagOverrides {
 
     /// The first that is given, with its value.
     fn first_given(&self) -> Option<(&'static str, String)> {
+        self.given().into_iter().find_map(|(name, value)| Some((name, value?)))
+    }
+
+    /// All of them, with the values of those that are given.
+    pub(super) fn given(&self) -> [(&'static str, Option<String>); 10] {
         let number = |value: Option<u64>| value.map(|value| value.to_string());
         let sizes: Vec<String> = self.batch_size.iter().map(ToString::to_string).collect();
-        let given = [
+        [
             ("--entries", number(self.entries)),
             ("--command-bytes", number(self.command_bytes)),
             ("--batch-size", (!sizes.is_empty()).then(|| sizes.join(","))),
             ("--inflight", number(self.inflight.map(u64::from))),
             ("--peers", number(self.peers)),
-            ("--link-delay", self.link_delay.map(|ms| format!("{:?}", Duration::from_millis(ms)))),
+            ("--link-delay", self.link_delay.map(typed)),
             ("--loss", self.loss.map(|share| share.to_string())),
             ("--link-bandwidth", number(self.link_bandwidth)),
             ("--from", self.from.map(|from| from.to_string())),
             ("--rate-max", number(self.rate_max.map(u64::from))),
-        ];
-        given.into_iter().find_map(|(name, value)| Some((name, value?)))
+        ]
     }
 }
 

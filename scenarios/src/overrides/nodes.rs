@@ -279,7 +279,8 @@ mod tests {
             );
             assert_eq!(error, expected);
             let three = applied(builtin("partition"), Some(kind), 3).unwrap();
-            assert_eq!(three.expect, builtin("partition").expect, "it stands");
+            let bound = three.expect.outage_ms_max.and_then(|max| max.of(three.profile));
+            assert_eq!(bound, Some(2_000.0), "it stands");
         }
         let bounded = |step: &str, expect: &str| {
             let text = format!(

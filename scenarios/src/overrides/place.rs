@@ -31,13 +31,25 @@ pub(crate) fn out_of_place_in(plan: &Plan) -> Vec<&'static str> {
 }
 
 /// What to say of `--fault` where a plan takes only some of them.
-pub(crate) fn faults_in(plan: &Plan) -> Option<&'static str> {
+pub(crate) struct FaultsIn {
+    /// In the help.
+    pub(crate) help: &'static str,
+    /// Of a word that is none.
+    pub(crate) allowed: &'static str,
+}
+
+/// The same of this plan; nothing where it takes all.
+pub(crate) fn faults_in(plan: &Plan) -> Option<FaultsIn> {
     match plan.kind {
-        Kind::Lagging => Some("What takes the follower away: isolate, kill, pause or wipe"),
-        Kind::Failover if hits_all(plan) => Some(
-            "What is done to all nodes: kill, pause or restart; or random, one of these for each \
-             trial, by the seed",
-        ),
+        Kind::Lagging => Some(FaultsIn {
+            help: "What takes the follower away: isolate, kill, pause or wipe",
+            allowed: "must be isolate, kill, pause or wipe",
+        }),
+        Kind::Failover if hits_all(plan) => Some(FaultsIn {
+            help: "What is done to all nodes: kill, pause or restart; or random, one of these for \
+                   each trial, by the seed",
+            allowed: "must be kill, pause or restart, or random",
+        }),
         Kind::Failover | Kind::Formation | Kind::Steady => None,
     }
 }

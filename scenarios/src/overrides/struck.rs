@@ -17,6 +17,18 @@ pub(crate) enum Struck {
     AtRandom,
 }
 
+impl Struck {
+    /// As it is parsed; a word that is none is refused with what is allowed where it stands.
+    pub(crate) fn read(word: &str, allowed: &str) -> Result<Self, PlanError> {
+        word.parse::<Self>().map_err(|error| match error {
+            PlanError::Field { field, value, .. } => {
+                PlanError::Field { field, value, allowed: allowed.to_owned() }
+            }
+            other => other,
+        })
+    }
+}
+
 impl FromStr for Struck {
     type Err = PlanError;
 

@@ -20,6 +20,14 @@ pub(crate) fn duration_ms(text: &str) -> Result<u64, String> {
     number.checked_mul(ms_per_unit).ok_or_else(|| DURATION.to_owned())
 }
 
+/// A duration as it may be typed: whole seconds, or else milliseconds.
+pub(super) fn typed(duration_ms: u64) -> String {
+    match duration_ms % 1_000 {
+        0 => format!("{}s", duration_ms / 1_000),
+        _ => format!("{duration_ms}ms"),
+    }
+}
+
 /// A whole number.
 pub(crate) fn count(text: &str) -> Result<u64, String> {
     within::<0, { u64::MAX }>(text)
@@ -50,6 +58,13 @@ mod tests {
         assert_eq!(duration_ms("1500ms"), Ok(1_500));
         for bad in ["", "5", "s", "-5s", "5 s", "1.5s", "5d", "99999999999999999999s", "5sm"] {
             assert_eq!(duration_ms(bad), Err(DURATION.to_owned()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_told_of_a_duration_may_be_typed() {
+        for ms in [1, 500, 1_000, 1_500, 120_000] {
+            assert_eq!(duration_ms(&typed(ms)), Ok(ms));
         }
     }
 
