@@ -2,7 +2,7 @@
 //!
 //! The rule: each is read, or refused with the place and what is allowed there.
 
-use std::path::Path;
+use std::{collections::BTreeSet, fs, path::Path};
 
 use chaos::{
     history::{self, HistoryError, LogOrder},
@@ -14,37 +14,23 @@ use fuzz::{Draws, Target};
 
 const COMMAND: &str = "cargo test -p chaos --test garbage";
 
-/// The plans that the program comes with, and one that has every field.
+/// The plans that the program comes with, and those that between them have every field.
 fn plans() -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/plans");
-    let files = std::fs::read_dir(folder).expect("the built-in plans");
-    let mut paths: Vec<_> = files.map(|file| file.expect("a plan").path()).collect();
-    paths.sort();
-    let mut plans: Vec<_> = paths.iter().map(|path| std::fs::read(path).expect("a plan")).collect();
-    plans.push(WHOLE.as_bytes().to_vec());
-    plans.push(RANDOM.as_bytes().to_vec());
-    plans
+    let folders = [Path::new("../scenarios/plans"), Path::new("tests/garbage")];
+    folders.into_iter().flat_map(files).collect()
 }
 
-const WHOLE: &str = "scenario = \"x\"\nabout = \"y\"\nkind = \"failover\"\nnodes = 5\ntrials = 3\n\
-    profile = \"loopback\"\nstorage = \"disk\"\nseed = \"0x9f3c\"\nbackground_load = 2\n\
-    [workload]\nrate_per_s = 300\nclients = 4\nburst = 2\nkeys_live = 3\noperations_per_key = 50\n\
-    inflight_max = 64\npinned = true\nmix = { read = 50, write = 40, cas = 10 }\n\
-    duration_ms = 9000\n\
-    [[steps]]\nat = 1000\nfault = \"partition\"\nside = [1, \"leader\"]\nway = \"in\"\n\
-    flap = { on_ms = 250, off_ms = 250 }\nreturn_after_ms = 500\n\
-    [[steps]]\nat = 2000\nfault = \"partition\"\ncut = [[1, 3], [2, 3]]\nreturn_after_ms = 500\n\
-    [[steps]]\nat = 3000\nfault = \"link\"\ntarget = { node = 1 }\nto = 2\nreturn_after_ms = 500\n\
-    faults = { loss = 0.05, delay_ms = 20, jitter_ms = 5, reorder = 0.01, reorder_ms = 10, \
-    duplicate = 0.01, corrupt = 0.001, bandwidth_bytes_per_s = 125000, queue_bytes_max = 262144 }\n\
-    [[steps]]\nat = 4000\nfault = \"clock\"\ntarget = \"follower\"\nreturn_after_ms = 500\n\
-    clock = { wall_offset_ms = -5000, rate_ppm = 50000 }\n\
-    [[steps]]\nat = \"random\"\nfault = \"kill\"\ntarget = \"random\"\nreturn_after_ms = 100\n\
-    [expect]\noutage_ms_p50_max = 700.5\noutage_ms_max = { lan = 900, wan = 6000.5 }\n\
-    majority_may_be_lost = true\n";
+/// Those of a folder, in the order of their names.
+fn files(folder: &Path) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let files = fs::read_dir(folder).expect("a folder of plans");
+    let mut paths: Vec<_> = files.map(|file| file.expect("a plan").path()).collect();
+    paths.sort();
+    paths.iter().map(|path| fs::read(path).expect("a plan")).collect()
+}
 
-const RANDOM: &str = "scenario = \"r\"\nkind = \"failover\"\n[workload]\nduration_ms = 60000\n\
-    [random]\nfaults = [\"kill\", \"pause\", \"link\", \"clock\"]\nsteps_max = 6\n";
+/// Each kind of fault, and nearly each field of a plan.
+const WHOLE: &str = include_str!("garbage/process.toml");
 
 /// What readers of numbers and of tables stumble over.
 const WORDS: [&[u8]; 22] = [
@@ -80,6 +66,62 @@ fn named(error: &PlanError) {
     let told = error.to_string();
     assert!(!told.is_empty() && told.len() < 4_096, "{} bytes: {told}", told.len());
 }
+
+#[test]
+fn every_field_of_a_plan_is_in_a_sample_and_every_sample_can_be_carried_out() {
+    let mut given = BTreeSet::new();
+    for sample in plans() {
+        let text = str::from_utf8(&sample).expect("samples are text");
+        let plan = plan::parse(text).unwrap_or_else(|error| panic!("{error}"));
+        let fits = |world| plan::fits(&plan, world).is_ok();
+        // A rule is broken on purpose in a build for that alone.
+        let valid = plan.planted.is_some()
+            || plan::validate(&plan).map_err(|e| panic!("{e}\n{text}")).is_ok();
+        assert!(valid && WorldKind::ALL.into_iter().any(fits), "{text}");
+        keys(text.parse().expect("it is TOML"), &mut given);
+    }
+    for table in TABLES {
+        let error = plan::parse(&format!("{table}\nunheard-of = 1\n")).expect_err("no such field");
+        let told = error.to_string();
+        let (_, fields) = told.split_once("unheard-of`, expected").expect("it names the others");
+        for field in fields.split('`').skip(1).step_by(2) {
+            assert!(given.contains(field), "no sample has {field} in {table}");
+        }
+    }
+}
+
+/// The names in a table and in those within it.
+fn keys(table: toml::Table, given: &mut BTreeSet<String>) {
+    for (name, value) in table {
+        given.insert(name);
+        let within = match value {
+            toml::Value::Array(values) => values,
+            value => vec![value],
+        };
+        for value in within {
+            if let toml::Value::Table(table) = value {
+                keys(table, given);
+            }
+        }
+    }
+}
+
+/// All that a plan consists of, each as it begins.
+const TABLES: [&str; 13] = [
+    "",
+    "[workload]",
+    "[workload.mix]",
+    "[lag]",
+    "[lag.links]",
+    "[[steps]]",
+    "[[steps]]\n[steps.faults]",
+    "[[steps]]\n[steps.clock]",
+    "[[steps]]\n[steps.disk]",
+    "[[steps]]\n[steps.flap]",
+    "[random]",
+    "[expect]",
+    "[[variants]]",
+];
 
 #[test]
 fn garbage_in_a_plan_is_refused_or_can_be_carried_out() {
@@ -125,7 +167,9 @@ fn garbage_in_a_schedule_is_refused_in_words() {
     let plan = plan::parse(WHOLE).expect("a plan");
     let mut whole = schedule::draw(&plan, Seed(7));
     whole.faults[0].node = Some(chaos::fault::NodeNumber(3));
+    whole.faults[0].nodes = [3, 4].map(chaos::fault::NodeNumber).into();
     whole.faults[0].struck_ns = Some(1_000_000_007);
+    whole.faults[0].returned_ns = Some(2_000_000_011);
     let samples = [schedule::to_toml(&whole).expect("numbers of a run fit").into_bytes()];
     let target = Target {
         name: "schedules",

@@ -1,48 +1,15 @@
 //! Garbage in the folder of a run: it is judged and told, or refused with the file and what is wrong.
 
-use std::{collections::BTreeMap, fs, path::Path};
+mod samples;
 
-use chaos::plan::{WorkloadPlan, WorldKind};
-use chaos::seed::Seed;
+use std::{fs, path::Path};
+
 use fuzz::{Draws, Target};
-use reports::{Environment, Verdict};
+use reports::Verdict;
 
 use super::judge;
-use crate::conduct::{self, Manner};
 use crate::convert;
-use crate::worlds::Setting;
-
-type Files = BTreeMap<String, Vec<u8>>;
-
-/// A run with so little load that its files are small.
-fn sample() -> Files {
-    sample_of(|load| {
-        (load.rate_per_s, load.clients, load.burst, load.keys_live) = (20, 2, 2, 2);
-    })
-}
-
-/// The files that judging and drawing read, of a short run of cores alone.
-fn sample_of(change: impl FnOnce(&mut WorkloadPlan)) -> Files {
-    let out = tempfile::tempdir().expect("a temporary directory");
-    let text = include_str!("../../plans/leader-failover.toml");
-    let mut plan = chaos::plan::parse(text).expect("a built-in plan");
-    plan.trials = 1;
-    change(plan.workload.as_mut().expect("it has clients"));
-    let seed = Seed(7);
-    let folder = conduct::folder(out.path(), &plan, seed).expect("a folder");
-    let path = folder.path().to_owned();
-    let (environment, command) = (Environment::here(), String::new());
-    let manner = Manner { environment, command, is_watched: false, is_kept: true };
-    let setting = Setting { world: WorldKind::Swarm, plan: &plan, seed, is_traced: false };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let conducted = runtime.expect("a runtime").block_on(conduct::conduct(setting, folder, manner));
-    conducted.expect("it can be carried out");
-    let read = |name: &str| fs::read(path.join(name)).ok().map(|bytes| (name.to_owned(), bytes));
-    ["run.json", "history.jsonl", "events.jsonl", "schedule.toml", super::LOGS]
-        .into_iter()
-        .filter_map(read)
-        .collect()
-}
+use samples::Files;
 
 /// What readers of JSON and TOML stumble over.
 const WORDS: [&[u8]; 16] = [
@@ -116,11 +83,14 @@ fn lay(folder: &Path, files: &Files, all: &Files) {
 
 #[test]
 fn garbage_in_a_run_folder_is_judged_or_refused_by_name() {
-    let whole = sample();
+    let samples = samples::all();
+    let whole = &samples[0];
     assert!(whole.len() >= 3, "the files of a run: {:?}", whole.keys());
     let place = tempfile::tempdir().expect("a temporary directory");
-    lay(place.path(), &whole, &whole);
-    judge(place.path()).and_then(|judged| judged.tell()).expect("it is judged as it is");
+    for files in &samples {
+        lay(place.path(), files, whole);
+        judge(place.path()).and_then(|judged| judged.tell()).expect("it is judged as it is");
+    }
     let (mut judged, mut refused) = (0, 0);
     let target = Target {
         name: "run folders",
@@ -129,16 +99,16 @@ fn garbage_in_a_run_folder_is_judged_or_refused_by_name() {
         heap_bytes_max: (64 << 20, 64),
     };
     let is_full = target.throw(
-        [("an event of the last node there could be".to_owned(), of_the_last_node(&whole))],
+        [("an event of the last node there could be".to_owned(), of_the_last_node(whole))],
         |draws| {
-            let mut files = whole.clone();
+            let mut files = draws.one_of(&samples).clone();
             for _ in 0..=draws.below(2) {
                 spoil(&mut files, draws);
             }
             files
         },
         |files| {
-            lay(place.path(), files, &whole);
+            lay(place.path(), files, whole);
             match judge(place.path()).and_then(|judged| judged.tell()) {
                 Ok(()) => judged += 1,
                 Err(error) => {
@@ -157,7 +127,7 @@ type IsLost = fn(usize, &str) -> bool;
 
 #[test]
 fn operations_that_are_missing_are_a_doubt_and_break_nothing() {
-    let whole = sample_of(|load| (load.rate_per_s, load.clients) = (200, 4));
+    let whole = samples::failover(|load| (load.rate_per_s, load.clients) = (200, 4));
     let place = tempfile::tempdir().expect("a temporary directory");
     let judged_without = |is_lost: IsLost| {
         let mut files = whole.clone();
@@ -186,7 +156,7 @@ fn operations_that_are_missing_are_a_doubt_and_break_nothing() {
 
 #[test]
 fn what_was_seen_after_the_record_was_saved_is_counted() {
-    let mut files = sample();
+    let mut files = samples::failover(samples::light);
     let place = tempfile::tempdir().expect("a temporary directory");
     let operations = files["history.jsonl"].split_inclusive(|byte| *byte == b'\n').count() as u64;
     let mut record: serde_json::Value =
