@@ -1,13 +1,19 @@
-//! The random choices behind one input, and what they do to bytes.
+//! The choices behind one input, and what they do to bytes.
 //!
-//! Invariant: what grows has a limit, so that an input stays near the size of what it was made of.
+//! They are drawn, or given as bytes as far as these go: each choice takes as few of them as say
+//! it, so that a changed byte is a changed choice. Invariant: what grows has a limit, so that an
+//! input stays near the size of what it was made of.
 
 use rand::{Rng, RngExt, SeedableRng};
 use rand_xoshiro::Xoshiro256PlusPlus;
 
 /// The choices behind one input.
 #[derive(Debug)]
-pub struct Draws(Xoshiro256PlusPlus);
+pub struct Draws {
+    /// What is left of those that were given, the next one last.
+    given: Vec<u8>,
+    drawn: Xoshiro256PlusPlus,
+}
 
 impl Draws {
     /// Those of this number among the inputs of a target.
@@ -17,12 +23,24 @@ impl Draws {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
         let number = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        Self(Xoshiro256PlusPlus::seed_from_u64(seed ^ name ^ number))
+        let drawn = Xoshiro256PlusPlus::seed_from_u64(seed ^ name ^ number);
+        Self { given: Vec::new(), drawn }
+    }
+
+    /// Those that are given, and behind them those of the first input of a target.
+    pub(crate) fn given(choices: &[u8], target: &str) -> Self {
+        let given = choices.iter().rev().copied().collect();
+        Self { given, ..Self::new(0, target, 0) }
     }
 
     /// A number below the limit, which is at least 1.
     pub fn below(&mut self, limit: usize) -> usize {
-        self.0.random_range(0..limit.max(1))
+        let limit = limit.max(1);
+        let bytes = (limit - 1).checked_ilog2().map_or(0, |bits| bits / 8 + 1);
+        match self.take(bytes) {
+            Some(given) => (given % limit as u64) as usize,
+            None => self.drawn.random_range(0..limit),
+        }
     }
 
     /// True once in so many times.
@@ -32,7 +50,19 @@ impl Draws {
 
     /// Any number.
     pub fn number(&mut self) -> u64 {
-        self.0.next_u64()
+        self.take(8).unwrap_or_else(|| self.drawn.next_u64())
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.take(1).map_or_else(|| self.drawn.random(), |given| given as u8)
+    }
+
+    /// The number in so many of the given bytes, or in fewer if no more are left; `None` where
+    /// none is.
+    fn take(&mut self, bytes: u32) -> Option<u64> {
+        let from = self.given.len().saturating_sub(bytes as usize);
+        let number = |number, byte| number << 8 | u64::from(byte);
+        (!self.given.is_empty()).then(|| self.given.drain(from..).fold(0, number))
     }
 
     /// One of them, of which there is at least one.
@@ -45,7 +75,7 @@ impl Draws {
     pub fn garbled(&mut self, samples: &[Vec<u8>], words: &[&[u8]]) -> Vec<u8> {
         if self.once_in(64) {
             let length = self.below(NOISE_BYTES_MAX);
-            return (0..length).map(|_| self.0.random()).collect();
+            return (0..length).map(|_| self.byte()).collect();
         }
         let mut bytes = self.one_of(samples).clone();
         if !self.once_in(64) {
@@ -168,6 +198,19 @@ mod tests {
             |seed, name| (0..100).map(|number| garbled(seed, name, number)).collect::<Vec<_>>();
         assert_ne!(all(1, "a"), all(2, "a"));
         assert_ne!(all(1, "a"), all(1, "b"));
+    }
+
+    #[test]
+    fn given_choices_are_made_in_their_order_and_drawn_ones_follow() {
+        let mut draws = Draws::given(&[3, 0x34, 0x12, 200, 7], "t");
+        let made = (draws.below(10), draws.below(0x10_000), draws.once_in(2), draws.below(1));
+        assert_eq!(made, (3, 0x1234, true, 0));
+        assert_eq!(draws.number(), 7, "of a choice that takes more there may be less");
+        let mut drawn = Draws::new(0, "t", 0);
+        assert_eq!(
+            (draws.below(1_000), draws.number(), draws.byte()),
+            (drawn.below(1_000), drawn.number(), drawn.byte())
+        );
     }
 
     #[test]

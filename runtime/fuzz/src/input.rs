@@ -17,12 +17,7 @@ impl Input for Vec<u8> {
     }
 
     fn show(&self) -> String {
-        let mut text = String::with_capacity(2 * self.len());
-        for byte in self {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{byte:02x}");
-        }
-        text
+        digits(self)
     }
 }
 
@@ -46,4 +41,22 @@ impl<T: Input> Input for Vec<T> {
     fn show(&self) -> String {
         self.iter().map(Input::show).collect::<Vec<_>>().join("\n")
     }
+}
+
+/// Two hexadecimal digits for each byte.
+pub(crate) fn digits(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// The bytes that the digits stand for; `None` if they are not all digits, or not in pairs.
+pub(crate) fn bytes(digits: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> =
+        digits.chars().map(|digit| digit.to_digit(16).map(|digit| digit as u8)).collect();
+    let digits = digits.filter(|digits| digits.len().is_multiple_of(2))?;
+    Some(digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
 }

@@ -1,11 +1,15 @@
-//! Our own garbage: valid inputs, changed from a seed, thrown at whatever reads what others wrote.
+//! Our own garbage: valid inputs, changed by choices, thrown at whatever reads what others wrote.
 //!
-//! For tests alone, and a leaf: it knows nothing of what it is thrown at. Invariants: an input
-//! follows from the seed, the target's name and its own number, so that a failure is repeated by
-//! its number; and a target that panics, hangs or takes more of the heap than it may is told
-//! with the input.
+//! For tests alone, and a leaf: it knows nothing of what it is thrown at. The choices follow from
+//! a number, are kept from earlier runs, or come from libFuzzer in a build that counts coverage.
+//! Invariants: an input follows from the seed, the target's name and its own number, or from its
+//! choices, so that a failure is repeated by these; and a target that panics, hangs or takes more
+//! of the heap than it may is told with the input.
 
+mod corpus;
+mod cover;
 mod draws;
+mod guided;
 mod input;
 mod options;
 mod watch;
@@ -15,6 +19,7 @@ use std::panic::{self, AssertUnwindSafe};
 pub use draws::Draws;
 pub use input::Input;
 
+use guided::Part;
 use options::Options;
 use watch::Watch;
 
@@ -32,8 +37,9 @@ pub struct Target<'a> {
 }
 
 impl Target<'_> {
-    /// Throws inputs at `read`: first those of the corpus, each with a name, then drawn ones.
-    /// True if there were as many as in an ordinary run: then what they led to may be counted.
+    /// Throws inputs at `read`: first those whose choices were kept, then those of the corpus, each
+    /// with a name, then drawn ones. True if there were as many as in an ordinary run: then what
+    /// they led to may be counted.
     ///
     /// # Panics
     /// On the first input that `read` does not bear, after telling which one it was.
@@ -43,8 +49,33 @@ impl Target<'_> {
         mut draw: impl FnMut(&mut Draws) -> I,
         mut read: impl FnMut(&I),
     ) -> bool {
+        match Part::of(self.name) {
+            Part::Throws => return self.throw_all(corpus, draw, read),
+            Part::Follows => {
+                let watch = Watch::start(self.name);
+                guided::run(|choices| self.choose(choices, &watch, &mut draw, &mut read));
+            }
+            Part::Leads(seconds) => guided::lead(self.name, seconds),
+            Part::StandsBy => {}
+        }
+        false
+    }
+
+    fn throw_all<I: Input>(
+        &self,
+        corpus: impl IntoIterator<Item = (String, I)>,
+        mut draw: impl FnMut(&mut Draws) -> I,
+        mut read: impl FnMut(&I),
+    ) -> bool {
         let options = Options::read(self.inputs);
         let watch = Watch::start(self.name);
+        if let Some(choices) = &options.choices {
+            self.choose(choices, &watch, &mut draw, &mut read);
+            return false;
+        }
+        for choices in corpus::kept(self.name) {
+            self.choose(&choices, &watch, &mut draw, &mut read);
+        }
         for (name, input) in corpus {
             watch.tell(&format!("{name} of the corpus"));
             self.bear(&name, &input, &mut read);
@@ -60,6 +91,20 @@ impl Target<'_> {
         }
         println!("{}: {} inputs from {}", self.name, options.inputs, options.first);
         options.inputs >= self.inputs
+    }
+
+    /// Throws the input that follows from these choices.
+    fn choose<I: Input>(
+        &self,
+        choices: &[u8],
+        watch: &Watch,
+        draw: &mut impl FnMut(&mut Draws) -> I,
+        read: &mut impl FnMut(&I),
+    ) {
+        let rerun = format!("FUZZ_CHOICES={} {}", input::digits(choices), self.command);
+        watch.tell(&rerun);
+        let input = draw(&mut Draws::given(choices, self.name));
+        self.bear(&rerun, &input, read);
     }
 
     fn bear<I: Input>(&self, which: &str, input: &I, read: &mut impl FnMut(&I)) {
