@@ -32,8 +32,9 @@ struct Cli {
 enum Suite {
     /// Everything a change must pass: fmt, imports, clippy, doc, the README's tests, deny
     Check(Choice),
-    /// What takes too long for every change: deny, fuzz, crash, swarm, mutants, sweeps in swarm and
-    /// sim, a user's flags, failover, benches, peers, first command, embedding
+    /// What takes too long for every change: deny, fuzz, the same guided by coverage, crash, swarm,
+    /// mutants, sweeps in swarm and sim, a user's flags, failover, benches, peers, first command,
+    /// embedding
     Nightly(Choice),
     /// Rules broken on purpose: for each the world, what caught it, seeds and seconds needed;
     /// fails if one escapes, or if the same seeds fail with nothing broken

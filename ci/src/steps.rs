@@ -37,6 +37,7 @@ pub(crate) fn nightly() -> Vec<Step> {
     vec![
         Step { name: "deny", about: DENY_ABOUT, run: deny_installed },
         Step { name: "fuzz", about: "a million inputs of garbage for each target", run: fuzz },
+        Step { name: "guided", about: GUIDED_ABOUT, run: guided },
         Step { name: "crash", about: CRASH_ABOUT, run: crash },
         Step { name: "swarm", about: "ten million random steps of the core", run: swarm },
         Step { name: "mutants", about: MUTANTS_ABOUT, run: mutants_in_swarm },
@@ -131,10 +132,27 @@ fn deny_version(root: &Path) -> Option<String> {
 
 /// The same targets that `tests` throws a few inputs at.
 fn fuzz(root: &Path) -> anyhow::Result<Outcome> {
-    for target in ["-p runtime --lib", "-p chaos --test garbage", "-p scenarios --bins"] {
+    for target in GARBAGE {
         let words = format!("cargo test --release --locked {target} garbage -- --nocapture");
         let mut fuzz = command(root, &words.split(' ').collect::<Vec<_>>());
         start(fuzz.env("FUZZ_INPUTS", "1000000"))?;
+    }
+    Ok(Outcome::Passed)
+}
+
+/// The same targets, each for five minutes, in a build that counts coverage for libFuzzer.
+fn guided(root: &Path) -> anyhow::Result<Outcome> {
+    let mut ask = command(root, &["c++", "--version"]);
+    if !clean(&mut ask).output().is_ok_and(|output| output.status.success()) {
+        return Ok(Outcome::Skipped("no `c++` here, and libFuzzer is built with one".into()));
+    }
+    for target in GARBAGE {
+        // With a target named, build scripts are built without the counters that they could not
+        // link.
+        let build = "--locked --target host-tuple --target-dir target/guided";
+        let words = format!("cargo test {build} {target} garbage -- --nocapture --test-threads 1");
+        let mut guided = command(root, &words.split(' ').collect::<Vec<_>>());
+        start(guided.env("RUSTFLAGS", COUNTERS).env("FUZZ_SECONDS", "300"))?;
     }
     Ok(Outcome::Passed)
 }
@@ -250,6 +268,15 @@ fn shell(root: &Path, script: &str) -> anyhow::Result<Outcome> {
     program(root, &["sh", "-e", "-c", script])
 }
 
+/// Where the targets of garbage are.
+const GARBAGE: [&str; 3] = ["-p runtime --lib", "-p chaos --test garbage", "-p scenarios --bins"];
+const GUIDED_ABOUT: &str = "coverage-guided garbage, five minutes for each target";
+/// In place of those of the workspace, whose one word is among them: what libFuzzer calls for.
+const COUNTERS: &str = "--cfg tokio_unstable --cfg fuzzing_libfuzzer -Cpasses=sancov-module \
+                        -Cllvm-args=-sanitizer-coverage-level=4 \
+                        -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+                        -Cllvm-args=-sanitizer-coverage-pc-table \
+                        -Cllvm-args=-sanitizer-coverage-trace-compares";
 /// In `runtime/examples`; each ends by itself.
 const EXAMPLES: [&str; 2] = ["counter", "locks"];
 const CRASH_ABOUT: &str = "stores of forty drawn lives, cut at every step of their disks";
