@@ -165,7 +165,8 @@ enum Bench {
     /// Heartbeat rounds, as strong queries see them, by turns idle, while large entries fill the append
     /// lane, while a newcomer that catches up fills the bulk lanes, and while busy loops fill the cores;
     /// then over a link of 25 Mbit/s and 20 ms, idle and while its bulk lane is full; exit code 1
-    /// if a term changed
+    /// if a term changed, or if with the bulk lane full the p99 is more than twice what it is with
+    /// that lane empty: on the idle link, and beside the busy loops
     Lanes {
         /// Rounds, each with about two seconds of each kind
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(2..=20))]

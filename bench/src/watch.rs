@@ -224,8 +224,9 @@ async fn attend(mut signals: [Signal; 2], stopper: Stopper, shared: Arc<Shared>)
                 match wished_at {
                     None => {
                         wished_at = Some(now);
-                        stopper.stop();
+                        // Before it is heeded, for then all may soon be over.
                         shared.say(STOPPING);
+                        stopper.stop();
                     }
                     // One wish may come as two signals: `timeout` tells its child, and then its
                     // process group.
