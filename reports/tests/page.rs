@@ -509,7 +509,7 @@ fn a_trace_is_what_its_viewers_ask_for() {
     assert_eq!(of(1, "X")[..4], ["follower, term 0", "leader, term 1", "down", "follower, term 1"]);
     assert_eq!(of(1_000, "b").iter().filter(|name| name.starts_with("kill of")).count(), 10);
     assert_eq!(of(4, "b"), ["stall"]);
-    assert_eq!(of(4, "C"), ["memory, kB", "queues"]);
+    assert_eq!(of(4, "C"), ["memory, kB", "queues", "queues, kB"]);
     assert!(of(1_001, "C").contains(&"latency, ms"));
     for pair in events.iter().filter(|event| event["ph"] == "X").collect::<Vec<_>>().windows(2) {
         let end = |event: &serde_json::Value| {

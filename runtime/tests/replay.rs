@@ -213,8 +213,10 @@ async fn catch_up_in_chunks_of(batch_size: u32) {
     };
     let mut members = formed_with(consensus.clone(), 1).await;
     let mut sum = 6_000;
-    for executed in soon(members[0].group.execute_many(vec![1; 6_000])).await {
-        executed.expect("commits");
+    for _ in 0..3 {
+        for executed in soon(members[0].group.execute_many(vec![1; 2_000])).await {
+            executed.expect("commits");
+        }
     }
     for _ in 0..2 {
         let before = members[0].group.status();

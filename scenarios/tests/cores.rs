@@ -78,7 +78,7 @@ fn what_cores_alone_cannot_do_is_refused_by_field() {
     let out = tempfile::tempdir().unwrap();
     for (words, expected) in [
         ("formation --world swarm", "kind is formation, but world swarm has no processes"),
-        ("steady --world swarm --background-load 1", "background_load is 1, but world swarm"),
+        ("steady --world swarm --background-load 1", "--background-load is 1, but world swarm"),
         (
             "membership-churn --world swarm",
             "evict_after_ms is 3000, but world swarm has no steward",

@@ -134,6 +134,6 @@ fn what_has_no_meaning_in_virtual_time_is_refused_by_field() {
     let output = scenarios(&[&SHORT[..], &["--background-load", "1"]].concat(), out.path());
     assert_eq!(output.status.code(), Some(3), "{output:?}");
     let told = text(&output.stderr);
-    assert!(told.contains("background_load is 1, but world sim has no host"), "{told}");
+    assert!(told.contains("--background-load is 1, but world sim has no host"), "{told}");
     assert!(!out.path().join("runs").exists(), "nothing was begun");
 }
