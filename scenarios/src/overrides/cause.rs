@@ -241,7 +241,8 @@ mod tests {
                     \"memory\", and of 2 nodes 0 may lose";
         assert!(text.starts_with(told), "{text}");
         let text = refused("cold-restart", &Overrides { fault: by(Fault::Transfer), ..none() });
-        let told = "--fault is transfer, but beside it steps[0].target is all nodes, and only a leader";
+        let told =
+            "--fault is transfer, but beside it steps[0].target is all nodes, and only a leader";
         assert!(text.starts_with(told), "{text}");
         let plan = "scenario = \"mine\"\nkind = \"failover\"\n[workload]\n[[steps]]\nat = 500\n\
                     fault = \"kill\"\nreturn_after_ms = { lan = 900, wan = 9000, loopback = 900 }\n";
